@@ -1,0 +1,62 @@
+"""The seam behind which every diffusion backbone stands: one small protocol.
+
+A prior answers one question: what noise ε does a noisy latent x_t contain, given a text and the cameras? Everything else that
+distillation needs (weights, noise, schedules, CFG scale) stays outside.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from fsd_gs.priors.schedule import NoiseSchedule
+from fsd_gs.types import Cameras, TextCondition
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A frozen text-to-image (or multi-view) diffusion model.
+
+    schedule: α(t), σ(t), λ(t) for t ∈ [0, 1].
+    latent_shape: (C, h, w) of one latent.
+    image_size: side in pixels of the square images that ``encode`` expects.
+    views: images denoised jointly; 1 means independent images. Batches are multiples of it.
+    """
+
+    # Read-only members, so that plain attributes and properties both satisfy the protocol.
+    @property
+    def schedule(self) -> NoiseSchedule: ...
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def image_size(self) -> int: ...
+
+    @property
+    def views(self) -> int: ...
+
+    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras) -> TextCondition:
+        """The prompts as seen from each of B cameras. Cheap to call each step: embeddings are cached inside."""
+        ...
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        """rgb [B, 3, H, W] in [0, 1] → latents [B, C, h, w]; differentiable in rgb."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents [B, C, h, w] → rgb [B, 3, H, W] in [0, 1]."""
+        ...
+
+    def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float) -> Tensor:
+        """ε_φ [B, C, h, w] after CFG, ε_neg + s (ε_text − ε_neg), without gradient. s = 1 costs one forward pass (text only), s = 0
+        one (negative only). t: [] or [B] in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class FlowPrior(Prior, Protocol):
+    """A prior trained by flow matching: it also gives its own velocity u = ε − x_0, which stays finite at t = 1."""
+
+    def predict_velocity(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float) -> Tensor: ...
