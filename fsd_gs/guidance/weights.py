@@ -1,0 +1,63 @@
+"""w(t), the factor in front of the residual ε_φ − ε.
+
+    one            1          MVDream configurations; FSD as printed
+    sigma2         σ²         DreamFusion (arXiv 2209.14988); "sds" in threestudio
+    fantasia3d     α σ²       Fantasia3D (arXiv 2303.13873)
+    sigma          σ          SDI (arXiv 2405.15891); also bounded in flow form
+    lambda         σ/α        makes w (ε_φ − ε) = x − x̂_0, a plain distance to the denoised image; 0.03 … 15 over Stable Diffusion's t
+    lambda_capped  min(σ/α, 5)
+
+Adam divides each parameter's gradient by its running root mean square, so a constant factor does nothing at all, and a w(t) that changes
+slowly against 1/(1 − β₂) steps does little. What w(t) changes with Adam is the balance against *other* losses (regularisers) and how much
+the steps at large w linger in the averages: λ falls by two orders of magnitude over a run, so with β₂ = .999 the late, small
+gradients are divided by the memory of early, large ones. A small β₂ (.99), or a flatter weight, forgets faster. Without Adam the weight
+is not free: plain gradient descent on w = 1 with rate λ_t − λ_s *is* DDIM (see docs/method.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fsd_gs.priors.schedule import NoiseSchedule
+
+LAMBDA_CAP = 5.0
+
+Weight = Callable[[NoiseSchedule, Tensor], Tensor]
+"""(schedule, t of any shape) → w(t), same shape and dtype."""
+
+
+def one(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    return torch.ones_like(t)
+
+
+def sigma2(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    return schedule.sigma(t) ** 2
+
+
+def fantasia3d(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    return schedule.alpha(t) * schedule.sigma(t) ** 2
+
+
+def sigma(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    return schedule.sigma(t)
+
+
+def lambda_(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    return schedule.lambda_(t)
+
+
+def lambda_capped(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    return schedule.lambda_(t).clamp_max(LAMBDA_CAP)
+
+
+WEIGHTS: dict[str, Weight] = {
+    "one": one,
+    "sigma2": sigma2,
+    "fantasia3d": fantasia3d,
+    "sigma": sigma,
+    "lambda": lambda_,
+    "lambda_capped": lambda_capped,
+}

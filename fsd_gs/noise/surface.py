@@ -1,0 +1,132 @@
+"""Surface noise: the noise is painted on the object and turns with it (Consistent Flow Distillation, arXiv 2501.05445).
+
+    point      o + depth · K⁻¹(u, v, 1) of each pixel with opacity above 0.1, from the expected depth
+    texel      of its direction from the origin, on an equal-area (Lambert cylindrical) texture of N(0, 1)
+    ε(cell)    Σ texels / √count over the texels that fall into the latent cell; cells without any take background noise
+    mixing and refresh as in ``base``: √β · det + √(1−β) · rand, texture ← √(1−γ) · texture + √γ · randn
+
+Σ/√count makes a cell N(0, 1) however many texels it holds, and noise stays *white* as long as no texel counts in two cells: so each texel
+goes to the one cell of a view that most of its samples fall into. Neighbouring views then share noise exactly as far as they share
+texels. Looking up by direction, not by 3D position, keeps a texel on its patch of surface while the surface moves in and out
+during optimisation. Two surfaces behind one another along a ray from the origin share texels; a view sees one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import ConfigError, InputError
+from fsd_gs.noise.base import NoiseState, check_choice, check_fraction, mix
+from fsd_gs.types import Cameras, check_shape
+
+
+class SurfaceNoise(NoiseState):
+    """Noise fixed to the surface; needs the rendered opacity and expected depth of every view.
+
+    texels_per_cell: the texture has (4 w · k) × (2 h · k) texels, k = √texels_per_cell/2; the default holds about a dozen texels for each
+        cell of an object that fills the view, fine enough to follow rotations smaller than a cell.
+    samples: depth is read on a grid of at least this many samples a latent cell and side.
+    alpha_threshold: opacity above which a pixel shows the surface.
+    beta, gamma, background: as in :class:`~fsd_gs.noise.world_map.WorldMapNoise`.
+    """
+
+    def __init__(
+        self,
+        latent_shape: tuple[int, int, int],
+        *,
+        beta: float = 1.0,
+        gamma: float = 0.0,
+        background: Literal["fixed", "fresh"] = "fixed",
+        seed: int = 0,
+        texels_per_cell: float = 4.0,
+        samples: int = 6,
+        alpha_threshold: float = 0.1,
+    ) -> None:
+        super().__init__(latent_shape, seed)
+        self.beta, self.gamma = check_fraction("beta", beta), check_fraction("gamma", gamma)
+        self.background = check_choice("background", background, ("fixed", "fresh"))
+        self.alpha_threshold = check_fraction("alpha_threshold", alpha_threshold)
+        if texels_per_cell <= 0 or samples < 1:
+            raise ConfigError(f"texels_per_cell, samples: expected numbers above 0, got {texels_per_cell} and {samples}")
+        self.samples = samples
+        channels, height, width = self.latent_shape
+        scale = math.sqrt(texels_per_cell) / 2
+        self._buffers["texture"] = self._randn("texture", channels, max(2, round(2 * height * scale)), max(4, round(4 * width * scale)))
+        self._buffers["background"] = self._randn("background", *self.latent_shape)
+        for stream in ("random", "refresh"):
+            self._stream(stream)
+
+    def to(self, device: torch.device | str) -> SurfaceNoise:
+        super().to(device)
+        return self
+
+    def __call__(self, cameras: Cameras, alpha: Tensor | None = None, depth: Tensor | None = None) -> Tensor:
+        views, shape = len(cameras), self.latent_shape
+        if alpha is None or depth is None:
+            raise InputError("depth: surface noise needs the rendered opacity and expected depth; ask the rasterizer for both")
+        check_shape("alpha", alpha, (views, "H", "W", 1))
+        check_shape("depth", depth, tuple(alpha.shape))
+        behind = (
+            self._randn("background", views, *shape) if self.background == "fresh" else self._buffers["background"].expand(views, *shape)
+        )
+        fixed = torch.stack([self._one_view(cameras[v], alpha[v], depth[v], behind[v]) for v in range(views)])
+        if self.beta < 1:
+            fixed = mix(fixed, self._randn("random", views, *shape), self.beta)
+        return fixed.to(self.device)
+
+    def step(self) -> None:
+        self._refresh(self.gamma)
+
+    def _one_view(self, camera: Cameras, alpha: Tensor, depth: Tensor, background: Tensor) -> Tensor:
+        """[C, h, w]: Σ texels / √count in each cell, background where a cell holds none."""
+        channels, height, width = self.latent_shape
+        points, cells = self._surface_points(camera, alpha, depth)
+        texture = self._buffers["texture"]
+        texels, cells = claim_texels(texel_of(points, *texture.shape[1:]), cells, height * width)
+        total = torch.zeros(channels, height * width).index_add_(1, cells, texture.reshape(channels, -1)[:, texels])
+        count = torch.bincount(cells, minlength=height * width)
+        noise = torch.where(count > 0, total / count.clamp_min(1).sqrt(), background.reshape(channels, -1))
+        return noise.reshape(channels, height, width)
+
+    def _surface_points(self, camera: Cameras, alpha: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+        """World points [P, 3] (float64) seen by one camera and the latent cell [P] that each falls into."""
+        _, height, width = self.latent_shape
+        rows, columns = (max(1, math.ceil(n / cells)) for n, cells in zip(alpha.shape[:2], (height, width), strict=True))
+        rows, columns = height * max(rows, self.samples), width * max(columns, self.samples)
+        # The nearest sample, not an interpolated one: between two surfaces an interpolated depth lies on neither.
+        v, u = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
+        at = ((v * alpha.shape[0]).long(), (u * alpha.shape[1]).long())
+        opacity, z = alpha.detach().cpu()[..., 0][at], depth.detach().cpu()[..., 0][at].double()
+        seen = (opacity > self.alpha_threshold) & (z > 0)
+        cell = (v * height).long() * width + (u * width).long()
+        pixels = torch.stack([u * camera.width, v * camera.height, torch.ones_like(u)], dim=-1)[seen].double()
+        rays = pixels @ torch.linalg.inv(camera.Ks[0].detach().cpu().double()).T
+        world_from_camera = torch.linalg.inv(camera.viewmats[0].detach().cpu().double())
+        return (rays * z[seen][:, None]) @ world_from_camera[:3, :3].T + world_from_camera[:3, 3], cell[seen]
+
+
+def texel_of(points: Tensor, rows: int, columns: int) -> Tensor:
+    """Flat texel index [P] of the direction of points [P, 3]: azimuth × z/|p|, so that all texels cover equal areas of the sphere."""
+    x, y, z = torch.nn.functional.normalize(points, dim=1).unbind(1)
+    column = (torch.atan2(y, x) / (2 * math.pi) * columns).floor().long() % columns
+    row = ((1 - z) / 2 * rows).floor().long().clamp(0, rows - 1)
+    return row * columns + column
+
+
+def claim_texels(texels: Tensor, cells: Tensor, cell_count: int) -> tuple[Tensor, Tensor]:
+    """Each texel once, with the cell that most of its samples fall into (the lowest-numbered of equals).
+
+    texels, cells: [P] one pair a sample. Returns (texels, cells), each [number of distinct texels].
+    """
+    pairs, votes = torch.unique(texels * cell_count + cells, return_counts=True)
+    by_votes = torch.argsort(votes, descending=True, stable=True)  # pairs are sorted, so equal votes keep the lower cell first
+    by_texel = torch.argsort(pairs[by_votes] // cell_count, stable=True)
+    ranked = pairs[by_votes][by_texel]
+    texel = ranked // cell_count
+    first = torch.ones_like(texel, dtype=torch.bool)
+    first[1:] = texel[1:] != texel[:-1]
+    return texel[first], ranked[first] % cell_count
