@@ -96,8 +96,7 @@ def load_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS) -> G
     sh_degree = _sh_degree(path, vertex)
     check_size(path, header, max_splats)
     rest = [f"f_rest_{i}" for i in range(3 * ((sh_degree + 1) ** 2 - 1))]
-    columns = _read_columns(path, [*_REQUIRED, *rest])
-    table = torch.from_numpy(columns)
+    table = torch.from_numpy(read_columns(path, "vertex", [*_REQUIRED, *rest], np.float32))
     means, f_dc, opacity, scale, rot, f_rest = table.split([3, 3, 1, 3, 4, len(rest)], dim=1)
     sh_rest = f_rest.reshape(len(table), 3, len(rest) // 3).transpose(1, 2)
     sh = torch.cat([f_dc[:, None, :], sh_rest], dim=1)
@@ -269,15 +268,15 @@ def _sh_degree(path: Path, vertex: PlyElementHeader) -> int:
     return degrees[len(rest)]
 
 
-def _read_columns(path: Path, names: list[str]) -> NDArray[np.float32]:
-    """The named vertex columns as float32 [N, len(names)]. Binary files are memory-mapped: the file itself is never copied whole."""
+def read_columns(path: Path, element: str, names: list[str], dtype: type[np.generic]) -> NDArray[Any]:
+    """The named columns of one element as [N, len(names)]. Binary files are memory-mapped: the file itself is never copied whole."""
     import plyfile
 
     try:
         with path.open("rb") as stream:
-            vertices = plyfile.PlyData.read(stream, mmap="c")["vertex"].data
+            rows = plyfile.PlyData.read(stream, mmap="c")[element].data
             with np.errstate(over="ignore"):  # doubles beyond float32 become infinite and are dropped as such
-                return np.stack([np.asarray(vertices[name]).astype(np.float32) for name in names], axis=1)
+                return np.stack([np.asarray(rows[name]).astype(dtype) for name in names], axis=1)
     except (plyfile.PlyParseError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileFormatError(f"{path}: truncated or damaged .ply ({reason})") from error
