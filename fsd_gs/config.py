@@ -85,7 +85,7 @@ class SplatConfig:
 class RateConfig:
     means: float = setting(0.01, "learning rate of the centres at the start")
     means_end: float = setting(0.001, "and at the end (log-linear)")
-    log_scales: float = setting(0.02, "learning rate of the log-scales")
+    scales: float = setting(0.02, "learning rate of the log-scales")
     quats: float = setting(0.01, "learning rate of the quaternions")
     opacities: float = setting(0.05, "learning rate of the logit-opacities")
     sh0: float = setting(0.03, "learning rate of the base colour")

@@ -13,7 +13,7 @@ mixture of Gaussians, so the posterior mean, and with it the noise that an ideal
 "Latents" are the pixels themselves, in [−1, 1]. The views of a set share object and background: this is the joint, camera-conditioned
 multi-view prior in its ideal form (the finite-set denoiser of Karras et al., arXiv 2206.00364, appendix B.3, with cameras).
 
-λ grows with the resolution ("simple diffusion", arXiv 2301.11093): a set of V images of S² strongly correlated pixels tells two objects apart at
+λ grows with the resolution ("simple diffusion", arXiv 2301.11093): V images of S² strongly correlated pixels tell two objects apart at
 a noise level ∝ S √V, and without the shift the choice would be made before the first step.
 """
 
@@ -32,45 +32,56 @@ from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule, combine_cf
 from fsd_gs.types import Cameras, TextCondition
 
 BACKGROUND_MEAN, BACKGROUND_STD = 0.5, 0.3  # b̄, τ in [0, 1] colours: black, grey and white are all likely
+BASE_SIZE = 32  # the resolution at which Stable Diffusion's own λ range suits this prior
+
+
+@dataclass(frozen=True)
+class ObjectWeights:
+    """The objects that a prompt or its negative brings into play: their numbers in the set, and log p(i | y) [m] for both texts.
+
+    −inf excludes an object. Both must be normalised over ``objects``.
+    """
+
+    objects: tuple[int, ...]
+    positive: Tensor
+    negative: Tensor
 
 
 class ObjectSet(Protocol):
-    """A finite set of M objects that can be looked at, and what a text says about them."""
+    """A finite set of objects that can be looked at, and what a text says about them."""
 
-    def __len__(self) -> int: ...
+    def weights(self, prompt: str, negative_prompt: str) -> ObjectWeights:
+        """The objects of the prompt and of the negative prompt; an empty text is the unconditional weight."""
+        ...
 
     def render(self, index: int, cameras: Cameras) -> Tensor:
         """Premultiplied RGBA [V, H, W, 4] in [0, 1] of object ``index``."""
         ...
 
-    def log_weights(self, prompt: str) -> Tensor:
-        """log p(i | prompt) [M]; −inf excludes an object; the empty prompt is the unconditional weight of the set."""
-        ...
-
 
 @dataclass(frozen=True)
 class ExactText(TextCondition):
-    """log p(i | y) [M] for the prompt and for the negative prompt."""
+    """A text as the weights it gives to the objects of the set."""
 
-    positive: Tensor
-    negative: Tensor
+    weights: ObjectWeights
 
 
 @dataclass(frozen=True)
-class _Evidence:
-    """What the likelihoods of one set of views need: everything that does not depend on the noise level.
-
-    z is x_t/α + 1. residual [M, 3] = Σ d², projection [M, 3] = m, background [M] = q.
-    """
+class Evidence:
+    """What the likelihoods of m objects need, before the noise level: residual [m] = Σ d², projection [m, 3] = m_i, clear [m] = q_i."""
 
     residual: Tensor
     projection: Tensor
-    background: Tensor
+    clear: Tensor
+
+    def __add__(self, other: Evidence) -> Evidence:
+        return Evidence(self.residual + other.residual, self.projection + other.projection, self.clear + other.clear)
 
 
 class ExactPrior:
     """The ideal denoiser over ``objects``, rendered at ``image_size`` pixels, ``views`` images jointly.
 
+    shift: λ is this many times Stable Diffusion's; None follows the resolution (S / 32).
     cache_bytes: memory for renders (8 bits a channel); cameras from a grid are rendered once.
     """
 
@@ -84,40 +95,35 @@ class ExactPrior:
         device: torch.device | str = "cpu",
         cache_bytes: int = 640 * 2**20,
     ) -> None:
-        if len(objects) == 0:
-            raise InputError("objects: expected at least one object in the finite set, got none")
         self.objects = objects
         self.image_size = image_size
         self.views = views
         self.latent_shape = (3, image_size, image_size)
-        self.schedule = ShiftedSchedule(DiscreteSchedule.scaled_linear(), image_size / 32 if shift is None else shift)
+        self.schedule = ShiftedSchedule(DiscreteSchedule.scaled_linear(), image_size / BASE_SIZE if shift is None else shift)
         self.device = torch.device(device)
-        self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
-        self._cache_entries = max(views, cache_bytes // (len(objects) * image_size**2 * 4))
-
-    # -- text ---------------------------------------------------------------------------------------------------------
+        self.cache_bytes = cache_bytes
+        self._cache: OrderedDict[tuple[tuple[int, ...], bytes], Tensor] = OrderedDict()
+        self._texts: dict[tuple[str, str], ExactText] = {}
 
     def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras) -> ExactText:
-        del cameras  # the renders carry the views; the words do not
-        positive, negative = self.objects.log_weights(prompt), self.objects.log_weights(negative_prompt)
-        return ExactText(prompt, negative_prompt, positive.to(self.device), negative.to(self.device))
-
-    # -- pixels are the latents -----------------------------------------------------------------------------------------
+        """The same for all cameras: the renders carry the views, the words do not."""
+        key = (prompt, negative_prompt)
+        if key not in self._texts:
+            self._texts[key] = ExactText(prompt, negative_prompt, self.objects.weights(prompt, negative_prompt))
+        return self._texts[key]
 
     def encode(self, rgb: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] → [B, 3, S, S] in [−1, 1]; other sizes are resized (area down, bilinear up)."""
         size = (self.image_size, self.image_size)
-        if rgb.shape[-2:] != size:
-            shrinking = rgb.shape[-1] > self.image_size
-            rgb = torch.nn.functional.interpolate(
-                rgb, size, mode="area" if shrinking else "bilinear", align_corners=None if shrinking else False
-            )
+        if rgb.shape[-1] > self.image_size:
+            rgb = torch.nn.functional.interpolate(rgb, size, mode="area")
+        elif rgb.shape[-2:] != size:
+            rgb = torch.nn.functional.interpolate(rgb, size, mode="bilinear", align_corners=False)
         return 2 * rgb - 1
 
     def decode(self, latents: Tensor) -> Tensor:
+        """latents [B, 3, S, S] → rgb [B, 3, S, S] in [0, 1]."""
         return ((latents + 1) / 2).clamp(0, 1)
-
-    # -- the denoiser ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float) -> Tensor:
@@ -127,21 +133,22 @@ class ExactPrior:
         batch = latents_t.shape[0]
         if batch != len(cameras) or batch % self.views:
             raise InputError(
-                f"latents_t: expected one latent a camera and a multiple of {self.views}, got {batch} for {len(cameras)} cameras"
+                f"latents_t: expected one latent a camera and a multiple of {self.views} (set cameras.views so), got {batch} latents for "
+                f"{len(cameras)} cameras"
             )
         times = t.to(latents_t).expand(batch)
         sets = [slice(i, i + self.views) for i in range(0, batch, self.views)]
-        return torch.cat([self._predict_set(latents_t[s], times[s.start], text, cameras[s], cfg_scale) for s in sets])
+        return torch.cat([self._predict_set(latents_t[s], times[s.start], text.weights, cameras[s], cfg_scale) for s in sets])
 
-    def _predict_set(self, x_t: Tensor, t: Tensor, text: ExactText, cameras: Cameras, cfg_scale: float) -> Tensor:
+    def _predict_set(self, x_t: Tensor, t: Tensor, text: ObjectWeights, cameras: Cameras, cfg_scale: float) -> Tensor:
         alpha, sigma, lambda_ = self.schedule.alpha(t), self.schedule.sigma(t), self.schedule.lambda_(t)
         if sigma == 0:
             return torch.zeros_like(x_t)
-        rgba = self._renders(cameras)  # V × [M, S, S, 4] uint8
-        evidence = self._evidence(x_t / alpha + 1, rgba)
+        rgba = self._renders(text.objects, cameras)
+        evidence = measure(x_t / alpha + 1, rgba)
 
         def noise(log_prior: Tensor) -> Tensor:
-            return (x_t - alpha * self._posterior_mean(evidence, log_prior, lambda_, rgba)) / sigma
+            return (x_t - alpha * posterior_mean(evidence, log_prior, lambda_, rgba).to(x_t)) / sigma
 
         if cfg_scale == 1:
             return noise(text.positive)
@@ -149,79 +156,97 @@ class ExactPrior:
             return noise(text.negative)
         return combine_cfg(noise(text.negative), noise(text.positive), cfg_scale)
 
-    def _evidence(self, z: Tensor, rgba: list[Tensor]) -> _Evidence:
-        """Σ over views and pixels of d², 2(1 − A) d and 4(1 − A)², for z = x_t/α + 1 [V, 3, S, S]."""
-        count = len(self.objects)
-        residual = torch.zeros(count, 3, dtype=torch.float64, device=z.device)
-        projection, background = torch.zeros_like(residual), torch.zeros(count, dtype=torch.float64, device=z.device)
-        for view, renders in zip(z, rgba, strict=True):
-            for i in range(count):
-                foreground, clear = _split(renders[i], z.dtype)
-                d = view - foreground - BACKGROUND_MEAN * clear
-                residual[i] += d.square().sum((1, 2))
-                projection[i] += (d * clear).sum((1, 2))
-                background[i] += clear.square().sum()
-        return _Evidence(residual, projection, background)
-
-    def _posterior_mean(self, evidence: _Evidence, log_prior: Tensor, lambda_: Tensor, rgba: list[Tensor]) -> Tensor:
-        """x̂_0 [V, 3, S, S] under p(i | y) = softmax(log_prior)."""
-        precision_noise, precision_background = 1 / lambda_.double() ** 2, 1 / BACKGROUND_STD**2
-        rho = evidence.background[:, None] * precision_noise + precision_background  # [M, 1]
-        shift = evidence.projection * precision_noise / rho  # b̂ − b̄ [M, 3]
-        log_likelihood = -0.5 * evidence.residual * precision_noise + 0.5 * rho * shift**2 - 0.5 * rho.log()
-        weights = torch.softmax(log_prior.double() + log_likelihood.sum(1), dim=0)
-
-        size = self.image_size
-        mean = torch.full((len(rgba), 3, size, size), -1.0, dtype=torch.float32, device=weights.device)
-        for i in torch.nonzero(weights > 1e-7).flatten().tolist():  # the rest changes no 8-bit colour
-            colour = (BACKGROUND_MEAN + shift[i]).float()[:, None, None]
-            for view, renders in enumerate(rgba):
-                foreground, clear = _split(renders[i], torch.float32)
-                mean[view] += weights[i].float() * (foreground + clear * colour)
-        return mean
-
-    def _renders(self, cameras: Cameras) -> list[Tensor]:
-        """For each view [M, 4, S, S] uint8: the whole set, rendered once per camera."""
+    def _renders(self, objects: tuple[int, ...], cameras: Cameras) -> list[Tensor]:
+        """For each view [m, 4, S, S] uint8, rendered once per camera."""
         cameras = cameras.to("cpu").resized(self.image_size, self.image_size)
         result = []
         for view in range(len(cameras)):
             camera = cameras[view]
-            key = (camera.viewmats * 1e5).round().int().numpy().tobytes() + (camera.Ks * 1e3).round().int().numpy().tobytes()
+            key = (objects, _fingerprint(camera))
             if key not in self._cache:
-                images = [self.objects.render(i, camera)[0] for i in range(len(self.objects))]
-                quantised = (torch.stack(images).permute(0, 3, 1, 2) * 255).round().to(torch.uint8).contiguous()
-                self._cache[key] = quantised.to(self.device)
-                if len(self._cache) > self._cache_entries:
+                images = torch.stack([self.objects.render(i, camera)[0] for i in objects])
+                self._cache[key] = (images.permute(0, 3, 1, 2) * 255).round().to(self.device, torch.uint8).contiguous()
+                while len(self._cache) > 1 and len(self._cache) * self._cache[key].numel() > self.cache_bytes:
                     self._cache.popitem(last=False)
             self._cache.move_to_end(key)
             result.append(self._cache[key])
         return result
 
 
+def _fingerprint(camera: Cameras) -> bytes:
+    """Equal for cameras that differ by rounding only."""
+    return (camera.viewmats * 1e4).round().int().numpy().tobytes() + (camera.Ks * 1e2).round().int().numpy().tobytes()
+
+
+def measure(z: Tensor, rgba: Sequence[Tensor]) -> Evidence:
+    """The evidence of all views, for z = x_t/α + 1 [V, 3, S, S] and renders V × [m, 4, S, S] uint8."""
+    on_cpu = z.device.type == "cpu" and z.dtype == torch.float32
+    measure_view = measure_view_numba if on_cpu else measure_view_torch
+    parts = [measure_view(view, renders) for view, renders in zip(z, rgba, strict=True)]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def measure_view_torch(z: Tensor, renders: Tensor) -> Evidence:
+    """One view's evidence, readably: z [3, S, S], renders [m, 4, S, S] uint8."""
+    foreground, clear = _split(renders, z.dtype)
+    d = z - foreground - BACKGROUND_MEAN * clear[:, None]
+    residual, projection = d.square().sum((1, 2, 3)), (d * clear[:, None]).sum((2, 3))
+    return Evidence(residual.double(), projection.double(), clear.square().sum((1, 2)).double())
+
+
+def measure_view_numba(z: Tensor, renders: Tensor) -> Evidence:
+    """The same in one pass over the bytes, on all cores."""
+    from fsd_gs.priors._evidence import measure_view
+
+    sums = measure_view(z.reshape(3, -1).numpy(), renders.reshape(len(renders), 4, -1).numpy(), BACKGROUND_MEAN)
+    values = torch.from_numpy(sums)
+    return Evidence(values[:, 0], values[:, 1:4], values[:, 4])
+
+
+def posterior_mean(evidence: Evidence, log_prior: Tensor, lambda_: Tensor, rgba: Sequence[Tensor]) -> Tensor:
+    """x̂_0 [V, 3, S, S] float32 under p(i | y) = softmax(log_prior)."""
+    noise_precision, background_precision = 1 / lambda_.double() ** 2, 1 / BACKGROUND_STD**2
+    rho = evidence.clear[:, None] * noise_precision + background_precision  # [m, 1], the same for each channel
+    shift = evidence.projection * noise_precision / rho  # b̂ − b̄ [m, 3]
+    log_background = (0.5 * rho * shift**2 - 0.5 * rho.log()).sum(1)  # [m, 3] → [m]
+    log_likelihood = -0.5 * evidence.residual * noise_precision + log_background
+    weights = torch.softmax(log_prior.to(log_likelihood) + log_likelihood, dim=0)
+
+    mean = torch.full((len(rgba), *rgba[0].shape[2:]), -1.0, device=weights.device)[:, None].repeat(1, 3, 1, 1)
+    for i in torch.nonzero(weights > 1e-7).flatten().tolist():  # lighter objects change no 8-bit colour
+        colour = (BACKGROUND_MEAN + shift[i]).float()[:, None, None]
+        for view, renders in enumerate(rgba):
+            foreground, clear = _split(renders[i], torch.float32)
+            mean[view] += weights[i].float() * (foreground + clear * colour)
+    return mean
+
+
 def _split(render: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """uint8 RGBA [4, S, S] → 2 P [3, S, S] and 2 (1 − A) [S, S]."""
+    """uint8 RGBA [..., 4, S, S] → 2 P [..., 3, S, S] and 2 (1 − A) [..., S, S]."""
     values = render.to(dtype) * (2 / 255)
-    return values[:3], 2 - values[3]
+    return values[..., :3, :, :], 2 - values[..., 3, :, :]
 
 
 @dataclass(frozen=True)
-class TensorObjects:
-    """A set given by its images: for tests and for toy experiments. renders [M, V, S, S, 4] premultiplied, one per camera in order
-    of azimuth on an even orbit; labels [M] of text."""
+class ImageObjects:
+    """A set given by its images: renders [M, V, S, S, 4] premultiplied, from V even azimuths; labels [M] are the texts that name them."""
 
     renders: Tensor
     labels: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.renders)
 
     def render(self, index: int, cameras: Cameras) -> Tensor:
         count = self.renders.shape[1]
         nearest_view = (cameras.azimuths_deg / (360 / count)).round().long() % count
         return self.renders[index][nearest_view]
 
-    def log_weights(self, prompt: str) -> Tensor:
-        matches = torch.tensor([not prompt or prompt == label for label in self.labels])
+    def weights(self, prompt: str, negative_prompt: str) -> ObjectWeights:
+        return ObjectWeights(tuple(range(len(self.labels))), self._matching(prompt), self._matching(negative_prompt))
+
+    def _matching(self, text: str) -> Tensor:
+        matches = torch.tensor([not text or text == label for label in self.labels])
         if not matches.any():
-            raise InputError(f"prompt: no object is labelled '{prompt}' (known: {', '.join(sorted(set(self.labels)))})")
-        return torch.where(matches, 0.0, -torch.inf) - matches.sum().log()
+            raise InputError(f"prompt: no object is labelled '{text}' (known: {', '.join(sorted(set(self.labels)))})")
+        return torch.where(matches, 0.0, -torch.inf).log_softmax(0)

@@ -1,0 +1,88 @@
+"""``fsd-gs train|export|doctor``: one program for every command, and one place that turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from fsd_gs.errors import FsdGsError, unknown_name
+
+Command = Callable[[Sequence[str], str], int]
+
+USAGE = """usage: fsd-gs COMMAND ...
+
+  train    make assets from words            fsd-gs train prompt="a red chair" count=4
+  export   write an asset in another format  fsd-gs export outputs/a-red-chair/seed-0000 --format ply
+  doctor   check this machine                fsd-gs doctor
+
+fsd-gs COMMAND --help says more."""
+
+
+def _train(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.train.command import main
+
+    return main(arguments, program)
+
+
+def _export(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.export.command import main
+
+    return main(arguments, program)
+
+
+def _doctor(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.doctor import main
+
+    return main(arguments, program)
+
+
+COMMANDS: dict[str, Command] = {"train": _train, "export": _export, "doctor": _doctor}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``fsd-gs``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name == "--version":
+        from fsd_gs import __version__
+
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        print(f"error: {unknown_name('command', name, COMMANDS)}", file=sys.stderr)
+        return 2
+    return guarded(COMMANDS[name], rest, f"fsd-gs {name}")
+
+
+def guarded(command: Command, arguments: Sequence[str], program: str) -> int:
+    """Run a command; an error that a person can act on is one line and exit code 2, with a traceback only under ``--debug``."""
+    console = Console(stderr=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_time=False, show_path=False, markup=False)]
+    )
+    try:
+        return command(arguments, program)
+    except KeyboardInterrupt:
+        return 130
+    except FsdGsError as error:
+        _explain(str(error), "--debug" in arguments)
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "out of memory" in str(error)):
+            raise
+        message = "out of memory; lower render.sizes, cameras.views or densify.cap, or choose a smaller prior"
+        _explain(message, "--debug" in arguments)
+    return 2
+
+
+def _explain(message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)

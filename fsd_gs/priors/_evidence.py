@@ -1,0 +1,48 @@
+"""The inner sums of the exact prior, one pass over 8-bit renders: the CPU kernel behind ``exact.measure_view_torch``."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+# Pixels summed in float32 before they join the float64 total: keeps both the speed and the digits. The loop over a block counts from 0
+# to a constant because that is the form LLVM vectorises (40 times faster here than ``range(start, stop)``).
+_BLOCK = 1024
+
+
+@njit(fastmath=True, cache=True, inline="always")
+def _block_sums(z, render, first, count, background_mean):  # noqa: ANN001, ANN202 — numba infers the types
+    """Σ d², Σ 2(1 − A) d for each channel, Σ 4(1 − A)² over ``count`` pixels from ``first``."""
+    unit = np.float32(2.0 / 255.0)
+    residual = r = g = b = clear_sum = np.float32(0.0)
+    for k in range(count):
+        p = first + k
+        clear = np.float32(2.0) - unit * np.float32(render[3, p])
+        dr = z[0, p] - unit * np.float32(render[0, p]) - background_mean * clear
+        dg = z[1, p] - unit * np.float32(render[1, p]) - background_mean * clear
+        db = z[2, p] - unit * np.float32(render[2, p]) - background_mean * clear
+        residual += dr * dr + dg * dg + db * db
+        r += dr * clear
+        g += dg * clear
+        b += db * clear
+        clear_sum += clear * clear
+    return residual, r, g, b, clear_sum
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def measure_view(z: np.ndarray, renders: np.ndarray, background_mean: float) -> np.ndarray:
+    """z [3, P] float32, renders [m, 4, P] uint8 → [m, 5] float64: Σ d², Σ 2(1 − A) d for each channel, Σ 4(1 − A)²."""
+    count, pixels = renders.shape[0], renders.shape[2]
+    sums = np.zeros((count, 5), np.float64)
+    mean = np.float32(background_mean)
+    blocks = pixels // _BLOCK
+    for i in prange(count):
+        for block in range(blocks + 1):
+            size = _BLOCK if block < blocks else pixels - blocks * _BLOCK
+            residual, r, g, b, clear = _block_sums(z, renders[i], block * _BLOCK, size, mean)
+            sums[i, 0] += residual
+            sums[i, 1] += r
+            sums[i, 2] += g
+            sums[i, 3] += b
+            sums[i, 4] += clear
+    return sums

@@ -1,0 +1,38 @@
+"""Which prior the settings name."""
+
+from __future__ import annotations
+
+import torch
+
+from fsd_gs.config import Config
+from fsd_gs.priors.base import Prior
+
+
+def load_prior(config: Config, device: torch.device) -> Prior:
+    """The prior of ``config.prior``: the exact one over the catalogue, or a diffusers backbone."""
+    if config.prior.name == "exact":
+        return exact_prior(config, device)
+    from fsd_gs.priors import LoadOptions, load
+    from fsd_gs.priors.prompts import PerpNeg, ViewPrompts
+
+    settings = config.prior
+    options = LoadOptions(
+        view_prompts=ViewPrompts() if settings.view_prompts else None,
+        perp_neg=PerpNeg() if settings.perp_neg else None,
+        lora=settings.lora,
+        lora_scale=settings.lora_scale,
+        compile=settings.compile,
+        tiny_vae=settings.tiny_vae,
+        offline=settings.offline,
+    )
+    return load(settings.name, device=device, dtype=settings.dtype, options=options)
+
+
+def exact_prior(config: Config, device: torch.device) -> Prior:
+    """The ideal denoiser over the procedural catalogue, at the final resolution of the run."""
+    from fsd_gs.priors.exact import ExactPrior
+    from fsd_gs.priors.nano.finite_set import CatalogueObjects
+
+    settings = config.prior
+    objects = CatalogueObjects(settings.objects, settings.distractors, settings.catalogue_seed)
+    return ExactPrior(objects, image_size=max(config.render.sizes), views=config.cameras.views, device=device)

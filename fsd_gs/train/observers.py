@@ -1,0 +1,187 @@
+"""What watches a run: progress bar, log, live previews, checkpoints, Ctrl-C. Each is small, and the loop knows none of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fsd_gs.io import atomic_write, output_error, write_text
+from fsd_gs.train.checkpoint import save_state
+from fsd_gs.train.loop import Observer, StepReport, StopRun
+from fsd_gs.train.session import Session
+from fsd_gs.types import Gaussians
+
+
+class ProgressBar(Observer):
+    """One line in the terminal: step, time left, loss, t, splats, views a second. Plain lines where there is no terminal."""
+
+    def __init__(self, console: Console, title: str, plain_every: int = 50) -> None:
+        self.console, self.title, self.plain_every = console, title, plain_every
+        self._views_per_second = 0.0
+        self._task: TaskID | None = None
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def started(self, session: Session) -> None:
+        self._task = self._progress.add_task(self.title, total=session.steps, completed=session.step, status="")
+        self._progress.start()
+
+    def stepped(self, session: Session, report: StepReport) -> None:
+        rate = report.views / max(report.seconds, 1e-9)
+        self._views_per_second = rate if self._views_per_second == 0 else 0.9 * self._views_per_second + 0.1 * rate
+        status = f"loss {report.loss:.4f}  t {report.t:.2f}  {report.splats} splats  {self._views_per_second:.0f} views/s"
+        if self._task is not None:
+            self._progress.update(self._task, completed=report.step, status=status)
+        if not self.console.is_terminal and (report.step % self.plain_every == 0 or report.step == report.steps):
+            left = (report.steps - report.step) * report.views / max(self._views_per_second, 1e-9)
+            self.console.print(f"{self.title}  {report.step}/{report.steps}  {left:.0f} s left  {status}", highlight=False)
+
+    def said(self, message: str) -> None:
+        self.console.print(f"[yellow]note:[/] {message}", highlight=False)
+
+    def closed(self) -> None:
+        self._progress.stop()
+
+
+class JsonLog(Observer):
+    """``log.jsonl``: one line of JSON a step, and the notes. A resumed run drops the lines after its checkpoint first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+
+    def started(self, session: Session) -> None:
+        kept = [line for line in _lines(self.path) if line.get("step", 0) <= session.step] if session.step else []
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+
+    def stepped(self, session: Session, report: StepReport) -> None:
+        self._write(
+            {
+                "step": report.step,
+                "t": round(report.t, 5),
+                "loss": report.loss,
+                "score_norm": report.score_norm,
+                "splats": report.splats,
+                "seconds": round(report.seconds, 5),
+            }
+        )
+
+    def said(self, message: str) -> None:
+        self._write({"note": message})
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        if self._file is not None:
+            try:
+                self._file.write(json.dumps(entry) + "\n")
+            except OSError as error:
+                raise output_error(self.path, error) from error
+
+    def closed(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The readable lines of a log; the last one may be cut off by a kill."""
+    if not path.is_file():
+        return []
+    result = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            result.append(json.loads(line))
+        except ValueError:
+            continue
+    return result
+
+
+class Previews(Observer):
+    """Live contact sheets: ``preview.png`` is always the newest, ``previews/000050.png`` keeps the time-lapse.
+
+    draw: splats → a PIL image.
+    """
+
+    def __init__(self, folder: Path, every: int, draw: Callable[[Gaussians], Any]) -> None:
+        self.folder, self.every, self.draw = folder, every, draw
+
+    def stepped(self, session: Session, report: StepReport) -> None:
+        if self.every and report.step % self.every == 0 and report.step < report.steps:
+            self._save(session, report.step)
+
+    def finished(self, session: Session, complete: bool) -> None:
+        self._save(session, session.step)
+
+    def _save(self, session: Session, step: int) -> None:
+        picture = self.draw(session.gaussians())
+        for path in (self.folder / "previews" / f"{step:06d}.png", self.folder / "preview.png"):
+            with atomic_write(path) as temporary:
+                picture.save(temporary)
+
+
+class Checkpoints(Observer):
+    """``checkpoint/state.safetensors`` every so many steps, and whenever the run stops before its end."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+
+    def stepped(self, session: Session, report: StepReport) -> None:
+        if self.every and report.step % self.every == 0:
+            save_state(self.path, session.state_dict())
+
+    def finished(self, session: Session, complete: bool) -> None:
+        save_state(self.path, session.state_dict())
+
+
+class Interrupts(Observer):
+    """Ctrl-C and ``kill`` end the run after the current step, so that everything is saved; a second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def started(self, session: Session) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python delivers signals to the main thread only
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def stepped(self, session: Session, report: StepReport) -> None:
+        if self.received is not None:
+            raise StopRun
+
+    def closed(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+
+class Callback(Observer):
+    """A plain function called with the :class:`StepReport` after each step."""
+
+    def __init__(self, function: Callable[[StepReport], object]) -> None:
+        self.function = function
+
+    def stepped(self, session: Session, report: StepReport) -> None:
+        self.function(report)

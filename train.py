@@ -1,0 +1,9 @@
+"""python train.py prompt="a red chair" — make 3D assets from words; see fsd_gs/train/step.py for the method."""
+
+import sys
+
+from fsd_gs.cli import guarded
+from fsd_gs.train.command import main
+
+if __name__ == "__main__":
+    sys.exit(guarded(main, sys.argv[1:], "train.py"))
