@@ -1,0 +1,188 @@
+"""From a name to a local folder or file: registry names, paths, hub ids; the cache first, the network only with an announcement.
+
+    resolve("sd15")          the first of its sources that is complete in the cache, else the first that can be downloaded
+    resolve("./my-model")    a folder in the diffusers layout, or a single .safetensors (MVDream: also the official .pt)
+    resolve("owner/name")    a hub id
+
+Before a download starts, ``announce`` gets one line with what it is, how many gigabytes, and where they go. Only configs, tokenizers and
+safetensors weights are fetched; pickles never.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from fsd_gs.errors import BackendError, FileFormatError, InputError, unknown_name
+from fsd_gs.priors.registry import BACKBONES, Source
+
+Announce = Callable[[str], None]
+COMPONENTS = (
+    "unet",
+    "transformer",
+    "vae",
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+    "tokenizer",
+    "tokenizer_2",
+    "tokenizer_3",
+    "scheduler",
+)
+_PICKLES = (".bin", ".ckpt", ".pth", ".pt", ".pkl")
+_TEXT_FILES = (".json", ".txt", ".model")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def log_announcement(line: str) -> None:
+    """The default announcement: a line at WARNING level, so that it is seen without any logging setup."""
+    logging.getLogger("fsd_gs").warning(line)
+
+
+def is_offline(offline: bool = False) -> bool:
+    """Whether hubs must not be contacted: by argument, HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE."""
+    flags = (os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    return offline or any(flag in ("1", "TRUE", "YES", "ON") for flag in flags)
+
+
+def resolve(name_or_path: str | Path, *, offline: bool = False, half: bool = True, announce: Announce = log_announcement) -> Path:
+    """The local folder or file that ``name_or_path`` means; downloads it if it must and may.
+
+    half: prefer fp16 weight files where the repository has both.
+    Raises InputError (unknown name), FileFormatError (no such path) or BackendError (not cached and no network, gated, gone).
+    """
+    name = str(name_or_path)
+    path = Path(name).expanduser()
+    if name in BACKBONES:
+        return _first_available(name, BACKBONES[name].sources, offline=offline, half=half, announce=announce)
+    if path.exists():
+        return path
+    if isinstance(name_or_path, Path) or name.startswith(("/", "./", "../", "~")) or path.suffix in (".safetensors", *_PICKLES):
+        raise FileFormatError(f"prior: no file or folder '{name}'; expected a diffusers folder or a .safetensors file")
+    if _HUB_ID.fullmatch(name):
+        return _first_available(name, (Source(name),), offline=offline, half=half, announce=announce)
+    raise InputError(unknown_name("prior", name, BACKBONES) + "; a folder, a .safetensors file or a hub id (owner/name) works as well")
+
+
+def cached_folder(source: Source) -> Path | None:
+    """The snapshot of a repository in the local cache, if it holds a complete pipeline."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(snapshot_download(source.repo_id, revision=source.revision, local_files_only=True))
+    except Exception:  # the hub's "not cached" errors differ by version; all of them mean the same here
+        return None
+    return folder if is_complete(folder) else None
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has a denoiser, a VAE and the text encoders that model_index.json names, with their weights."""
+    import json
+
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError):
+        return False
+    wanted = [name for name in COMPONENTS if isinstance(index.get(name), list) and index[name][1] is not None]
+    with_weights = [name for name in wanted if not name.startswith(("tokenizer", "scheduler"))]
+    return all((folder / name).is_dir() for name in wanted) and all(weight_files(folder / name)[0] for name in with_weights)
+
+
+def weight_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(safetensors files, pickle files) of one component."""
+    files = [f for f in sorted(folder.iterdir()) if f.is_file()] if folder.is_dir() else []
+    return [f for f in files if f.suffix == ".safetensors"], [f for f in files if f.suffix in _PICKLES]
+
+
+def _first_available(name: str, sources: tuple[Source, ...], *, offline: bool, half: bool, announce: Announce) -> Path:
+    for source in sources:
+        folder = cached_folder(source)
+        if folder is not None:
+            return folder
+    if is_offline(offline):
+        tried = ", ".join(source.repo_id for source in sources)
+        raise BackendError(
+            f"prior: '{name}' is not in the local cache ({tried}) and offline mode is on; run once with a network, or give a local folder"
+        )
+    refusals = []
+    for source in sources:
+        try:
+            return _download(source, half=half, announce=announce)
+        except BackendError as error:
+            refusals.append(str(error))
+    raise BackendError(f"prior: '{name}' cannot be fetched: " + "; ".join(refusals))
+
+
+def _download(source: Source, *, half: bool, announce: Announce) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    try:
+        info = HfApi().model_info(source.repo_id, revision=source.revision, files_metadata=True)
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+        files = choose_files(sizes, half=half)
+        gigabytes = sum(sizes[file] for file in files) / 1e9
+        announce(f"downloading {source.repo_id}: {len(files)} files, {gigabytes:.1f} GB, to {constants.HF_HUB_CACHE}")
+        return Path(snapshot_download(source.repo_id, revision=info.sha, allow_patterns=files))
+    except FileFormatError:
+        raise
+    except Exception as error:
+        raise hub_error(source.repo_id, error) from error
+
+
+def choose_files(names: Iterable[str], *, half: bool) -> list[str]:
+    """What is needed of a diffusers repository: configs, tokenizers and one set of safetensors weights for each component.
+
+    Raises FileFormatError if a component comes only as pickles or without weights.
+    """
+    names = sorted(names)
+    chosen = [name for name in names if name == "model_index.json"]
+    for component in COMPONENTS:
+        inside = [name for name in names if name.startswith(f"{component}/") and name.count("/") == 1]
+        chosen += [name for name in inside if name.endswith(_TEXT_FILES) and not name.endswith(".index.json")]
+        if not inside or component.startswith(("tokenizer", "scheduler")):
+            continue
+        weights = [n for n in inside if n.endswith(".safetensors") and "non_ema" not in n]
+        if not weights:
+            raise FileFormatError(f"prior: the repository's '{component}' has no .safetensors weights (pickles are refused)")
+        variant = [n for n in weights if ".fp16" in n]
+        plain = [n for n in weights if ".fp16" not in n]
+        chosen += variant if (half and variant) or not plain else plain
+        chosen += [n for n in inside if n.endswith(".index.json") and "safetensors" in n and (".fp16" in n) == (".fp16" in chosen[-1])]
+    return chosen
+
+
+def hub_error(repo_id: str, error: Exception) -> BackendError:
+    """One line with the next step for what the hub's client raised."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    link = f"https://huggingface.co/{repo_id}"
+    if "GatedRepoError" in names:
+        return BackendError(f"{repo_id} is gated: accept its licence at {link}, then log in with `hf auth login`")
+    if "RepositoryNotFoundError" in names:
+        return BackendError(f"{repo_id} does not exist (any more) or is private; see {link}, or give another id or a local folder")
+    if "RevisionNotFoundError" in names:
+        return BackendError(f"{repo_id} has no such revision; remove the pin or choose one from {link}/commits/main")
+    if names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "ConnectError", "ConnectionError", "TimeoutException", "Timeout"}:
+        return BackendError(f"{repo_id} cannot be reached (no network?); connect once to download it, or give a local folder")
+    if isinstance(error, OSError) and error.errno == 28:
+        return BackendError(f"{repo_id}: the disk of the cache is full; free some space or point HF_HOME elsewhere")
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return BackendError(f"{repo_id}: {type(error).__name__}: {first_line}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; FileFormatError if the file is missing or broken."""
+    import json
+
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise FileFormatError(f"prior: {path} is missing; is this a complete diffusers folder?") from error
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"prior: {path} is not readable JSON; download or save the folder again") from error
+    if not isinstance(value, dict):
+        raise FileFormatError(f"prior: {path} holds no JSON object; download or save the folder again")
+    return value

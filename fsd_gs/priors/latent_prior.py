@@ -1,0 +1,156 @@
+"""What all latent backbones have in common: pictures ↔ latents, prompts → embeddings, one guided prediction.
+
+A family adds one thing: how its network is called (:meth:`LatentPrior.network_output`) and how ε follows from what it predicts.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import InputError
+from fsd_gs.priors.guided import guided_prediction
+from fsd_gs.priors.latent import LatentCodec
+from fsd_gs.priors.options import LoadOptions
+from fsd_gs.priors.schedule import NoiseSchedule
+from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, embed_views
+from fsd_gs.priors.trainable import adapter_on, add_adapter
+from fsd_gs.types import Cameras, TextCondition, check_shape
+
+
+class LatentPrior(ABC):
+    """A frozen latent diffusion model. ``network`` runs in its own precision; latents, guidance and ε stay in the caller's."""
+
+    views: int = 1
+
+    def __init__(self, network: Any, codec: LatentCodec, bank: TextBank, schedule: NoiseSchedule, options: LoadOptions) -> None:
+        self.network, self.codec, self.bank, self.options = network, codec, bank, options
+        self._schedule = schedule
+        self.cfg_rescale = options.cfg_rescale
+        self.dtype: torch.dtype = network.dtype
+        self._forward: Callable[..., Any] = network
+        if options.compile:
+            self._forward = compile_or_fall_back(network, "network")
+            codec.compile_encoder(compile_or_fall_back)
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self._schedule
+
+    @property
+    def image_size(self) -> int:
+        return self.codec.image_size
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        return self.codec.latent_shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    def encode(self, rgb: Tensor) -> Tensor:
+        """rgb [B, 3, H, W] in [0, 1], resized to ``image_size`` with anti-aliasing → latents [B, C, h, w]; differentiable in rgb."""
+        return self.codec.encode(rgb)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents [B, C, h, w] → rgb [B, 3, H, W] in [0, 1]."""
+        return self.codec.decode(latents)
+
+    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None) -> EmbeddedText:
+        """The prompts as seen from each of B cameras; without cameras (2D) the plain prompt. Embeddings are cached by prompt."""
+        options = self.options
+        mixes = None
+        if options.view_prompts is not None and cameras is not None:
+            mixes = options.view_prompts.mixes(cameras)
+        return embed_views(self.bank, prompt, negative_prompt, mixes, options.view_prompts, options.perp_neg)
+
+    def release_text_encoder(self) -> None:
+        """Free the text encoders' memory; cached prompts stay usable, a new one loads the encoders again."""
+        self.bank.release()
+
+    @abstractmethod
+    def network_output(self, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float) -> Tensor:
+        """The network's own prediction for k·B latents with as many rows of text; t [k·B]; cameras of the B views (or None)."""
+
+    def raw_prediction(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
+        """The guided prediction in the network's own parametrisation, [B, C, h, w]."""
+        if not isinstance(text, EmbeddedText):
+            raise InputError(f"text: expected what this prior's encode_text returns, got {type(text).__name__}")
+        batch = latents_t.shape[0]
+        check_shape("latents_t", latents_t, ("B", self.latent_shape[0], "h", "w"))
+        if cameras is not None and len(cameras) != batch:
+            raise InputError(f"cameras: expected one for each of the {batch} latents, got {len(cameras)}")
+        if text.positive.tokens.shape[0] not in (1, batch):
+            raise InputError(f"text: embedded for {text.positive.tokens.shape[0]} cameras, but there are {batch} latents")
+        time = t.to(latents_t.device).expand(batch)
+        guidance_in_network, cfg_scale = self.split_guidance(cfg_scale)
+
+        def network(embedding: Embedding, copies: int) -> Tensor:
+            x, times = latents_t.repeat(copies, 1, 1, 1), time.repeat(copies)
+            return self.network_output(x, times, embedding, cameras, guidance_in_network).to(latents_t.dtype)
+
+        with torch.no_grad():
+            return guided_prediction(network, text, batch, cfg_scale, self.cfg_rescale, self.views if cameras is not None else 1)
+
+    @abstractmethod
+    def noise_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
+        """ε [B, C, h, w] from the network's own parametrisation; t [] or [B]."""
+
+    def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
+        """ε_φ [B, C, h, w] after CFG; t [] or [B] in [0, 1]; both halves in one batch. Perp-Neg and rescale as the options say."""
+        return self.noise_from_output(self.raw_prediction(latents_t, t, text, cameras, cfg_scale), latents_t, t)
+
+    def add_lora(self, rank: int, generator: torch.Generator) -> list[torch.nn.Parameter]:
+        """Attach trainable LoRA adapters that change nothing yet; ``predict_noise`` stays frozen (VSD)."""
+        return add_adapter(self.network, rank, generator)
+
+    def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None) -> Tensor:
+        """ε_lora [B, C, h, w] for the text alone, differentiable in the parameters of :meth:`add_lora`."""
+        assert isinstance(text, EmbeddedText)
+        batch = latents_t.shape[0]
+        time = t.to(latents_t.device).expand(batch)
+        forward, self._forward = self._forward, self.network  # a compiled graph has no adapters
+        try:
+            with adapter_on(self.network):
+                output = self.network_output(latents_t, time, text.positive.expand(batch), cameras, self.options.guidance)
+        finally:
+            self._forward = forward
+        return self.noise_from_output(output.to(latents_t.dtype), latents_t, t)
+
+    def split_guidance(self, cfg_scale: float) -> tuple[float, float]:
+        """(guidance value given to the network, CFG scale applied outside): a guidance-distilled network takes the scale itself."""
+        return self.options.guidance, cfg_scale
+
+
+def compile_or_fall_back(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """torch.compile ``function``; the first failing call warns and goes on in eager mode for good."""
+    compiled = torch.compile(function)
+    state = {"failed": False}
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not state["failed"]:
+            try:
+                return compiled(*args, **kwargs)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except Exception as error:
+                state["failed"] = True
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                warnings.warn(f"torch.compile of the {name} failed ({reason}); going on without it", RuntimeWarning, stacklevel=2)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def place(module: Any, device: torch.device, options: LoadOptions) -> Any:
+    """Move a network to its device, channels-last on CUDA if asked for."""
+    module = module.to(device)
+    if options.channels_last and device.type == "cuda":
+        module = module.to(memory_format=torch.channels_last)
+    return module

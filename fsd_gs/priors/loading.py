@@ -1,0 +1,120 @@
+"""``load``: from a name, a path or a hub id to a prior. The family comes from the folder's own configs.
+
+load("sd15", device="cuda", dtype="auto")      a registry name with fallbacks (:mod:`fsd_gs.priors.registry`)
+load("./my-finetune")                          a folder in the diffusers layout: SD 1.x/2.x, SDXL, SD3, FLUX, MVDream
+load("./model.safetensors")                    one file of the SD 1.x/2.x/SDXL family; MVDream's official layout, also as .pt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fsd_gs.errors import BackendError, FileFormatError
+from fsd_gs.priors.base import Prior
+from fsd_gs.priors.components import Family, recognise
+from fsd_gs.priors.hub import Announce, log_announcement, resolve
+from fsd_gs.priors.options import LoadOptions, resolve_dtype
+
+Builder = Callable[[Path, torch.device, torch.dtype, LoadOptions], Prior]
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str = "auto",
+    options: LoadOptions | None = None,
+    announce: Announce = log_announcement,
+) -> Prior:
+    """A frozen diffusion prior.
+
+    name_or_path: a registry name, a folder, a file or a hub id. dtype: precision of the networks ("auto", "float32", "bfloat16",
+    "float16" or a torch dtype); latents and residual keep the caller's. announce: called with one line before anything is downloaded.
+    Raises InputError (unknown name), FileFormatError (not a usable model), BackendError (no network, gated, no such device).
+    """
+    options = LoadOptions() if options is None else options
+    device = checked_device(device)
+    precision = resolve_dtype(dtype, device)
+    place = resolve(name_or_path, offline=options.offline, half=precision in (torch.float16, torch.bfloat16), announce=announce)
+    if place.is_file():
+        return _load_file(place, device, precision, options)
+    return _BUILDERS[recognise(place)](place, device, precision, options)
+
+
+def checked_device(device: torch.device | str) -> torch.device:
+    """The device, if it is there; "auto" is CUDA where available."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise BackendError(f"device: expected cpu, cuda or cuda:N, got '{device}'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BackendError("device: cuda was asked for, but torch sees no CUDA device; use device=cpu, or run `fsd-gs doctor`")
+    return device
+
+
+def _load_file(file: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
+    from fsd_gs.priors import mvdream, single_file
+
+    if mvdream.is_official_checkpoint(file):
+        return mvdream.load_official(file, device, dtype, options)
+    if file.suffix != ".safetensors":
+        raise FileFormatError(f"prior: {file.name}: pickle checkpoints are refused because they can run code; convert it to .safetensors")
+    return single_file.load_file(file, device, dtype, options)
+
+
+def _sd(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
+    from fsd_gs.priors.stable_diffusion import load_folder
+
+    return load_folder(folder, device, dtype, options, two_encoders=False)
+
+
+def _sdxl(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
+    from fsd_gs.priors.stable_diffusion import load_folder
+
+    return load_folder(folder, device, dtype, options, two_encoders=True)
+
+
+def _sd3(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
+    from fsd_gs.priors.flow import load_sd3
+
+    return load_sd3(folder, device, dtype, options)
+
+
+def _flux(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
+    from fsd_gs.priors.flow import load_flux
+
+    return load_flux(folder, device, dtype, options)
+
+
+def _mvdream(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
+    from fsd_gs.priors.mvdream import load_folder
+
+    return load_folder(folder, device, dtype, options)
+
+
+def _mvdream_ldm(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
+    from fsd_gs.priors.mvdream import load_ldm_folder
+
+    return load_ldm_folder(folder, device, dtype, options)
+
+
+def _imagedream(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
+    from fsd_gs.priors.mvdream import IMAGEDREAM_REFUSED
+
+    raise FileFormatError(f"prior: {folder}: {IMAGEDREAM_REFUSED}")
+
+
+_BUILDERS: dict[Family, Builder] = {
+    "sd": _sd,
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "flux": _flux,
+    "mvdream": _mvdream,
+    "mvdream-ldm": _mvdream_ldm,
+    "imagedream": _imagedream,
+}
