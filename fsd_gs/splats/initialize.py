@@ -1,0 +1,244 @@
+"""Where an optimisation starts: a ball, a shell, points, the surface of a mesh, or splats made before.
+
+Every splat starts round with the standard deviation of DreamGaussian and 3DGS,
+
+    σ_i = sqrt( mean of |p_i − p_j|² over the 3 nearest neighbours j ),
+
+so that neighbours overlap, and with a low opacity (0.1), so that gradients reach the splats behind.
+Randomness comes from the ``torch.Generator`` that the caller passes, and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import FileFormatError, InputError
+from fsd_gs.neighbours import mean_squared_neighbour_distance
+from fsd_gs.splats.parameters import sh0_from_rgb
+from fsd_gs.types import Gaussians, check_shape
+
+if TYPE_CHECKING:
+    import trimesh
+
+MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
+GREY = 0.5
+
+
+def ball(
+    count: int,
+    radius: float,
+    generator: torch.Generator,
+    *,
+    shell: bool = False,
+    color: Literal["grey", "random"] = "grey",
+    opacity: float = 0.1,
+    sh_degree: int = 0,
+) -> Gaussians:
+    """``count`` splats uniform in the ball of ``radius`` at the origin, or on its surface (``shell``), on the generator's device.
+
+    color: "grey" gives every splat 0.5, "random" a colour uniform in [0, 1]³. opacity in (0, 1). sh_degree 0 to 3.
+    Raises :class:`InputError` for count < 1 or radius ≤ 0.
+    """
+    _check_count(count)
+    if not (radius > 0 and math.isfinite(radius)):
+        raise InputError(f"radius: expected a finite number above 0, got {radius:g}")
+    if color not in ("grey", "random"):
+        raise InputError(f"color: expected 'grey' or 'random', got '{color}'")
+    device = generator.device
+    directions = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator, device=device), dim=1)
+    # P(|p| ≤ r) = (r/R)³ for a uniform ball, so r = R u^(1/3)
+    radii = radius * (torch.ones(count, 1, device=device) if shell else torch.rand(count, 1, generator=generator, device=device) ** (1 / 3))
+    colors = torch.rand(count, 3, generator=generator, device=device) if color == "random" else None
+    return from_points(directions * radii, colors, opacity=opacity, sh_degree=sh_degree, lone_scale=radius)
+
+
+def from_points(
+    points: Tensor,
+    colors: Tensor | None = None,
+    *,
+    opacity: float = 0.1,
+    sh_degree: int = 0,
+    lone_scale: float = 0.1,
+) -> Gaussians:
+    """Round splats at ``points`` [N, 3] in world units with ``colors`` [N, 3] in [0, 1] (None: grey).
+
+    opacity in (0, 1); sh_degree 0 to 3 (degrees above 0 start at zero); lone_scale: σ of a single point, which has no neighbour.
+    """
+    check_shape("points", points, ("N", 3))
+    _check_count(len(points), "points")
+    if not bool(torch.isfinite(points).all()):
+        raise InputError("points: expected finite coordinates, got NaN or infinity")
+    if not 0 < opacity < 1:
+        raise InputError(f"opacity: expected a number in (0, 1), got {opacity:g}")
+    if sh_degree not in (0, 1, 2, 3):
+        raise InputError(f"sh_degree: expected 0, 1, 2 or 3, got {sh_degree}")
+    points = points.detach().float()
+    colors = torch.full_like(points, GREY) if colors is None else colors.detach().to(points).clamp(0, 1)
+    check_shape("colors", colors, (len(points), 3))
+    sigma = mean_squared_neighbour_distance(points).sqrt()
+    if len(points) == 1:
+        sigma = torch.full_like(sigma, lone_scale)
+    sh = points.new_zeros(len(points), (sh_degree + 1) ** 2, 3)
+    sh[:, 0] = sh0_from_rgb(colors)
+    return Gaussians(
+        means=points,
+        quats=points.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(len(points), 1),
+        scales=sigma.clamp_min(1e-6)[:, None].repeat(1, 3),  # coincident points would give σ = 0
+        opacities=points.new_full((len(points),), opacity),
+        sh=sh,
+    )
+
+
+def from_mesh_file(
+    path: str | Path,
+    count: int,
+    generator: torch.Generator,
+    *,
+    radius: float = 0.5,
+    up_axis: Literal["auto", "y", "z"] = "auto",
+    opacity: float = 0.1,
+    sh_degree: int = 0,
+) -> Gaussians:
+    """``count`` splats uniform by area on the surface of a mesh file, coloured by its texture, vertex colours or material.
+
+    The mesh is turned so that z is up, centred on its bounding box and scaled so that it just fits the ball of ``radius``.
+    path: .glb, .gltf, .obj, .ply, .stl or .off; a .ply without faces is taken as a point cloud. up_axis: the file's own up;
+    "auto" is y for glTF (its specification) and z for the rest. Result on the generator's device.
+    Raises :class:`FileFormatError` for a file that is missing, unreadable or without a surface.
+    """
+    _check_count(count)
+    if radius <= 0:
+        raise InputError(f"radius: expected a number above 0, got {radius:g}")
+    if up_axis not in ("auto", "y", "z"):
+        raise InputError(f"up_axis: expected 'auto', 'y' or 'z', got '{up_axis}'")
+    path = Path(path)
+    # trimesh draws with numpy: seed its draw from the caller's generator
+    rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+    points, colors = _sample_geometries(path, count, rng)
+    if up_axis == "y" or (up_axis == "auto" and path.suffix.lower() in (".glb", ".gltf")):
+        points = np.stack([points[:, 2], points[:, 0], points[:, 1]], axis=1)  # glTF looks at +z, with +y up; here +x and +z
+    points = fit_to_ball(torch.from_numpy(points), radius).float()
+    colors = torch.from_numpy(colors).float()
+    return from_points(points.to(generator.device), colors.to(generator.device), opacity=opacity, sh_degree=sh_degree)
+
+
+def from_splats(
+    gaussians: Gaussians, *, sh_degree: int | None = None, max_count: int | None = None, radius: float | None = None
+) -> Gaussians:
+    """Splats made before, as the start of a refinement.
+
+    sh_degree: pads higher coefficients with 0 or drops them (None keeps). max_count: keeps the splats that cover most,
+    by opacity × σ². radius: recentres and scales into this ball (None keeps the splats where they are).
+    """
+    _check_count(len(gaussians), "gaussians")
+    if max_count is not None:
+        _check_count(max_count, "max_count")
+        if len(gaussians) > max_count:
+            cover = gaussians.opacities * gaussians.scales.prod(dim=1) ** (2 / 3)
+            kept = torch.topk(cover, max_count).indices.sort().values
+            gaussians = gaussians.select(kept)
+    means, scales, sh = gaussians.means, gaussians.scales, gaussians.sh
+    if radius is not None:
+        center, factor = _fit(means, radius)
+        means, scales = (means - center) * factor, scales * factor
+    if sh_degree is not None:
+        if sh_degree not in (0, 1, 2, 3):
+            raise InputError(f"sh_degree: expected 0, 1, 2 or 3, got {sh_degree}")
+        wanted = (sh_degree + 1) ** 2
+        sh = torch.cat([sh[:, :wanted], sh.new_zeros(len(sh), max(0, wanted - sh.shape[1]), 3)], dim=1)
+    return Gaussians(means, gaussians.quats, scales, gaussians.opacities, sh).detach()
+
+
+def fit_to_ball(points: Tensor, radius: float) -> Tensor:
+    """``points`` [N, 3] with the bounding box centred at the origin and the farthest one at ``radius``."""
+    center, factor = _fit(points, radius)
+    return (points - center) * factor
+
+
+def _fit(points: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    center = (points.amin(dim=0) + points.amax(dim=0)) / 2
+    return center, radius / (points - center).norm(dim=1).amax().clamp_min(1e-12)
+
+
+def _check_count(count: int, name: str = "count") -> None:
+    if count < 1:
+        raise InputError(f"{name}: expected at least 1 splat, got {count}")
+
+
+def _load_geometries(path: Path) -> list[Any]:
+    import trimesh
+
+    if not path.is_file():
+        raise FileFormatError(f"path: no mesh file at '{path}'; expected one of {', '.join(MESH_SUFFIXES)}")
+    if path.suffix.lower() not in MESH_SUFFIXES:
+        raise FileFormatError(f"path: '{path.name}' is not a mesh; expected one of {', '.join(MESH_SUFFIXES)}")
+    try:
+        return trimesh.load_scene(path).dump()
+    except Exception as error:  # trimesh raises whatever its many parsers raise
+        raise FileFormatError(f"path: '{path.name}' cannot be read as {path.suffix.lower()}: {error}") from error
+
+
+def _sample_geometries(path: Path, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` points [N, 3] and colours [N, 3] in [0, 1], shared among a scene's meshes by their area."""
+    import trimesh
+
+    geometries = _load_geometries(path)
+    meshes = [g for g in geometries if isinstance(g, trimesh.Trimesh) and g.area > 0]
+    if not meshes:
+        clouds = [g for g in geometries if isinstance(g, trimesh.PointCloud) and len(g.vertices)]
+        if not clouds:
+            raise FileFormatError(f"path: '{path.name}' holds no surface and no points; expected at least one triangle with an area")
+        return _sample_clouds(clouds, count, rng)
+    areas = np.array([m.area for m in meshes])
+    shares = rng.multinomial(count, areas / areas.sum())
+    parts = [_sample_mesh(mesh, int(share), rng) for mesh, share in zip(meshes, shares, strict=True) if share]
+    return np.concatenate([p for p, _ in parts]), np.concatenate([c for _, c in parts])
+
+
+def _sample_mesh(mesh: trimesh.Trimesh, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    from trimesh.sample import sample_surface
+
+    points, faces, barycentric = sample_surface(mesh, count, seed=int(rng.integers(2**31)), return_barycentric=True)  # type: ignore[misc]
+    return np.asarray(points, dtype=np.float64), _surface_colors(mesh, np.asarray(faces), np.asarray(barycentric))
+
+
+def _surface_colors(mesh: trimesh.Trimesh, faces: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
+    """Colours [N, 3] in [0, 1] of surface points: texture × material colour, else interpolated vertex (or face) colours."""
+    from trimesh.visual.color import ColorVisuals, uv_to_interpolated_color
+
+    visual: Any = mesh.visual
+    if isinstance(visual, ColorVisuals):
+        if visual.kind == "face":
+            return visual.face_colors[faces, :3] / 255.0
+        corners = visual.vertex_colors[mesh.faces[faces], :3] / 255.0  # [N, 3, 3]; trimesh's grey where there are none
+        return (corners * barycentric[:, :, None]).sum(axis=1)
+    factor, image = _material(visual.material)
+    if image is None or visual.uv is None:
+        return np.repeat(factor[None], len(faces), axis=0)
+    uv = (np.asarray(visual.uv)[mesh.faces[faces]] * barycentric[:, :, None]).sum(axis=1)
+    return np.asarray(uv_to_interpolated_color(uv, image.convert("RGB")))[:, :3] / 255.0 * factor
+
+
+def _material(material: Any) -> tuple[np.ndarray, Any]:
+    """Colour factor [3] in [0, 1] and texture image or None, of trimesh's PBR and simple materials."""
+    if hasattr(material, "baseColorTexture"):
+        factor = material.baseColorFactor
+        image = material.baseColorTexture
+    else:
+        image = material.image
+        factor = None if image is not None else material.diffuse  # an .obj's Kd is often 0 beside its map_Kd
+    rgb = np.ones(3) if factor is None else np.asarray(factor, dtype=np.float64)[:3] / 255.0
+    return rgb, image
+
+
+def _sample_clouds(clouds: list[Any], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    vertices = np.concatenate([np.asarray(c.vertices, dtype=np.float64) for c in clouds])
+    colors = np.concatenate([np.asarray(c.colors)[:, :3] / 255.0 if len(c.colors) else np.full((len(c.vertices), 3), GREY) for c in clouds])
+    chosen = rng.choice(len(vertices), size=count, replace=count > len(vertices))
+    return vertices[chosen], colors[chosen]

@@ -1,0 +1,117 @@
+"""One Adam per parameter group, as gsplat's strategies expect, with learning rates that follow the progress of the run.
+
+The rate of the means falls log-linearly, lr(p) = lr_0 (lr_1 / lr_0)^p with progress p ∈ [0, 1] (3DGS' exponential schedule), and is
+proportional to the spatial extent of the scene: a step is a length. Log-scales, rotations, logits and colours have no length.
+
+Adam with a tiny ε is invariant to the scale of the loss, which matters here: w(t) changes it by orders of magnitude over a run.
+β₂ = 0.99 forgets old gradient magnitudes after ~100 steps, for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import ConfigError, FileFormatError, InputError
+from fsd_gs.splats.parameters import SplatParameters
+
+Optimizers = dict[str, torch.optim.Adam]
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's settings. Every rate ≥ 0 (0 freezes the parameter's value); ``means``, ``means_end`` in units of the extent."""
+
+    means: float = 0.006
+    means_end: float = 0.0006
+    scales: float = 0.01
+    quats: float = 0.002
+    opacities: float = 0.03
+    sh0: float = 0.03
+    shN: float = 0.0015  # 1/20 of sh0, as in 3DGS
+    beta1: float = 0.9
+    beta2: float = 0.99
+    eps: float = 1e-15
+
+    def __post_init__(self) -> None:
+        for name in ("means", "means_end", "scales", "quats", "opacities", "sh0", "shN"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}: expected a learning rate of at least 0, got {getattr(self, name):g}")
+        if (self.means == 0) != (self.means_end == 0):
+            raise ConfigError(f"means, means_end: expected both above 0 or both 0, got {self.means:g} and {self.means_end:g}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}: expected a number in [0, 1), got {getattr(self, name):g}")
+        if not self.eps > 0:
+            raise ConfigError(f"eps: expected a number above 0, got {self.eps:g}")
+
+    def at(self, progress: float, extent: float = 1.0) -> dict[str, float]:
+        """Rate of every parameter group at ``progress`` ∈ [0, 1] of the run, for a scene of radius ``extent``."""
+        if not 0 <= progress <= 1:
+            raise InputError(f"progress: expected a number in [0, 1], got {progress:g}")
+        means = self.means * (self.means_end / self.means) ** progress if self.means else 0.0
+        return {
+            "means": means * extent,
+            "scales": self.scales,
+            "quats": self.quats,
+            "opacities": self.opacities,
+            "sh0": self.sh0,
+            "shN": self.shN,
+        }
+
+
+def build_optimizers(params: SplatParameters, rates: LearningRates, *, extent: float = 1.0) -> Optimizers:
+    """A fused Adam for each entry of ``params``, at the rates of progress 0.
+
+    Fused because the tensors are tiny and Python's overhead dominates: five groups, one thread, 0.16 / 0.21 / 0.42 ms a step at
+    1k / 5k / 20k splats against 0.42 / 0.30 / 0.81 ms for the plain loop and 0.34 / 0.46 / 0.83 ms for foreach (torch 2.13, CPU). Its
+    state has the keys exp_avg, exp_avg_sq and step, which is what gsplat's strategies cut and extend.
+    """
+    if not extent > 0:
+        raise InputError(f"extent: expected a length above 0, got {extent:g}")
+    start = rates.at(0.0, extent)
+    betas = (rates.beta1, rates.beta2)
+    return {
+        name: torch.optim.Adam([{"params": [param], "name": name}], lr=start[name], betas=betas, eps=rates.eps, fused=True)
+        for name, param in params.items()
+    }
+
+
+def set_learning_rates(optimizers: Optimizers, rates: LearningRates, progress: float, *, extent: float = 1.0) -> None:
+    """Sets every optimizer's rate for ``progress`` ∈ [0, 1]."""
+    now = rates.at(progress, extent)
+    for name, optimizer in optimizers.items():
+        optimizer.param_groups[0]["lr"] = now[name]
+
+
+def step_all(optimizers: Optimizers) -> None:
+    """Steps every optimizer and clears the gradients."""
+    for optimizer in optimizers.values():
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
+    """Adam's state as flat tensors "means.exp_avg", "means.exp_avg_sq", "means.step", …; copies, fit for safetensors."""
+    tensors = {}
+    for name, optimizer in optimizers.items():
+        for key, value in optimizer.state[optimizer.param_groups[0]["params"][0]].items():
+            tensors[f"{name}.{key}"] = torch.as_tensor(value).detach().clone()
+    return tensors
+
+
+def load_optimizer_tensors(optimizers: Optimizers, tensors: Mapping[str, Tensor]) -> None:
+    """Restores what :func:`optimizer_tensors` saved into optimizers built for parameters of the same shapes."""
+    for name, optimizer in optimizers.items():
+        param = optimizer.param_groups[0]["params"][0]
+        keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in tensors]
+        if len(keys) not in (0, 3):
+            raise FileFormatError(f"{name}: expected step, exp_avg and exp_avg_sq in the checkpoint, got only {', '.join(keys)}")
+        for key in keys[1:]:
+            if tensors[f"{name}.{key}"].shape != param.shape:
+                got = list(tensors[f"{name}.{key}"].shape)
+                raise FileFormatError(f"{name}.{key}: expected shape {list(param.shape)} as the parameter, got {got}")
+        optimizer.state[param] = {key: tensors[f"{name}.{key}"].detach().to(param.device, torch.float32).clone() for key in keys}

@@ -1,0 +1,73 @@
+"""What the optimiser stores, and the activations that turn it into ``Gaussians``.
+
+    scale s = exp(log s)     opacity o = sigmoid(logit o)     rotation q/|q|     colour = 0.5 + C0·sh_0 + Σ_{k≥1} sh_k Y_k
+
+after 3D Gaussian Splatting (Kerbl et al. 2023, §5.1), with gsplat's key names so that its strategies work unchanged:
+
+    means [N, 3]   scales [N, 3] (log)   quats [N, 4] (wxyz, any length)   opacities [N] (logit)   sh0 [N, 1, 3]   shN [N, K−1, 3]
+
+shN is left out at SH degree 0: an empty tensor would still cost an optimizer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import InputError
+from fsd_gs.types import Gaussians
+
+SplatParameters = torch.nn.ParameterDict
+
+C0 = 0.28209479177387814  # Y_00 = 1 / (2 √π)
+
+MIN_SCALE, MAX_SCALE = 1e-7, 1e4  # log-scales stay finite for a flat or huge splat read from a file
+MIN_OPACITY = 1e-6  # and 1 − MIN_OPACITY above: float32 still separates it from 1, and a logit of ±13.8 can be optimised back
+
+
+def sh0_from_rgb(rgb: Tensor) -> Tensor:
+    """SH DC coefficient [..., 3] of a colour in [0, 1] that looks the same from everywhere."""
+    return (rgb - 0.5) / C0
+
+
+def rgb_from_sh0(sh0: Tensor) -> Tensor:
+    """Colour [..., 3] of an SH DC coefficient, not clamped."""
+    return 0.5 + C0 * sh0
+
+
+def activate(params: SplatParameters) -> Gaussians:
+    """The splats that ``params`` stand for; differentiable in every parameter."""
+    sh = torch.cat([params["sh0"], params["shN"]], dim=1) if "shN" in params else params["sh0"]
+    return Gaussians(
+        means=params["means"],
+        quats=torch.nn.functional.normalize(params["quats"], dim=-1),
+        scales=params["scales"].exp(),
+        opacities=params["opacities"].sigmoid(),
+        sh=sh,
+    )
+
+
+def from_gaussians(gaussians: Gaussians) -> SplatParameters:
+    """Stored float32 parameters of ``gaussians``, on the same device; the inverse of :func:`activate`.
+
+    Scales are clamped to [1e-7, 1e4] and opacities to [1e-6, 1 − 1e-6], so that every stored value is finite. A quaternion of
+    length 0 becomes the identity. Raises :class:`InputError` if any value is not finite.
+    """
+    values = {name: getattr(gaussians, name).detach().float() for name in ("means", "quats", "scales", "opacities", "sh")}
+    for name, value in values.items():
+        bad = int((~torch.isfinite(value)).flatten(1).any(dim=1).sum()) if value.ndim > 1 else int((~torch.isfinite(value)).sum())
+        if bad:
+            raise InputError(f"{name}: expected finite values, got {bad} of {len(value)} splats with NaN or infinity; remove them first")
+    quats = values["quats"]
+    identity = quats.new_tensor([1.0, 0.0, 0.0, 0.0])
+    quats = torch.where(quats.norm(dim=1, keepdim=True) > 1e-8, quats, identity)
+    stored = {
+        "means": values["means"],
+        "scales": values["scales"].clamp(MIN_SCALE, MAX_SCALE).log(),
+        "quats": torch.nn.functional.normalize(quats, dim=-1),
+        "opacities": values["opacities"].clamp(MIN_OPACITY, 1 - MIN_OPACITY).logit(),
+        "sh0": values["sh"][:, :1],
+    }
+    if values["sh"].shape[1] > 1:
+        stored["shN"] = values["sh"][:, 1:]
+    return SplatParameters({name: torch.nn.Parameter(value.clone().contiguous()) for name, value in stored.items()})

@@ -1,0 +1,82 @@
+"""Scalar penalties on splats and on the rendered alpha; pure functions, differentiable, each with its formula.
+
+All are means, so a weight means the same at any number of splats or pixels. Letters: o_i opacity, s_i scales, a alpha of a pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import ConfigError
+from fsd_gs.types import Gaussians
+
+
+def opacity_binarity(opacities: Tensor) -> Tensor:
+    """mean_i 4 o_i (1 − o_i) ∈ [0, 1]: 0 when every splat is fully there or not at all."""
+    return (4 * opacities * (1 - opacities)).mean()
+
+
+def opacity_mean(opacities: Tensor) -> Tensor:
+    """mean_i o_i: fewer visible splats (the L1 of 3DGS-MCMC, arXiv:2404.09591, eq. 10)."""
+    return opacities.mean()
+
+
+def scale_mean(scales: Tensor) -> Tensor:
+    """mean over splats and axes of s: smaller splats (the other half of the same equation). scales [N, 3]."""
+    return scales.mean()
+
+
+def anisotropy(scales: Tensor, max_ratio: float = 3.0) -> Tensor:
+    """mean_i max(max(s_i)/min(s_i), r) − r: no needles (PhysGaussian, arXiv:2311.12198, eq. 11). scales [N, 3]; r ≥ 1."""
+    ratio = scales.amax(dim=1) / scales.amin(dim=1).clamp_min(torch.finfo(scales.dtype).tiny)
+    return (ratio - max_ratio).clamp_min(0).mean()
+
+
+def alpha_entropy(alpha: Tensor) -> Tensor:
+    """mean of −a log₂ a − (1 − a) log₂(1 − a) ∈ [0, 1]: a pixel is object or background, not haze."""
+    a = alpha.clamp(1e-5, 1 - 1e-5)  # the gradient of the logarithm is unbounded at 0 and 1
+    return -(a * a.log2() + (1 - a) * (1 - a).log2()).mean()
+
+
+def alpha_sparsity(alpha: Tensor) -> Tensor:
+    """mean of √(a² + 0.01): less covered (DreamFusion's opacity loss as threestudio has it)."""
+    return (alpha.square() + 0.01).sqrt().mean()
+
+
+@dataclass(frozen=True)
+class Regularizers:
+    """Weights ≥ 0 of the penalties, all off by default; a penalty with weight 0 is not computed."""
+
+    opacity_binarity: float = 0.0
+    opacity_mean: float = 0.0
+    scale_mean: float = 0.0
+    anisotropy: float = 0.0
+    anisotropy_ratio: float = 3.0
+    alpha_entropy: float = 0.0
+    alpha_sparsity: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("opacity_binarity", "opacity_mean", "scale_mean", "anisotropy", "alpha_entropy", "alpha_sparsity"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}: expected a weight of at least 0, got {getattr(self, name):g}")
+        if not self.anisotropy_ratio >= 1:
+            raise ConfigError(f"anisotropy_ratio: expected a ratio of at least 1, got {self.anisotropy_ratio:g}")
+
+    def terms(self, gaussians: Gaussians, alpha: Tensor) -> dict[str, Tensor]:
+        """Weighted penalties by name, only those with a weight. alpha [V, H, W, 1]."""
+        penalties = {
+            "opacity_binarity": (self.opacity_binarity, lambda: opacity_binarity(gaussians.opacities)),
+            "opacity_mean": (self.opacity_mean, lambda: opacity_mean(gaussians.opacities)),
+            "scale_mean": (self.scale_mean, lambda: scale_mean(gaussians.scales)),
+            "anisotropy": (self.anisotropy, lambda: anisotropy(gaussians.scales, self.anisotropy_ratio)),
+            "alpha_entropy": (self.alpha_entropy, lambda: alpha_entropy(alpha)),
+            "alpha_sparsity": (self.alpha_sparsity, lambda: alpha_sparsity(alpha)),
+        }
+        return {name: weight * penalty() for name, (weight, penalty) in penalties.items() if weight}
+
+    def __call__(self, gaussians: Gaussians, alpha: Tensor) -> Tensor:
+        """Sum of :meth:`terms`, a scalar; 0 without gradient when all weights are 0."""
+        return sum(self.terms(gaussians, alpha).values(), start=alpha.new_zeros(()))
