@@ -1,0 +1,264 @@
+"""Projection of 3D Gaussians to the screen (EWA), and its analytic gradient.
+
+    x_c = W μ + t,   u = f x/z + c,   P = J W R S  [2, 3],   Σ' = P Pᵀ + ε I,   conic = Σ'⁻¹ = (a, b; b, c),
+    compensation = √(det P Pᵀ / det Σ')
+    J = (f_x/z, 0, −f_x u_x/z;  0, f_y/z, −f_y u_y/z)   with u_x = x/z clamped to the image plus a margin of 0.15 of its size
+
+Backward, v_X standing for ∂L/∂X:  v_Σ' = −K v_K K,  v_P = 2 v_Σ' P,  and the chain rule through P = J W (R S).
+Scalars are float64: it costs next to nothing here, and det Σ' of a long thin splat cancels badly in float32.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from fsd_gs.render._matrices import add, columns_scaled, dot, row_times, scaled, times, times_column
+from fsd_gs.render.contract import ALPHA_MIN, EXTENT_MAX, JACOBIAN_MARGIN
+
+# ruff: noqa: ANN001, ANN202 - kernels carry their shapes in the docstrings
+
+BLOCKS = 64  # splats are cut into this many blocks; the gradient of viewmats is summed block by block, whatever the threads
+LARGEST = 2.0**30  # radii and positions in pixels beyond this are not drawn as such
+
+
+@njit(cache=True)
+def _view(viewmats, view):
+    """W as rows, and t."""
+    m = viewmats[view]
+    W = (
+        (np.float64(m[0, 0]), np.float64(m[0, 1]), np.float64(m[0, 2])),
+        (np.float64(m[1, 0]), np.float64(m[1, 1]), np.float64(m[1, 2])),
+        (np.float64(m[2, 0]), np.float64(m[2, 1]), np.float64(m[2, 2])),
+    )
+    return W, (np.float64(m[0, 3]), np.float64(m[1, 3]), np.float64(m[2, 3]))
+
+
+@njit(cache=True, error_model="numpy")
+def _splat(means, quats, scales, n):
+    """Position, unit quaternion, its inverse length, scales; NaN or inf wherever an input is not finite or the quaternion is 0."""
+    mean = (np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2]))
+    w, x, y, z = np.float64(quats[n, 0]), np.float64(quats[n, 1]), np.float64(quats[n, 2]), np.float64(quats[n, 3])
+    inverse = 1.0 / math.sqrt(w * w + x * x + y * y + z * z)
+    scale = (np.float64(scales[n, 0]), np.float64(scales[n, 1]), np.float64(scales[n, 2]))
+    return mean, (w * inverse, x * inverse, y * inverse, z * inverse), inverse, scale
+
+
+@njit(cache=True)
+def _rotation(q):
+    """R as rows from a unit quaternion wxyz."""
+    w, x, y, z = q
+    return (
+        (1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)),
+        (2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)),
+        (2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)),
+    )
+
+
+@njit(cache=True)
+def _clamped(ratio, focal, centre, size):
+    """x/z clamped to the margin around the image."""
+    margin = JACOBIAN_MARGIN * size / focal
+    return min(max(ratio, -centre / focal - margin), (size - centre) / focal + margin)
+
+
+@njit(cache=True, error_model="numpy")
+def _screen(point, K, width, height, W, M):
+    """(f_x, f_y, u_x, u_y) of the Jacobian, T = J W as two rows, P = T M as two rows."""
+    fx, fy = np.float64(K[0, 0]), np.float64(K[1, 1])
+    ux = _clamped(point[0] / point[2], fx, np.float64(K[0, 2]), width)
+    uy = _clamped(point[1] / point[2], fy, np.float64(K[1, 2]), height)
+    T0 = scaled(add(W[0], scaled(W[2], -ux)), fx / point[2])
+    T1 = scaled(add(W[1], scaled(W[2], -uy)), fy / point[2])
+    return (fx, fy, ux, uy), T0, T1, row_times(T0, M), row_times(T1, M)
+
+
+@njit(cache=True, error_model="numpy")
+def _radii(x, y, xx, yy, opacity, width, height, clip):
+    """Half sizes of the box where α ≥ 1/255, in pixels; 0 where nothing is drawn (all comparisons fail on NaN)."""
+    extent = min(EXTENT_MAX, math.sqrt(2.0 * math.log(max(opacity / ALPHA_MIN, 1.0))))
+    rx, ry = math.ceil(extent * math.sqrt(xx)), math.ceil(extent * math.sqrt(yy))
+    inside = x + rx > 0 and x - rx < width and y + ry > 0 and y - ry < height
+    if inside and (rx > clip or ry > clip) and abs(x) < LARGEST and abs(y) < LARGEST:
+        return int(min(rx, LARGEST)), int(min(ry, LARGEST))
+    return 0, 0
+
+
+@njit(cache=True, error_model="numpy")
+def _project_splat(n, means, quats, scales, opacities, viewmats, Ks, settings, antialiased, radii, means2d, depths, conics, compensations):
+    """Column n of every output."""
+    width, height, eps2d, near, far, clip = settings[0], settings[1], settings[2], settings[3], settings[4], settings[5]
+    mean, quat, _, scale = _splat(means, quats, scales, n)
+    M = columns_scaled(_rotation(quat), scale)
+    for view in range(viewmats.shape[0]):
+        W, t = _view(viewmats, view)
+        point = add(times_column(W, mean), t)
+        if not (near <= point[2] <= far) or point[2] == 0.0:
+            continue
+        jacobian, _, _, P0, P1 = _screen(point, Ks[view], width, height, W, M)
+        sharp = dot(P0, P0) * dot(P1, P1) - dot(P0, P1) ** 2
+        xx, xy, yy = dot(P0, P0) + eps2d, dot(P0, P1), dot(P1, P1) + eps2d
+        det = xx * yy - xy * xy
+        compensation = math.sqrt(max(sharp / det, 0.0)) if det > 0.0 else 0.0
+        opacity = np.float64(opacities[n]) * (compensation if antialiased else 1.0)
+        if not (det > 0.0 and xx < math.inf and yy < math.inf and ALPHA_MIN <= opacity < math.inf):
+            continue
+        x = jacobian[0] * point[0] / point[2] + Ks[view, 0, 2]
+        y = jacobian[1] * point[1] / point[2] + Ks[view, 1, 2]
+        rx, ry = _radii(x, y, xx, yy, opacity, width, height, clip)
+        if rx == 0 or ry == 0:
+            continue
+        radii[view, n, 0], radii[view, n, 1] = rx, ry
+        means2d[view, n, 0], means2d[view, n, 1], depths[view, n] = x, y, point[2]
+        conics[view, n, 0], conics[view, n, 1], conics[view, n, 2] = yy / det, -xy / det, xx / det
+        compensations[view, n] = compensation
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def project_forward(means, quats, scales, opacities, viewmats, Ks, settings, antialiased, radii, means2d, depths, conics, compensations):
+    """Fills radii [C, N, 2] int32, means2d [C, N, 2], depths [C, N], conics [C, N, 3], compensations [C, N]; culled rows stay 0.
+
+    settings float64: width, height, eps2d, near_plane, far_plane, radius_clip.
+    """
+    for n in prange(means.shape[0]):
+        _project_splat(
+            n, means, quats, scales, opacities, viewmats, Ks, settings, antialiased, radii, means2d, depths, conics, compensations
+        )
+
+
+@njit(cache=True, error_model="numpy")
+def _conic_vjp(P0, P1, eps2d, v_conic, v_compensation):
+    """v_P as two rows from the gradients of the conic (a, b, c) and of the compensation."""
+    pxx, pxy, pyy = dot(P0, P0), dot(P0, P1), dot(P1, P1)
+    xx, yy = pxx + eps2d, pyy + eps2d
+    det = xx * yy - pxy * pxy
+    a, b, c = yy / det, -pxy / det, xx / det
+    va, vb, vc = v_conic[0], 0.5 * v_conic[1], v_conic[2]
+    ka, kb, kc, kd = a * va + b * vb, a * vb + b * vc, b * va + c * vb, b * vb + c * vc  # K v_K
+    vxx, vxy, vyy = -(ka * a + kb * b), -(ka * b + kb * c), -(kc * b + kd * c)
+    sharp = pxx * pyy - pxy * pxy
+    if v_compensation != 0.0 and sharp > 0.0:
+        half = 0.5 * v_compensation * math.sqrt(sharp / det)  # d√(s/d) = ½ √(s/d) (ds/s − dd/d), ds = adj(P Pᵀ), dd/d = K
+        vxx += half * (pyy / sharp - a)
+        vxy += half * (-pxy / sharp - b)
+        vyy += half * (pxx / sharp - c)
+    v_P0 = add(scaled(P0, 2.0 * vxx), scaled(P1, 2.0 * vxy))
+    v_P1 = add(scaled(P0, 2.0 * vxy), scaled(P1, 2.0 * vyy))
+    return v_P0, v_P1
+
+
+@njit(cache=True, error_model="numpy")
+def _point_vjp(point, jacobian, W, v_T0, v_T1, v_u, v_v, v_depth):
+    """Gradient of the camera point from those of T = J W (two rows), of means2d and of depth."""
+    fx, fy, ux, uy = jacobian
+    z = point[2]
+    x_ratio, y_ratio = point[0] / z, point[1] / z
+    v_ux, v_uy = -fx / z * dot(v_T0, W[2]), -fy / z * dot(v_T1, W[2])
+    v_z = v_depth - fx / (z * z) * (dot(v_T0, W[0]) - ux * dot(v_T0, W[2])) - fy / (z * z) * (dot(v_T1, W[1]) - uy * dot(v_T1, W[2]))
+    v_xr = fx * v_u + (v_ux if ux == x_ratio else 0.0)  # a clamped ratio does not move
+    v_yr = fy * v_v + (v_uy if uy == y_ratio else 0.0)
+    return v_xr / z, v_yr / z, v_z - (v_xr * x_ratio + v_yr * y_ratio) / z
+
+
+@njit(cache=True)
+def _quat_vjp(q, inverse, v):
+    """Gradient of the unnormalised quaternion from that of R, v as rows."""
+    w, x, y, z = q
+    vw = 2.0 * (x * (v[2][1] - v[1][2]) + y * (v[0][2] - v[2][0]) + z * (v[1][0] - v[0][1]))
+    vx = 2.0 * (-2.0 * x * (v[1][1] + v[2][2]) + y * (v[1][0] + v[0][1]) + z * (v[2][0] + v[0][2]) + w * (v[2][1] - v[1][2]))
+    vy = 2.0 * (x * (v[1][0] + v[0][1]) - 2.0 * y * (v[0][0] + v[2][2]) + z * (v[2][1] + v[1][2]) + w * (v[0][2] - v[2][0]))
+    vz = 2.0 * (x * (v[2][0] + v[0][2]) + y * (v[2][1] + v[1][2]) - 2.0 * z * (v[0][0] + v[1][1]) + w * (v[1][0] - v[0][1]))
+    along = vw * w + vx * x + vy * y + vz * z
+    return (vw - along * w) * inverse, (vx - along * x) * inverse, (vy - along * y) * inverse, (vz - along * z) * inverse
+
+
+@njit(cache=True)
+def _accumulate_view(v_view, v_point, mean, jacobian, z, v_T0, v_T1):
+    """v_W and v_t of one splat into v_view [3, 4]: through x_c = W μ + t, and through T = J W."""
+    s0, s1 = jacobian[0] / z, jacobian[1] / z
+    for j in range(3):
+        v_view[0, j] += v_point[0] * mean[j] + s0 * v_T0[j]
+        v_view[1, j] += v_point[1] * mean[j] + s1 * v_T1[j]
+        v_view[2, j] += v_point[2] * mean[j] - s0 * jacobian[2] * v_T0[j] - s1 * jacobian[3] * v_T1[j]
+    for i in range(3):
+        v_view[i, 3] += v_point[i]
+
+
+@njit(cache=True, error_model="numpy")
+def _splat_vjp(
+    n,
+    means,
+    quats,
+    scales,
+    viewmats,
+    Ks,
+    settings,
+    radii,
+    v_means2d,
+    v_depths,
+    v_conics,
+    v_compensations,
+    v_means,
+    v_quats,
+    v_scales,
+    v_view,
+):
+    """Row n of v_means, v_quats, v_scales; adds the splat's share to v_view [C, 3, 4]."""
+    mean, quat, inverse, scale = _splat(means, quats, scales, n)
+    R = _rotation(quat)
+    M = columns_scaled(R, scale)
+    zero = (0.0, 0.0, 0.0)
+    v_mean, v_M0, v_M1, v_M2, seen = zero, zero, zero, zero, False
+    for view in range(viewmats.shape[0]):
+        if radii[view, n, 0] == 0:
+            continue
+        seen = True
+        W, t = _view(viewmats, view)
+        point = add(times_column(W, mean), t)
+        jacobian, T0, T1, P0, P1 = _screen(point, Ks[view], settings[0], settings[1], W, M)
+        v_conic = (np.float64(v_conics[view, n, 0]), np.float64(v_conics[view, n, 1]), np.float64(v_conics[view, n, 2]))
+        v_P0, v_P1 = _conic_vjp(P0, P1, settings[2], v_conic, np.float64(v_compensations[view, n]))
+        v_T0, v_T1 = times_column(M, v_P0), times_column(M, v_P1)
+        v_u, v_v = np.float64(v_means2d[view, n, 0]), np.float64(v_means2d[view, n, 1])
+        v_point = _point_vjp(point, jacobian, W, v_T0, v_T1, v_u, v_v, np.float64(v_depths[view, n]))
+        v_mean = add(v_mean, row_times(v_point, W))
+        v_M0 = add(v_M0, add(scaled(v_P0, T0[0]), scaled(v_P1, T1[0])))
+        v_M1 = add(v_M1, add(scaled(v_P0, T0[1]), scaled(v_P1, T1[1])))
+        v_M2 = add(v_M2, add(scaled(v_P0, T0[2]), scaled(v_P1, T1[2])))
+        _accumulate_view(v_view[view], v_point, mean, jacobian, point[2], v_T0, v_T1)
+    if seen:
+        v_quat = _quat_vjp(quat, inverse, columns_scaled((v_M0, v_M1, v_M2), scale))
+        v_scale = add(add(times(R[0], v_M0), times(R[1], v_M1)), times(R[2], v_M2))
+        v_means[n, 0], v_means[n, 1], v_means[n, 2] = v_mean[0], v_mean[1], v_mean[2]
+        v_scales[n, 0], v_scales[n, 1], v_scales[n, 2] = v_scale[0], v_scale[1], v_scale[2]
+        v_quats[n, 0], v_quats[n, 1], v_quats[n, 2], v_quats[n, 3] = v_quat[0], v_quat[1], v_quat[2], v_quat[3]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def project_backward(
+    means, quats, scales, viewmats, Ks, settings, radii, v_means2d, v_depths, v_conics, v_compensations, v_means, v_quats, v_scales, v_views
+):
+    """Fills v_means [N, 3], v_quats [N, 4], v_scales [N, 3] and the blocks' shares v_views [BLOCKS, C, 3, 4] of v_viewmats."""
+    count = means.shape[0]
+    for block in prange(BLOCKS):
+        for n in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
+            _splat_vjp(
+                n,
+                means,
+                quats,
+                scales,
+                viewmats,
+                Ks,
+                settings,
+                radii,
+                v_means2d,
+                v_depths,
+                v_conics,
+                v_compensations,
+                v_means,
+                v_quats,
+                v_scales,
+                v_views[block],
+            )
