@@ -1,0 +1,219 @@
+"""Turntables and contact sheets: rendered frames → mp4, gif, png.
+
+The rasterizer comes as an argument (any ``fsd_gs.render`` Rasterizer). Frames are uint8 [H, W, 3], made one at a time, so that a long
+video does not fill the memory. Normals are those of the depth map: n ∝ ∂P/∂v × ∂P/∂u of the back-projected points P, turned towards the
+camera, coloured as 0.5 + 0.5 n in world axes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.errors import InputError, OutputError, unknown_name
+from fsd_gs.io import atomic_write
+from fsd_gs.types import Cameras, Gaussians, Render
+
+Frame = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+
+class SplatRasterizer(Protocol):
+    """What is needed of a rasterizer here: a subset of ``fsd_gs.render.Rasterizer``."""
+
+    def __call__(self, gaussians: Gaussians, cameras: Cameras, *, background: Tensor | None = None, depth: bool = False) -> Render: ...
+
+
+@dataclass
+class TurntableSettings:
+    """frames: views around the circle. size: pixels a side. background: sRGB in [0, 1]. mode: rgb, alpha, depth or normal.
+    fps: frames a second. elevation_deg, distance, fov_y_deg: the orbit."""
+
+    frames: int = 72
+    size: int = 384
+    fps: int = 24
+    mode: str = "rgb"
+    elevation_deg: float = 15.0
+    distance: float = 2.5
+    fov_y_deg: float = 49.1
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(unknown_name("mode", self.mode, MODES))
+        if self.frames < 1 or self.size < 2 or self.fps < 1:
+            raise InputError(f"turntable: expected frames ≥ 1, size ≥ 2 and fps ≥ 1, got {self.frames}, {self.size} and {self.fps}")
+
+
+def turntable_frames(
+    gaussians: Gaussians, rasterizer: SplatRasterizer, settings: TurntableSettings, progress: Progress | None = None
+) -> Iterator[Frame]:
+    """One frame a view from azimuth 0° on, counter-clockwise. progress(done, total) is called after each."""
+    cameras = evaluation_orbit(
+        settings.frames,
+        elevation_deg=settings.elevation_deg,
+        distance=settings.distance,
+        fov_y_deg=settings.fov_y_deg,
+        width=settings.size,
+        device=gaussians.means.device,
+    )
+    background = gaussians.means.new_tensor(settings.background)
+    for view in range(len(cameras)):
+        camera = cameras[view]
+        with torch.no_grad():
+            render = rasterizer(gaussians, camera, background=background, depth=settings.mode in ("depth", "normal"))
+            picture = MODES[settings.mode](render, camera, background)
+        yield to_uint8(picture[0])
+        if progress is not None:
+            progress(view + 1, len(cameras))
+
+
+def to_uint8(picture: Tensor) -> Frame:
+    """[H, W, 3] in [0, 1] → uint8 on the CPU."""
+    return (picture.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+
+
+def _rgb_picture(render: Render, camera: Cameras, background: Tensor) -> Tensor:
+    return render.rgb
+
+
+def _alpha_picture(render: Render, camera: Cameras, background: Tensor) -> Tensor:
+    return render.alpha.expand(-1, -1, -1, 3)
+
+
+def _depth_picture(render: Render, camera: Cameras, background: Tensor) -> Tensor:
+    """Near is bright; the range is that of the unit ball, so that frames of a video agree."""
+    assert render.depth is not None
+    nearness = 0.5 - 0.5 * (render.depth[..., 0] - camera.distances[:, None, None])
+    return render.alpha * colour_map(nearness) + (1 - render.alpha) * background
+
+
+def _normal_picture(render: Render, camera: Cameras, background: Tensor) -> Tensor:
+    assert render.depth is not None
+    return render.alpha * (0.5 + 0.5 * depth_normals(render.depth, camera)) + (1 - render.alpha) * background
+
+
+#: Name of a turntable mode → [V, H, W, 3] picture of a render.
+MODES: dict[str, Callable[[Render, Cameras, Tensor], Tensor]] = {
+    "rgb": _rgb_picture,
+    "alpha": _alpha_picture,
+    "depth": _depth_picture,
+    "normal": _normal_picture,
+}
+
+
+def back_project(depth: Tensor, cameras: Cameras) -> Tensor:
+    """World points [V, H, W, 3] of depth maps [V, H, W, 1] (along z)."""
+    height, width = depth.shape[1:3]
+    v, u = torch.meshgrid(
+        torch.arange(height, dtype=depth.dtype, device=depth.device) + 0.5,
+        torch.arange(width, dtype=depth.dtype, device=depth.device) + 0.5,
+        indexing="ij",
+    )
+    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)
+    rays = torch.einsum("vij,hwj->vhwi", torch.linalg.inv(cameras.Ks.to(depth)), pixels)
+    world_from_camera = cameras.world_from_camera.to(depth)
+    return torch.einsum("vij,vhwj->vhwi", world_from_camera[:, :3, :3], rays * depth) + world_from_camera[:, None, None, :3, 3]
+
+
+def depth_normals(depth: Tensor, cameras: Cameras) -> Tensor:
+    """World normals [V, H, W, 3] of depth maps [V, H, W, 1], towards the camera, by central differences."""
+    points = torch.nn.functional.pad(back_project(depth, cameras).permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
+    across = points[:, :, 1:-1, 2:] - points[:, :, 1:-1, :-2]
+    down = points[:, :, 2:, 1:-1] - points[:, :, :-2, 1:-1]
+    return torch.nn.functional.normalize(torch.linalg.cross(down, across, dim=1), dim=1).permute(0, 2, 3, 1)
+
+
+_COLOUR_STOPS = ((0.10, 0.07, 0.28), (0.30, 0.16, 0.55), (0.66, 0.22, 0.49), (0.93, 0.42, 0.30), (0.99, 0.72, 0.28), (0.99, 0.98, 0.75))
+
+
+def colour_map(values: Tensor) -> Tensor:
+    """[...] in [0, 1] → colours [..., 3], dark violet to light yellow, rising in lightness throughout."""
+    stops = values.new_tensor(_COLOUR_STOPS)
+    position = values.clamp(0, 1) * (len(stops) - 1)
+    lower = position.floor().long().clamp(max=len(stops) - 2)
+    fraction = (position - lower)[..., None]
+    return stops[lower] * (1 - fraction) + stops[lower + 1] * fraction
+
+
+def contact_sheet(frames: Sequence[Frame], columns: int, *, labels: Sequence[str] | None = None, gap: int = 4) -> Frame:
+    """Frames of one size side by side, row by row, on white; a label is written into the top left corner of each."""
+    if not frames or columns < 1:
+        raise InputError(f"contact_sheet: expected at least one frame and one column, got {len(frames)} and {columns}")
+    if labels is not None and len(labels) != len(frames):
+        raise InputError(f"labels: expected one for each of {len(frames)} frames, got {len(labels)}")
+    if len({frame.shape for frame in frames}) > 1:
+        raise InputError(f"frames: expected one size, got {sorted({frame.shape for frame in frames})}")
+    height, width = frames[0].shape[:2]
+    columns = min(columns, len(frames))
+    rows = math.ceil(len(frames) / columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for i, frame in enumerate(frames):
+        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = write_label(frame, labels[i]) if labels else frame
+    return sheet
+
+
+def write_label(frame: Frame, text: str) -> Frame:
+    """``frame`` with ``text`` in the top left corner, dark on a light plate so that it reads on any picture."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(frame)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(max(10, frame.shape[0] // 16))
+    left, top, right, bottom = draw.textbbox((5, 4), text, font=font)
+    draw.rectangle((left - 3, top - 2, right + 3, bottom + 2), fill=(255, 255, 255))
+    draw.text((5, 4), text, fill=(30, 30, 30), font=font)
+    return np.asarray(image)
+
+
+def save_png(picture: Frame, path: str | os.PathLike[str]) -> None:
+    """Write one picture."""
+    from PIL import Image
+
+    with atomic_write(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def save_gif(frames: Iterable[Frame], path: str | os.PathLike[str], *, fps: int) -> None:
+    """Write an animation that loops for ever."""
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(frame).quantize(dither=Image.Dither.NONE) for frame in frames)
+    with atomic_write(path) as temporary:
+        first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+
+
+def save_mp4(frames: Iterable[Frame], path: str | os.PathLike[str], *, fps: int) -> None:
+    """Write H.264 in yuv420p, playable everywhere, with the index in front so that it starts while loading.
+
+    An odd size loses its last row or column: the format stores colour for 2×2 pixels.
+    """
+    import imageio.v2 as imageio
+
+    with atomic_write(path) as temporary:
+        try:
+            with imageio.get_writer(
+                temporary,
+                format="FFMPEG",  # type: ignore[arg-type]
+                mode="I",
+                fps=fps,
+                codec="libx264",
+                pixelformat="yuv420p",
+                macro_block_size=2,
+                quality=8,
+                output_params=["-movflags", "+faststart"],
+            ) as writer:
+                for frame in frames:
+                    writer.append_data(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])  # type: ignore[attr-defined]
+        except BrokenPipeError as error:  # what a full disk looks like from this side of ffmpeg
+            raise OutputError(f"cannot write {path}: ffmpeg stopped early; is the disk full?") from error
