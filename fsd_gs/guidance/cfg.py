@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fsd_gs.errors import ConfigError
 from fsd_gs.priors.base import Prior
-from fsd_gs.priors.schedule import combine_cfg, rescale_cfg
+from fsd_gs.priors.schedule import rescale_cfg
 from fsd_gs.types import Cameras, TextCondition
 
 
@@ -39,12 +39,15 @@ class Cfg:
 
 
 def guided_noise(prior: Prior, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg: Cfg) -> Tensor:
-    """ε_φ [V, C, h, w] of noisy latents at time t []. Costs what plain CFG costs: one text and one negative prediction."""
+    """ε_φ [V, C, h, w] of noisy latents at time t [].
+
+    Rescaling asks the prior for its text prediction once more (three passes, not two): only the prior knows how it guides (Perp-Neg,
+    for one), so ε_cfg cannot be put together from halves here. Priors with a rescale of their own save that pass; use one of the two.
+    """
+    guided = prior.predict_noise(latents_t, t, text, cameras, cfg.scale)
     if cfg.rescale == 0 or cfg.scale == 1:
-        return prior.predict_noise(latents_t, t, text, cameras, cfg.scale)
+        return guided
     positive = prior.predict_noise(latents_t, t, text, cameras, 1.0)
-    negative = prior.predict_noise(latents_t, t, text, cameras, 0.0)
-    guided = combine_cfg(negative, positive, cfg.scale)
     if cfg.rescale_of == "noise":
         return _rescale_jointly(guided, positive, cfg.rescale, prior.views)
     alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)

@@ -22,6 +22,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from fsd_gs.errors import ConfigError
+from fsd_gs.rng import make_generator
 
 
 @runtime_checkable
@@ -139,7 +140,7 @@ class RandomUniform:
             raise ConfigError(f"RandomUniform: expected 0 ≤ t_min ≤ t_max ≤ 1, got t_min={self.t_min}, t_max={self.t_max}")
 
     def __call__(self, step: int) -> float:
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
+        generator = make_generator(self.seed, f"time/{step}")
         return self.t_min + (self.t_max - self.t_min) * torch.rand((), generator=generator, dtype=torch.float64).item()
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fsd_gs.errors import ConfigError, InputError
+from fsd_gs.rng import make_generator
 from fsd_gs.types import Cameras, check_shape
 
 
@@ -84,7 +85,7 @@ class NoiseState:
 
     def _stream(self, name: str) -> torch.Generator:
         if name not in self._streams:
-            self._streams[name] = seeded_generator(self.seed, name)
+            self._streams[name] = make_generator(self.seed, f"noise/{name}")
         return self._streams[name]
 
     def _randn(self, stream: str, *shape: int) -> Tensor:
@@ -96,14 +97,6 @@ class NoiseState:
             return
         for name, buffer in self._buffers.items():
             self._buffers[name] = mix(self._randn("refresh", *buffer.shape), buffer, gamma)
-
-
-def seeded_generator(seed: int, stream: str) -> torch.Generator:
-    """A CPU generator for one named stream of one seed; different names give independent streams."""
-    mixed = 0xCBF29CE484222325  # FNV-1a: Python's own hash() of a string changes from one process to the next
-    for byte in f"{seed}/{stream}".encode():
-        mixed = ((mixed ^ byte) * 0x100000001B3) % 2**64
-    return torch.Generator().manual_seed(mixed % 2**63)
 
 
 def mix(a: Tensor, b: Tensor, share: float) -> Tensor:

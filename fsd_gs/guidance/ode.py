@@ -1,0 +1,46 @@
+"""Moves along the probability-flow ODE, forwards and backwards, that ISM, SDI, DSD and UCM are made of.
+
+    DDIM move t → s     x_s = α_s x̂_0 + σ_s ε̂        (η = 0; s > t is DDIM inversion, arXiv 2010.02502)
+    with                ε̂ = ε_φ(x_t, t),  x̂_0 = (x_t − σ_t ε̂)/α_t
+    flow priors         ε̂ = x_t + (1 − σ) u, x̂_0 = x_t − σ u: the same move is then the Euler step x_s = x_t + (s − t) u
+
+Networks were never shown t = 0; there the prediction is taken at the smallest time they know, ``T_FIRST`` = 1/1000.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from fsd_gs.guidance.cfg import Cfg, guided_noise
+from fsd_gs.priors.base import FlowPrior, Prior
+from fsd_gs.types import Cameras, TextCondition
+
+T_FIRST = 1e-3
+
+
+def noise_and_clean(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg: Cfg) -> tuple[Tensor, Tensor]:
+    """(ε̂, x̂_0), each [V, C, h, w], of noisy latents at time t []."""
+    alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
+    seen_at = t.clamp_min(T_FIRST)
+    if isinstance(prior, FlowPrior) and cfg.rescale == 0:
+        u = prior.predict_velocity(x_t, seen_at, text, cameras, cfg.scale)
+        return x_t + (1 - sigma) * u, x_t - sigma * u
+    epsilon = guided_noise(prior, x_t, seen_at, text, cameras, cfg)
+    return epsilon, (x_t - sigma * epsilon) / alpha
+
+
+def ddim_path(prior: Prior, x: Tensor, times: Tensor, text: TextCondition, cameras: Cameras, cfg: Cfg) -> Tensor:
+    """x moved along ``times`` [n], rising (inversion) or falling (sampling): x at times[0] → x at times[-1]."""
+    for t, s in itertools.pairwise(times):
+        epsilon, clean = noise_and_clean(prior, x, t, text, cameras, cfg)
+        x = prior.schedule.alpha(s) * clean + prior.schedule.sigma(s) * epsilon
+    return x
+
+
+def time_grid(start: float | Tensor, end: float | Tensor, steps: int, like: Tensor) -> Tensor:
+    """steps + 1 evenly spaced times from start to end, both included, in the dtype and on the device of ``like``."""
+    fractions = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    return (float(start) + (float(end) - float(start)) * fractions).to(like)

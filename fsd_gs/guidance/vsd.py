@@ -1,0 +1,141 @@
+"""VSD, variational score distillation (ProlificDreamer, arXiv 2305.16213, eq. 9 and Algorithm 1).
+
+    grad  = w(t) [ ε_φ(x_t, t, y; CFG) − ε_lora(x_t, t, y, c) ]
+    and, once a step, one Adam step of the LoRA on   ‖ ε_lora(α' x + σ' ε', t', y, c) − ε' ‖²,   t' ~ U, ε' ~ N(0, 1)
+
+The LoRA (low-rank weights added to the frozen network) learns what noise the *renders* contain, so the difference of the scores is that
+of two distributions, images and renders. SDS is the case of a LoRA that knows ε. ε_lora is unguided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import ConfigError, InputError
+from fsd_gs.guidance.base import random_like, weight_by_name
+from fsd_gs.guidance.cfg import Cfg, guided_noise, uniform_time
+from fsd_gs.guidance.residual import finite_weight
+from fsd_gs.priors.base import Prior
+from fsd_gs.types import Cameras, TextCondition
+
+
+@runtime_checkable
+class TrainablePrior(Prior, Protocol):
+    """A prior with a second, trainable copy of its prediction: the same network plus LoRA adapters (peft)."""
+
+    def add_lora(self, rank: int, generator: torch.Generator) -> Sequence[torch.nn.Parameter]:
+        """Attach adapters of ``rank``, initialised so that they change nothing yet, and return their parameters in a fixed order.
+
+        ``predict_noise`` must go on giving the frozen network's answer. Calling it again replaces the adapters.
+        """
+        ...
+
+    def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras) -> Tensor:
+        """ε_lora [V, C, h, w], text only (no CFG), differentiable in the parameters that ``add_lora`` returned."""
+        ...
+
+
+@dataclass
+class VariationalScoreDistillation:
+    """rank, rate: of the LoRA and its Adam. t_min, t_max: range of its training times. The LoRA is attached at the first call."""
+
+    cfg: Cfg
+    weight: str = "sigma2"
+    rank: int = 4
+    rate: float = 1e-4
+    t_min: float = 0.02
+    t_max: float = 0.98
+    _parameters: list[torch.nn.Parameter] = field(default_factory=list, init=False, repr=False)
+    _optimizer: torch.optim.Adam | None = field(default=None, init=False, repr=False)
+    _pending: dict[str, Tensor] | None = field(default=None, init=False, repr=False)
+    last_loss: float = field(default=float("nan"), init=False)
+
+    def __post_init__(self) -> None:
+        weight_by_name(self.weight)
+        if self.rank < 1 or self.rate <= 0:
+            raise ConfigError(f"rank, rate: expected at least 1 and above 0, got {self.rank} and {self.rate}")
+
+    def __call__(
+        self,
+        prior: Prior,
+        latents: Tensor,
+        noise: Tensor,
+        t: float | Tensor,
+        text: TextCondition,
+        cameras: Cameras,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        trainable = self._attach(prior, generator)
+        x, time = latents.detach(), uniform_time(t, latents)
+        x_t = prior.schedule.alpha(time) * x + prior.schedule.sigma(time) * noise.to(x)
+        with torch.no_grad():
+            w = finite_weight(weight_by_name(self.weight), prior, time)
+            pretrained = guided_noise(prior, x_t, time, text, cameras, self.cfg)
+            grad = w * (pretrained - trainable.predict_noise_trainable(x_t, time, text, cameras))
+        self._train(trainable, x, text, cameras, generator)
+        return grad
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """LoRA weights and Adam's moments, in the order of ``add_lora``; empty before the first call."""
+        if self._optimizer is None:
+            return dict(self._pending or {})
+        state = {f"lora.{i}": p.detach().cpu().clone() for i, p in enumerate(self._parameters)}
+        for i, p in enumerate(self._parameters):
+            state |= {f"adam.{i}.{name}": value.detach().cpu().clone() for name, value in self._optimizer.state[p].items()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Takes effect at once, or at the first call if the LoRA is not attached yet."""
+        self._pending = dict(state)
+        if self._optimizer is not None:
+            self._restore()
+
+    def _attach(self, prior: Prior, generator: torch.Generator | None) -> TrainablePrior:
+        if not isinstance(prior, TrainablePrior):
+            raise ConfigError(
+                f"guidance.method: 'vsd' trains a LoRA, which {type(prior).__name__} does not offer; use a diffusers backbone "
+                "(sd15, sdxl, …), or 'score', 'ism', 'sdi', 'dsd' or 'nfsd'"
+            )
+        if self._optimizer is None:
+            if generator is None:
+                raise ConfigError("generator: 'vsd' draws random numbers; pass an explicit torch.Generator")
+            self._parameters = list(prior.add_lora(self.rank, generator))
+            self._optimizer = torch.optim.Adam(self._parameters, lr=self.rate)
+            if self._pending:
+                self._restore()
+        return prior
+
+    def _restore(self) -> None:
+        state, optimizer = self._pending or {}, self._optimizer
+        assert optimizer is not None
+        if sum(name.startswith("lora.") for name in state) != len(self._parameters):
+            raise InputError(f"vsd state: expected {len(self._parameters)} LoRA tensors, got {sorted(state)}; another backbone or rank?")
+        with torch.no_grad():
+            for i, p in enumerate(self._parameters):
+                p.copy_(state[f"lora.{i}"])
+                prefix = f"adam.{i}."
+                moments = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+                # Adam keeps its step counter on the CPU whatever the device of the parameter.
+                optimizer.state[p] = {name: v.clone() if name == "step" else v.to(p) for name, v in moments.items()}
+        self._pending = None
+
+    def _train(self, prior: TrainablePrior, x: Tensor, text: TextCondition, cameras: Cameras, generator: torch.Generator | None) -> None:
+        """One Adam step of the LoRA on its denoising loss, at a time and with a noise of its own."""
+        assert self._optimizer is not None
+        epsilon = random_like(x, generator, "vsd")
+        t = (self.t_min + (self.t_max - self.t_min) * torch.rand((), generator=generator)).to(x)
+        x_t = prior.schedule.alpha(t) * x + prior.schedule.sigma(t) * epsilon
+        with torch.enable_grad():
+            loss = (prior.predict_noise_trainable(x_t, t, text, cameras) - epsilon).square().mean()
+            gradients = torch.autograd.grad(loss, self._parameters)
+        for p, gradient in zip(self._parameters, gradients, strict=True):
+            p.grad = gradient
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.last_loss = float(loss.detach())
