@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from guidance_priors import GaussianFlowPrior, GaussianPrior, TinyUNetPrior
@@ -99,7 +101,7 @@ def test_flow_rule_equals_euler(shift):
     assert (ours.latents - x).norm() / x.norm() < 1e-4
 
     x, sigmas = noise.double(), torch.tensor(flow_grid(12, shift), dtype=torch.float64)
-    for t, s in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for t, s in itertools.pairwise(sigmas):
         x = x + (s - t) * prior.predict_velocity(x, t, text, cameras, 3.0)
     ours = generate(
         prior, "red", negative_prompt="dull", noise=noise.double(), steps=12, cfg_scale=3.0, grid=Grid(shift=shift), dtype=torch.float64
