@@ -39,14 +39,14 @@ TARGETS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "unreal": (_FRONT, _negative(_RIGHT), _UP),  # left-handed, z up, forward +x, right +y: mirrored
 }
 
-#: The axis of the input that points up → world_from_file [3, 3].
+#: The axis of the input that points up (or down) → world_from_file [3, 3].
 UP_PRESETS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "z": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-    "-z": ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
+    "z-down": ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
     "y": ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),  # inverse of _RUB
-    "-y": ((0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0)),  # inverse of _RDF: scans trained from COLMAP poses
+    "y-down": ((0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0)),  # inverse of _RDF: scans trained from COLMAP poses
     "x": ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)),
-    "-x": ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0)),
+    "x-down": ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0)),
 }
 
 
@@ -68,7 +68,7 @@ def from_target(gaussians: Gaussians, target: str) -> Gaussians:
 
 
 def turn_up(gaussians: Gaussians, up: str) -> Gaussians:
-    """``gaussians`` whose axis ``up`` (z, -z, y, -y, x or -x) points up, turned so that z does."""
+    """``gaussians`` in which ``up`` (z, z-down, y, y-down, x or x-down) is the vertical, turned so that z does."""
     if up not in UP_PRESETS:
         raise InputError(unknown_name("up", up, UP_PRESETS))
     return gaussians if up == "z" else transform(gaussians, torch.tensor(UP_PRESETS[up], dtype=torch.float64))

@@ -25,8 +25,6 @@ from fsd_gs.export.pictures import Progress, SplatRasterizer
 from fsd_gs.io import atomic_write
 from fsd_gs.types import Cameras, Gaussians, Render
 
-_POINTS_AT_ONCE = 200_000  # voxels fused together: bounds the memory
-
 
 @dataclass
 class MeshSettings:
@@ -56,11 +54,6 @@ class Grid:
     spacing: float
     shape: tuple[int, int, int]
 
-    def slabs(self, first: int, last: int) -> Tensor:
-        """[(last − first)·J·K, 3] centres with a first index of ``first`` to ``last`` − 1."""
-        axes = [self.low[a] + self.spacing * torch.arange(n, device=self.low.device) for a, n in enumerate(self.shape)]
-        return torch.stack(torch.meshgrid(axes[0][first:last], axes[1], axes[2], indexing="ij"), dim=-1).reshape(-1, 3)
-
 
 def extract_mesh(
     gaussians: Gaussians, rasterizer: SplatRasterizer, settings: MeshSettings | None = None, progress: Progress | None = None
@@ -82,7 +75,7 @@ def extract_mesh(
     field = fuse(renders, cameras, grid, settings)
     if not (field.min() < 0 < field.max()):
         raise InputError(f"mesh: no surface of opacity {settings.min_alpha:g} is seen; lower --min-opacity or check the splats")
-    vertices, faces, _, _ = marching_cubes(field.cpu().numpy(), 0.0, gradient_direction="ascent")  # inside is negative
+    vertices, faces, _, _ = marching_cubes(field.numpy(), 0.0)
     world = vertices * grid.spacing + grid.low.cpu().numpy()
     mesh = trimesh.Trimesh(world, faces, process=True)
     mesh = _tidy(mesh, settings)
@@ -157,30 +150,17 @@ def _grid(gaussians: Gaussians, resolution: int) -> Grid:
 
 
 def fuse(renders: list[Render], cameras: Cameras, grid: Grid, settings: MeshSettings) -> Tensor:
-    """The averaged truncated signed distance [I, J, K] in units of τ: negative inside."""
-    tau = settings.truncation * grid.spacing
-    slabs = max(1, _POINTS_AT_ONCE // (grid.shape[1] * grid.shape[2]))
-    parts = [
-        _fuse_points(grid.slabs(first, min(first + slabs, grid.shape[0])), renders, cameras, tau, settings.min_alpha)
-        for first in range(0, grid.shape[0], slabs)
-    ]
-    field = torch.cat(parts).reshape(grid.shape)
-    closed = torch.ones_like(field)  # the border stays outside
+    """The averaged truncated signed distance [I, J, K] in units of τ: negative inside, 1 on the border. On the CPU."""
+    from fsd_gs.export._fusion import fuse_views
+
+    depths = [torch.where(r.alpha >= settings.min_alpha, r.depth, torch.inf)[0, ..., 0] for r in renders if r.depth is not None]
+    arrays = (t.cpu().float().contiguous().numpy() for t in (cameras.viewmats, cameras.Ks, torch.stack(depths)))
+    viewmats, Ks, stacked = arrays
+    low = grid.low.cpu().numpy()
+    field = torch.from_numpy(fuse_views(low, grid.spacing, grid.shape, viewmats, Ks, stacked, settings.truncation * grid.spacing))
+    closed = torch.ones_like(field)
     closed[1:-1, 1:-1, 1:-1] = field[1:-1, 1:-1, 1:-1]
     return closed
-
-
-def _fuse_points(points: Tensor, renders: list[Render], cameras: Cameras, tau: float, min_alpha: float) -> Tensor:
-    total, weight = torch.zeros(len(points), device=points.device), torch.zeros(len(points), device=points.device)
-    for view, render in enumerate(renders):
-        assert render.depth is not None
-        pixel, z, visible = project(points, cameras, view)
-        depth = torch.where(render.alpha >= min_alpha, render.depth, torch.inf).reshape(-1)[pixel]  # a miss: the surface is far behind
-        distance = ((depth - z) / tau).clamp(max=1.0)
-        counts = visible & (distance > -1.0)
-        total += torch.where(counts, distance, 0.0)
-        weight += counts
-    return torch.where(weight > 0, total / weight.clamp_min(1), -1.0)
 
 
 def project(points: Tensor, cameras: Cameras, view: int) -> tuple[Tensor, Tensor, Tensor]:

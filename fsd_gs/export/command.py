@@ -1,0 +1,191 @@
+"""The command line of ``export.py`` and ``fsd-gs export``: read splats, clean them, write the formats asked for.
+
+The rasterizer comes from the caller, and is only made if a format renders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from fsd_gs.errors import FileFormatError, FsdGsError, InputError, OutputError
+from fsd_gs.export.axes import TARGETS, UP_PRESETS, turn_up
+from fsd_gs.export.filters import FilterSettings, clean
+from fsd_gs.export.formats import EXPORTERS, LOADERS, ExportOptions, check_combination, load_splats
+from fsd_gs.export.mesh import MeshSettings
+from fsd_gs.export.pictures import MODES, Progress, SplatRasterizer, TurntableSettings
+from fsd_gs.types import Gaussians
+
+MakeRasterizer = Callable[[], SplatRasterizer]
+
+
+def main(argv: Sequence[str] | None = None, *, make_rasterizer: MakeRasterizer, program: str = "export.py") -> int:
+    """Exit status: 0, or 2 with one line on stderr for anything a person can put right (a traceback too with ``--debug``)."""
+    arguments = build_parser(program).parse_args(argv)
+    try:
+        run(arguments, make_rasterizer)
+    except (FsdGsError, OSError) as error:  # an OSError that slipped through names its file, and a person can put it right
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser(program: str) -> argparse.ArgumentParser:
+    formats = "\n".join(f"  {name:<15} {entry.suffix:<16} {entry.description}" for name, entry in EXPORTERS.items())
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Export splats to the files that other tools open.",
+        epilog=f"formats:\n{formats}\n\nexample:\n  {program} outputs/a-red-chair/seed-0000 --format ply,spz,html --target supersplat",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help=f"a run's folder, or a file: {', '.join(LOADERS)}")
+    parser.add_argument("--format", default="ply", metavar="A,B,…", help="formats to write, separated by commas (default: ply)")
+    parser.add_argument("--target", choices=TARGETS, help="turn the axes for this application (default: what each format is read as most)")
+    parser.add_argument("--sh-pad", type=int, choices=(0, 1, 2, 3), metavar="N", help="pad SH with zeros to degree N; some viewers want 3")
+    parser.add_argument(
+        "--output", type=Path, metavar="PATH", help="a folder, or with one format a file (default: export/ beside the splats)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with errors")
+    _add_input_options(parser.add_argument_group("cleaning up, in this order"))
+    _add_picture_options(parser.add_argument_group("pictures and meshes"))
+    return parser
+
+
+def _add_input_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--up", choices=UP_PRESETS, default="z", help="the input's vertical axis; y-down for scans (default: z, ours)")
+    group.add_argument("--min-opacity", type=float, metavar="A", help="drop splats fainter than this, in [0, 1)")
+    corners = ("X0", "Y0", "Z0", "X1", "Y1", "Z1")
+    group.add_argument("--crop", type=float, nargs=6, metavar=corners, help="keep the splats in this box (z up)")
+    group.add_argument("--largest-component", action="store_true", help="keep only the largest connected piece: drops floaters")
+    group.add_argument("--max-splats", type=int, metavar="N", help="keep the N splats that cover the most")
+    group.add_argument("--recentre", action="store_true", help="move the middle of the object to the origin")
+    group.add_argument("--radius", type=float, metavar="R", help="scale the object to this radius")
+
+
+def _add_picture_options(group: argparse._ArgumentGroup) -> None:
+    turntable, mesh = TurntableSettings(), MeshSettings()
+    group.add_argument("--mode", choices=MODES, default=turntable.mode, help="what mp4, gif and png show (default: rgb)")
+    group.add_argument("--size", type=int, default=turntable.size, metavar="PX", help=f"side of a picture (default: {turntable.size})")
+    group.add_argument("--frames", type=int, default=turntable.frames, metavar="N", help=f"of a turntable (default: {turntable.frames})")
+    group.add_argument("--fps", type=int, default=turntable.fps, metavar="N", help=f"frames a second (default: {turntable.fps})")
+    group.add_argument(
+        "--mesh-resolution", type=int, default=mesh.resolution, metavar="N", help=f"voxels a side (default: {mesh.resolution})"
+    )
+    group.add_argument("--max-faces", type=int, metavar="N", help="decimate the mesh to about N triangles (needs fast-simplification)")
+
+
+def run(arguments: argparse.Namespace, make_rasterizer: MakeRasterizer) -> list[Path]:
+    """Do what the parsed arguments say; the files written."""
+    formats = list(dict.fromkeys(name.strip() for name in arguments.format.split(",") if name.strip()))
+    if not formats:
+        raise InputError(f"format: expected at least one of {', '.join(EXPORTERS)}")
+    entries = {name: check_combination(name, arguments.target) for name in formats}
+    source, title = find_splats(arguments.source)
+    outputs = output_paths(formats, arguments.output, source, title, arguments.mode)
+    existing = [str(path) for path in outputs.values() if path.exists()]
+    if existing and not arguments.overwrite:
+        raise OutputError(f"already there: {', '.join(existing)}; add --overwrite or choose another --output")
+    options = _options(arguments, title)
+    if any(entry.needs_rasterizer for entry in entries.values()):
+        options = replace(options, rasterizer=make_rasterizer())
+    gaussians = read_and_clean(source, arguments)
+    for name, path in outputs.items():
+        with _progress(name) as progress:
+            entries[name].export(gaussians, path, replace(options, progress=progress))
+        print(f"wrote {path} ({_size(path)})")
+    return list(outputs.values())
+
+
+def find_splats(source: Path) -> tuple[Path, str]:
+    """The splat file that ``source`` means, and a name for it: a run's folder and seed, or the file's stem."""
+    if source.is_dir():
+        splats = source / "splats.ply"
+        if not splats.is_file():
+            raise FileFormatError(f"{source}: no splats.ply in this folder; give a finished run's folder, or a splat file")
+        resolved = source.resolve()
+        is_seed = resolved.name.startswith("seed-")
+        return splats, f"{resolved.parent.name}-{resolved.name}" if is_seed else resolved.name
+    name = source.name
+    for suffix in sorted((entry.suffix for entry in EXPORTERS.values()), key=len, reverse=True):
+        name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
+    return source, name
+
+
+def output_paths(formats: list[str], output: Path | None, source: Path, title: str, mode: str) -> dict[str, Path]:
+    """Format → file. ``output`` is a file if it has the suffix of the only format, else a folder."""
+    if output is not None and len(formats) == 1 and output.name.lower().endswith(EXPORTERS[formats[0]].suffix) and not output.is_dir():
+        return {formats[0]: output}
+    if output is not None and output.suffix and not output.is_dir() and any(output.name.endswith(e.suffix) for e in EXPORTERS.values()):
+        raise InputError(f"output: '{output}' does not fit the format {', '.join(formats)}; give a folder, or a name with its suffix")
+    folder = output or source.parent / "export"
+    pictures = {"mp4", "gif", "png"}
+    return {
+        name: folder / f"{title}{'' if mode == 'rgb' or name not in pictures else f'-{mode}'}{EXPORTERS[name].suffix}" for name in formats
+    }
+
+
+def read_and_clean(source: Path, arguments: argparse.Namespace) -> Gaussians:
+    """The splats of ``source``, turned upright and filtered; InputError if nothing is left."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gaussians = turn_up(load_splats(source), arguments.up)
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    before = len(gaussians)
+    corners = arguments.crop
+    settings = FilterSettings(
+        min_opacity=arguments.min_opacity,
+        crop=None if corners is None else ((corners[0], corners[1], corners[2]), (corners[3], corners[4], corners[5])),
+        largest_component=arguments.largest_component,
+        max_splats=arguments.max_splats,
+        recentre=arguments.recentre,
+        radius=arguments.radius,
+    )
+    gaussians = clean(gaussians, settings)
+    if not len(gaussians):
+        reason = "the file has none" if not before else f"the filters dropped all {before:,}; loosen them"
+        raise InputError(f"{source}: there are no splats to export ({reason})")
+    kept = "" if len(gaussians) == before else f", {before - len(gaussians):,} filtered out"
+    print(f"{source}: {len(gaussians):,} splats of SH degree {gaussians.sh_degree}{kept}")
+    return gaussians
+
+
+def _options(arguments: argparse.Namespace, title: str) -> ExportOptions:
+    return ExportOptions(
+        target=arguments.target,
+        sh_pad=arguments.sh_pad,
+        title=title,
+        turntable=TurntableSettings(frames=arguments.frames, size=arguments.size, fps=arguments.fps, mode=arguments.mode),
+        mesh=MeshSettings(resolution=arguments.mesh_resolution, max_faces=arguments.max_faces),
+    )
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Progress | None]:
+    """A bar on stderr that vanishes when done; nothing where nobody watches."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    with Bars(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
