@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from fsd_gs.cameras import orbit_cameras
 from fsd_gs.errors import BackendError, ConfigError, InputError
 from fsd_gs.splats import regularizers
 from fsd_gs.splats.densify import Densifier, DensifySettings, accumulate_scores, halved_opacity_logit, seeded_global_rng
@@ -253,6 +254,27 @@ def test_default_undoes_the_number_of_cameras():
     visible = (info["radii"] > 0).all(dim=-1)
     norm = (info["means2d"].grad * torch.tensor([WIDTH / 2, HEIGHT / 2])).norm(dim=-1)
     torch.testing.assert_close(densifier.state_dict()["grad2d"], (norm * visible).sum(dim=0))
+
+
+@pytest.mark.parametrize("kind", ["percentile", "default"])
+def test_densifies_what_the_cpu_rasterizer_draws(kind):
+    """The real info dictionary: a bright square beside a dull ball attracts new splats."""
+    cpu = pytest.importorskip("fsd_gs.render.cpu")
+    cameras = orbit_cameras([0.0, 90.0], 0.0, width=32)
+    params, optimizers = start(60, sh_degree=0)
+    densifier = Densifier(settings(kind=kind, grow_grad2d=1e-4, cap_max=100), 20, seed=0)
+    for step in range(20):
+        g = activate(params)
+        images, _, info = cpu.rasterization(
+            g.means, g.quats, g.scales, g.opacities, g.sh, cameras.viewmats, cameras.Ks, 32, 32, sh_degree=0, packed=False
+        )
+        densifier.before_backward(params, optimizers, step, info)
+        (images[:, 10:16, 10:16] - 1).square().sum().backward()
+        step_all(optimizers)
+        densifier.after_backward(params, optimizers, step, info)
+    assert 60 < len(params["means"]) <= 100
+    assert_consistent(params, optimizers)
+    assert all(torch.isfinite(p).all() for p in params.values())
 
 
 # -- randomness and resume -------------------------------------------------------------------------------------------------
