@@ -37,7 +37,7 @@ def open_light(normals: Array) -> Array:
 
     def gather(n: Array) -> Array:
         cosine = np.maximum(0.0, n @ _FINE.T)
-        return cosine @ radiance / cosine.sum(1)
+        return cosine @ radiance / np.maximum(cosine.sum(1), 1e-9)
 
     return gather(normals) / gather(np.array([[0.0, 0.0, 1.0]]))
 

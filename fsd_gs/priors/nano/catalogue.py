@@ -16,7 +16,7 @@ from fsd_gs.errors import InputError, unknown_name
 from fsd_gs.priors.nano.bake import finish
 from fsd_gs.priors.nano.mesh import Mesh
 from fsd_gs.priors.nano.palette import BRIGHT, PAINTS, make_palette
-from fsd_gs.priors.nano.shapes import furniture, nature, vessels
+from fsd_gs.priors.nano.shapes import buildings, food, furniture, nature, toys, vehicles, vessels
 from fsd_gs.priors.nano.shapes.common import Builder
 
 
@@ -65,7 +65,7 @@ CATEGORIES: dict[str, Category] = {
             ("with a wide shade", "with a tall stand", "with an arm", "with a round globe"),
             BRIGHT,
             furniture.lamp,
-            synonyms=("lantern", "desk lamp", "floor lamp"),
+            synonyms=("desk lamp", "floor lamp"),
         ),
         Category("bed", ("with low posts", "with a tall headboard", "with a canopy", "with bunks"), _FABRIC, furniture.bed),
         Category(
@@ -122,6 +122,156 @@ CATEGORIES: dict[str, Category] = {
             ("orange", "gray", "black", "white", "brown"),
             nature.cat,
             synonyms=("kitten",),
+        ),
+        Category(
+            "car",
+            ("with an open top", "with a pickup bed", "with a taxi sign", "with a roof rack"),
+            PAINTS,
+            vehicles.car,
+            synonyms=("automobile", "vehicle"),
+        ),
+        Category(
+            "bus", ("with two decks", "with a school hood", "with surfboards"), BRIGHT, vehicles.bus, plural="buses", synonyms=("van",)
+        ),
+        Category(
+            "plane",
+            ("with a propeller", "with two wings", "with jet engines"),
+            BRIGHT,
+            vehicles.plane,
+            synonyms=("airplane", "aeroplane", "aircraft"),
+        ),
+        Category(
+            "rocket",
+            ("with three fins", "with boosters", "with a checkered body"),
+            BRIGHT,
+            vehicles.rocket,
+            synonyms=("spaceship", "rocket ship"),
+        ),
+        Category("boat", ("with a sail", "with a chimney", "with oars"), PAINTS, vehicles.boat, synonyms=("ship",)),
+        Category("train", ("with a funnel", "with a bullet nose", "with a wagon"), PAINTS, vehicles.train, synonyms=("locomotive",)),
+        Category(
+            "balloon",
+            ("with vertical stripes", "with a wide band", "with a zigzag"),
+            BRIGHT,
+            vehicles.balloon,
+            synonyms=("hot air balloon",),
+        ),
+        Category(
+            "house",
+            ("with a chimney", "with a thatched roof", "with two floors", "with a porch"),
+            ("white", "yellow", "red", "blue", "pink", "green", "turquoise", "orange"),
+            buildings.house,
+            synonyms=("cottage", "home", "cabin"),
+        ),
+        Category(
+            "castle tower",
+            ("with a pointed roof", "with a flag", "with side turrets"),
+            ("blue", "red", "green", "purple", "pink", "gray"),
+            buildings.castle_tower,
+            synonyms=("castle", "tower", "fortress"),
+        ),
+        Category(
+            "windmill",
+            ("with cloth sails", "with a stone base", "with a wooden frame"),
+            ("white", "red", "blue", "yellow", "brown", "turquoise"),
+            buildings.windmill,
+            synonyms=("mill",),
+        ),
+        Category(
+            "lighthouse",
+            ("with rings", "with a spiral", "with a plain tower"),
+            ("red", "blue", "green", "orange", "white", "black"),
+            buildings.lighthouse,
+        ),
+        Category("apple", ("with a bite", "with two leaves", "with a worm"), ("red", "green", "yellow"), food.apple),
+        Category(
+            "strawberry",
+            ("with chocolate", "with a blossom", "with cream"),
+            ("red", "pink", "white"),
+            food.strawberry,
+            plural="strawberries",
+        ),
+        Category("pineapple", ("with sunglasses", "with a straw", "on a plate"), ("yellow", "orange", "gold"), food.pineapple),
+        Category("pumpkin", ("with a carved face", "with a hat", "with a vine"), ("orange", "white", "yellow", "green"), food.pumpkin),
+        Category(
+            "ice cream",
+            ("with sprinkles", "with three scoops", "in a bowl", "on a stick"),
+            ("pink", "white", "brown", "green", "yellow", "purple", "turquoise"),
+            food.ice_cream,
+            synonyms=("ice cream cone", "icecream", "ice cream sundae", "sundae", "popsicle"),
+        ),
+        Category(
+            "cake",
+            ("with candles", "with berries", "with tiers", "in a paper cup"),
+            ("pink", "white", "brown", "yellow", "green", "blue", "purple", "red"),
+            food.cake,
+            synonyms=("cupcake", "birthday cake"),
+        ),
+        Category(
+            "donut",
+            ("with sprinkles", "with a bite", "with drizzle"),
+            ("pink", "brown", "white", "yellow", "blue", "purple", "green"),
+            food.donut,
+            synonyms=("doughnut",),
+        ),
+        Category(
+            "burger",
+            ("with cheese", "with two patties", "with a flag"),
+            ("brown", "black", "pink"),
+            food.burger,
+            synonyms=("hamburger", "cheeseburger"),
+        ),
+        Category("robot", ("with antennas", "with a round head", "with wheels"), PAINTS, toys.robot, synonyms=("android", "droid")),
+        Category(
+            "teddy bear",
+            ("with a bow tie", "with a scarf", "with a heart"),
+            ("brown", "white", "pink", "blue", "gray", "yellow", "red", "purple"),
+            toys.teddy_bear,
+            synonyms=("teddy", "bear"),
+        ),
+        Category(
+            "treasure chest",
+            ("with a closed lid", "with gold coins", "with jewels"),
+            ("brown", "red", "blue", "green", "purple", "black"),
+            toys.treasure_chest,
+            synonyms=("chest", "treasure"),
+        ),
+        Category(
+            "hat", ("with a tall crown", "with a wide brim", "with a pointed top", "with a pompom"), PAINTS, toys.hat, synonyms=("cap",)
+        ),
+        Category(
+            "crown",
+            ("with pearls", "with a velvet cap", "with round arches"),
+            ("gold", "red", "blue", "purple", "pink", "white"),
+            toys.crown,
+            synonyms=("tiara",),
+        ),
+        Category(
+            "guitar",
+            ("with a sound hole", "with two horns", "with a pointed body"),
+            ("red", "orange", "yellow", "blue", "green", "turquoise", "pink", "white", "black", "brown"),
+            toys.guitar,
+        ),
+        Category(
+            "key", ("with a ring bow", "with a heart bow", "with a clover bow"), ("gold", "gray", "red", "blue", "green", "pink"), toys.key
+        ),
+        Category("bell", ("with a wooden handle", "with a ribbon", "with a yoke"), ("gold", "gray", "red", "blue", "green"), toys.bell),
+        Category(
+            "sword",
+            ("with a straight blade", "with a curved blade", "with a wide blade"),
+            ("red", "blue", "green", "purple", "brown", "black"),
+            toys.sword,
+            synonyms=("saber", "sabre"),
+        ),
+        Category("umbrella", ("with striped panels", "with dots", "with a deep dome"), PAINTS, toys.umbrella, synonyms=("parasol",)),
+        Category("gift", ("with a big bow", "with a round lid", "with a stack"), BRIGHT, toys.gift, synonyms=("present", "gift box")),
+        Category("sneaker", ("with a high top", "with wings", "with side stripes"), PAINTS, toys.sneaker, synonyms=("shoe", "trainer")),
+        Category(
+            "lantern",
+            ("with six panes", "with round paper", "on a post"),
+            ("red", "black", "green", "blue", "orange", "white", "gold"),
+            toys.lantern,
+            synonyms=("street lamp",),
         ),
     )
 }

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number, start in enumerate(range(0, len(names), options.rows), 1):
         path = options.out / f"catalogue-{number}.png"
         picture = sheet(names[start : start + options.rows], options.size, options.seed)
-        picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.save(path, optimize=True)
         print(path)
 
 

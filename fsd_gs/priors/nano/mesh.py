@@ -114,6 +114,7 @@ def solid(vertices: Vector | Array, faces: npt.ArrayLike, color: Vector | Array)
     _, first, index = np.unique(np.round(vertices, 7), axis=0, return_index=True, return_inverse=True)
     vertices, faces = vertices[first], index.reshape(-1)[faces]
     kept = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
+    kept &= np.linalg.norm(face_normals(vertices, faces), axis=1) > 1e-12
     faces, colors = faces[kept], colors[kept]
     if signed_volume(vertices - vertices.mean(0), faces) < 0:
         faces = faces[:, ::-1]
@@ -178,8 +179,8 @@ def cone(radius: float, height: float, color: Vector, axis: str = "z", sections:
     return cylinder(radius, height, color, axis, 0.0, sections)
 
 
-def ellipsoid(radii: Vector | float, color: Vector, sections: int = 20) -> Part:
-    """A sphere of ``radii`` (one number or three) about the origin."""
+def ellipsoid(radii: Vector | float, color: Vector | Sequence[Vector], sections: int = 20) -> Part:
+    """A sphere of ``radii`` (one number or three) about the origin. color: one, or one for each of the sections/2 rows from below."""
     rows = max(sections // 2, 4)
     polar = np.linspace(0, np.pi, rows + 1)
     part = lathe(np.stack([np.sin(polar), -np.cos(polar)], 1), color, sections)

@@ -44,7 +44,7 @@ LEAF: RGB = (0.28, 0.62, 0.25)
 DARK_LEAF: RGB = (0.16, 0.45, 0.22)
 SOIL: RGB = (0.36, 0.24, 0.16)
 TERRACOTTA: RGB = (0.80, 0.45, 0.28)
-GLOW: RGB = (1.0, 0.93, 0.62)
+GLOW: RGB = (1.35, 1.22, 0.80)  # above 1: shines, so shading hardly darkens it (clipped when baked)
 CARROT: RGB = (0.97, 0.50, 0.12)
 RED: RGB = COLORS["red"]
 YELLOW: RGB = COLORS["yellow"]
@@ -84,8 +84,11 @@ def mix(a: RGB, b: RGB, amount: float) -> RGB:
 
 
 def make_palette(name: str, rng: np.random.Generator) -> Palette:
-    """The palette of a colour name: the main colour varied by up to 0.03 a channel, one of its companions."""
-    red, green, blue = (float(c) for c in np.clip(np.array(COLORS[name]) + rng.uniform(-0.03, 0.03, 3), 0.0, 1.0))
+    """The palette of a colour name: the main colour varied by up to 0.03 a channel (grays stay gray), one of its companions."""
+    shift = rng.uniform(-0.03, 0.03, 3)
+    if name in ("white", "black", "gray"):
+        shift = shift[:1]
+    red, green, blue = (float(c) for c in np.clip(np.array(COLORS[name]) + shift, 0.0, 1.0))
     main = (red, green, blue)
     accent = ACCENTS[name][int(rng.integers(len(ACCENTS[name])))]
     return Palette(name, main, accent, mix(main, (1.0, 1.0, 1.0), 0.4), mix(main, (0.0, 0.0, 0.0), 0.3))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
-from fsd_gs.priors.nano.mesh import Part, box, cylinder, ellipsoid, merge, mirrored
+from fsd_gs.priors.nano.mesh import Array, Part, box, cylinder, ellipsoid, merge, mirrored
 from fsd_gs.priors.nano.palette import BLACK, RGB, RUBBER, STEEL, WHITE, Palette
 
 Builder = Callable[[np.random.Generator, str, Palette], list[Part]]
@@ -15,6 +16,31 @@ Builder = Callable[[np.random.Generator, str, Palette], list[Part]]
 def between(rng: np.random.Generator, low: float, high: float) -> float:
     """A proportion drawn evenly from [low, high]."""
     return float(rng.uniform(low, high))
+
+
+def azimuth(points: Array) -> Array:
+    """[P] angle about z in (−π, π]."""
+    return np.arctan2(points[:, 1], points[:, 0])
+
+
+def sector(points: Array, count: int) -> Array:
+    """[P] which of ``count`` equal slices about z each point lies in, from −x counter-clockwise."""
+    return np.floor((azimuth(points) + np.pi) / (2 * np.pi) * count + 1e-6)
+
+
+def alternate(count: int) -> Callable[[Array], npt.NDArray[np.bool_]]:
+    """A mask for ``paint_where``: every second of ``count`` slices about z."""
+    return lambda points: sector(points, count) % 2 == 0
+
+
+def checkered(count: int, height: float) -> Callable[[Array], npt.NDArray[np.bool_]]:
+    """A mask for ``paint_where``: a chequerboard of ``count`` slices about z and rows of ``height``."""
+    return lambda points: (sector(points, count) + np.floor(points[:, 2] / height)) % 2 == 0
+
+
+def fluted(part: Part, factor: Callable[[Array], Array]) -> Part:
+    """Scale the distance from the z axis by a function of the azimuth: ribs, flutes, grooves."""
+    return part.warp(lambda p: np.c_[p[:, :2] * factor(azimuth(p))[:, None], p[:, 2]])
 
 
 def four_legs(width: float, depth: float, height: float, thickness: float, color: RGB, *, splay: float = 0.0, round_: bool = False) -> Part:

@@ -22,7 +22,7 @@ from fsd_gs.priors.nano.palette import (
     Palette,
     mix,
 )
-from fsd_gs.priors.nano.shapes.common import between, eyes
+from fsd_gs.priors.nano.shapes.common import alternate, between, eyes, fluted
 
 
 def tree(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
@@ -165,16 +165,14 @@ def cactus(rng: np.random.Generator, design: str, palette: Palette) -> list[Part
             main,
             count * 4,
         )
-        return column.warp(lambda p: p * np.c_[np.tile(1 + 0.1 * np.cos(count * np.arctan2(p[:, 1], p[:, 0])), (2, 1)).T, np.ones(len(p))])
+        return fluted(column, lambda a: 1 + 0.1 * np.cos(count * a))
 
     bloom = merge(
         [ring(ellipsoid((0.11, 0.06, 0.05), (0.96, 0.42, 0.62), 8).move(0.1, 0, 0).turn("y", -25), 6), ellipsoid(0.06, YELLOW, 8)]
     )
     if design == "with a round body":
         size = between(rng, 0.5, 0.58)
-        ball = ellipsoid((size, size, size * 0.95), main, 48).warp(
-            lambda p: p * np.c_[np.tile(1 + 0.08 * np.cos(12 * np.arctan2(p[:, 1], p[:, 0])), (2, 1)).T, np.ones(len(p))]
-        )
+        ball = fluted(ellipsoid((size, size, size * 0.95), main, 48), lambda a: 1 + 0.08 * np.cos(12 * a))
         spines = [_spines(size * 1.07, 12, z * size) for z in (-0.4, 0.05, 0.5)]
         return [pot, soil, merge([ball, *spines, bloom.scale(1.5).move(0, 0, size * 0.97)]).move(0, 0, 0.5 + size * 0.85)]
     height = between(rng, 1.2, 1.4)
@@ -202,12 +200,9 @@ def fish(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
         length, tall = length * 1.3, tall * 0.62
     body = ellipsoid((length, tall * 0.62, tall), main, 28)
     if design == "with stripes":
-        stripes = lambda p: (np.abs(p[:, 0] / length + 0.25) < 0.12) | (np.abs(p[:, 0] / length - 0.28) < 0.12)  # noqa: E731
-        body = (
-            ellipsoid((tall, tall * 0.62, length), main, 28)
-            .turn("y", 90)
-            .paint_where(stripes, WHITE if palette.name != "white" else CARROT)
-        )
+        stripe = WHITE if palette.name != "white" else CARROT
+        colors = [stripe if k in (5, 6, 10, 11) else main for k in range(16)]
+        body = ellipsoid((tall, tall * 0.62, length), colors, 32).turn("y", 90)
     else:
         body = body.paint_where(lambda p: p[:, 2] < -0.35 * tall, palette.light)
     fin = accent if design == "with big fins" else palette.dark
@@ -297,9 +292,12 @@ def duck(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
         ]
         parts.append(ring(tube([(0, 0, 0), (0.05, 0, 0.16)], 0.03, main, 6), 3).move(head_at[0], 0, up))
     else:
-        swim = torus(0.62, 0.17, palette.accent, sections=32, sides=12).scale(1.1, 1, 1).move(0, 0, -0.12)
-        angle = lambda p: np.floor((np.arctan2(p[:, 1], p[:, 0]) + np.pi) / (2 * np.pi) * 8 + 1e-6) % 2 == 0  # noqa: E731
-        parts.append(swim.paint_where(angle, WHITE))
+        swim = (
+            torus(0.62, 0.17, palette.accent if palette.accent not in (WHITE, CREAM) else RED, sections=32, sides=12)
+            .scale(1.1, 1, 1)
+            .move(0, 0, -0.12)
+        )
+        parts.append(swim.paint_where(alternate(8), WHITE))
     return parts
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fsd_gs.priors.nano.mesh import Part, box, curve, cylinder, dome, ellipsoid, lathe, merge, ring, torus, tube
 from fsd_gs.priors.nano.palette import BRASS, CREAM, DARK_LEAF, DARK_WOOD, IRON, LEAF, RED, WHITE, WOOD, YELLOW, Palette, mix
-from fsd_gs.priors.nano.shapes.common import between
+from fsd_gs.priors.nano.shapes.common import alternate, between, checkered
 
 COFFEE = (0.33, 0.19, 0.11)
 
@@ -170,9 +170,8 @@ def barrel(rng: np.random.Generator, design: str, palette: Palette) -> list[Part
     z = np.linspace(0, height, 15)
     radius = 0.44 + (bulge - 0.44) * np.sin(np.pi * z / height)
     staves = lathe(np.c_[radius, z], palette.main, 32)
-    angle = lambda p: np.floor((np.arctan2(p[:, 1], p[:, 0]) + 0.001) / (2 * np.pi) * 16)  # noqa: E731
     staves = staves.paint_where(
-        lambda p: (angle(p) % 2 == 0) & (p[:, 2] > 0.01) & (p[:, 2] < height - 0.01), mix(palette.main, (0, 0, 0), 0.14)
+        lambda p: alternate(16)(p) & (p[:, 2] > 0.01) & (p[:, 2] < height - 0.01), mix(palette.main, (0, 0, 0), 0.14)
     )
     parts = [staves]
     for share in (0.08, 0.3, 0.7, 0.92):
@@ -212,8 +211,7 @@ def basket(rng: np.random.Generator, design: str, palette: Palette) -> list[Part
     wicker = (0.80, 0.60, 0.36) if palette.name in ("green", "red", "yellow", "pink", "blue", "purple", "orange", "white") else palette.main
     outer = lathe([*np.c_[radius, z], *np.c_[radius[::-1] - 0.07, np.maximum(z[::-1], 0.08)]], palette.main, 36)
     dark = mix(palette.main, (0, 0, 0), 0.22)
-    weave = lambda p: (np.floor(np.arctan2(p[:, 1], p[:, 0]) / (2 * np.pi) * 18 + 100) + np.floor(p[:, 2] / height * 8)) % 2 == 0  # noqa: E731
-    parts = [outer.paint_where(lambda p: weave(p) & (np.hypot(p[:, 0], p[:, 1]) > bottom * 0.95), dark)]
+    parts = [outer.paint_where(lambda p: checkered(18, height / 8)(p) & (np.hypot(p[:, 0], p[:, 1]) > bottom * 0.95), dark)]
     parts += [
         torus(top - 0.02, 0.06, wicker, sections=36, sides=8).move(0, 0, height),
         torus(bottom, 0.05, wicker, sections=32, sides=6).move(0, 0, 0.03),
