@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -68,6 +68,8 @@ class LoadOptions:
             raise ConfigError(f"image_size: expected a multiple of 8 from 16 upwards, got {self.image_size}")
         if self.perp_neg is not None and self.view_prompts is None:
             raise ConfigError("perp_neg: needs view prompts to repel; set view_prompts as well, or perp_neg=None")
+        if self.perp_neg is not None and self.view_prompts is not None and not self.view_prompts.interpolate:
+            object.__setattr__(self, "view_prompts", replace(self.view_prompts, interpolate=True))
 
 
 def resolve_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:

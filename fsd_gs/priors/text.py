@@ -18,7 +18,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fsd_gs.errors import BackendError
 from fsd_gs.priors.options import TextPolicy
 from fsd_gs.priors.prompts import PerpNeg, ViewMix, ViewPrompts
 from fsd_gs.types import TextCondition
@@ -141,13 +140,13 @@ _EMBED: dict[TextKind, Callable[[TextEncoders, list[str]], Embedding]] = {
 class TextBank:
     """Embeddings, computed once per distinct prompt.
 
-    load: gives the encoders (called at the first new prompt, and again after :meth:`release`). None: only cached prompts.
+    load: gives the encoders (called at the first new prompt, and again after :meth:`release`).
     zero_empty_negative: the negative embedding of the empty prompt is zero instead of the embedding of "" (SDXL).
     """
 
     def __init__(
         self,
-        load: Callable[[], TextEncoders] | None,
+        load: Callable[[], TextEncoders],
         *,
         device: torch.device,
         dtype: torch.dtype,
@@ -180,17 +179,20 @@ class TextBank:
         return embedding.zeros() if self.zero_empty_negative and not prompt else embedding
 
     def _run(self, prompts: list[str]) -> Embedding:
-        if self._encoders is None:
-            if self._load is None:
-                raise BackendError("text encoder: released for good; load the prior again to embed new prompts")
-            self._encoders = self._load()
-        rows = self._encoders.to(self._device)(prompts)
+        encoders = self.load_encoders().to(self._device)
+        rows = encoders(prompts)
         if self._policy == "free":
             self.release()
         elif self._policy == "cpu":
-            self._encoders.to(torch.device("cpu"))
+            encoders.to(torch.device("cpu"))
         pooled = None if rows.pooled is None else rows.pooled.to(self._device, self._dtype)
         return Embedding(rows.tokens.to(self._device, self._dtype), pooled)
+
+    def load_encoders(self) -> TextEncoders:
+        """The encoders, loaded if they are not in memory."""
+        if self._encoders is None:
+            self._encoders = self._load()
+        return self._encoders
 
     def release(self) -> None:
         """Free the encoders' memory; cached embeddings stay, a new prompt loads the encoders again."""
