@@ -89,7 +89,15 @@ def is_complete(folder: Path) -> bool:
         return False
     wanted = [name for name in COMPONENTS if isinstance(index.get(name), list) and index[name][1] is not None]
     with_weights = [name for name in wanted if not name.startswith(("tokenizer", "scheduler"))]
-    return all((folder / name).is_dir() for name in wanted) and all(weight_files(folder / name)[0] for name in with_weights)
+    if not all((folder / name).is_dir() for name in wanted):
+        return False
+    return all(weight_files(folder / name)[0] and _all_shards(folder / name) for name in with_weights)
+
+
+def _all_shards(folder: Path) -> bool:
+    """Whether every file that a sharded model's index names is there."""
+    indices = [read_json(file) for file in folder.glob("*.safetensors.index*.json")]
+    return all((folder / shard).exists() for index in indices for shard in set(index.get("weight_map", {}).values()))
 
 
 def weight_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -142,7 +150,7 @@ def choose_files(names: Iterable[str], *, half: bool) -> list[str]:
     chosen = [name for name in names if name == "model_index.json"]
     for component in COMPONENTS:
         inside = [name for name in names if name.startswith(f"{component}/") and name.count("/") == 1]
-        chosen += [name for name in inside if name.endswith(_TEXT_FILES) and not name.endswith(".index.json")]
+        chosen += [name for name in inside if name.endswith(_TEXT_FILES) and ".index." not in name]
         if not inside or component.startswith(("tokenizer", "scheduler")):
             continue
         weights = [n for n in inside if n.endswith(".safetensors") and "non_ema" not in n]
@@ -150,8 +158,9 @@ def choose_files(names: Iterable[str], *, half: bool) -> list[str]:
             raise FileFormatError(f"prior: the repository's '{component}' has no .safetensors weights (pickles are refused)")
         variant = [n for n in weights if ".fp16" in n]
         plain = [n for n in weights if ".fp16" not in n]
-        chosen += variant if (half and variant) or not plain else plain
-        chosen += [n for n in inside if n.endswith(".index.json") and "safetensors" in n and (".fp16" in n) == (".fp16" in chosen[-1])]
+        use_variant = bool(variant) and (half or not plain)
+        chosen += variant if use_variant else plain
+        chosen += [n for n in inside if ".safetensors.index." in n and (".fp16" in n) == use_variant]
     return chosen
 
 
