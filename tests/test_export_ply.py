@@ -119,10 +119,12 @@ def test_any_order_extra_columns_and_doubles(tmp_path):
 
 def test_rows_that_are_not_finite_are_dropped_with_a_count(tmp_path):
     rows = rows_of(5)
-    rows[1, 0], rows[3, 6], rows[4, 8] = np.nan, np.inf, 1e4  # the last: exp overflows
+    rows[1, 0], rows[3, 6], rows[4, 8] = np.nan, np.nan, 1e4  # the last: exp overflows
+    rows[2, 6] = np.inf  # stays: an opaque splat
     with pytest.warns(UserWarning, match="dropped 3 of 5 splats"):
         splats = load_ply(foreign(tmp_path / "a.ply", COLUMNS, rows))
     np.testing.assert_allclose(splats.means, rows[[0, 2], :3], rtol=1e-6)
+    assert splats.opacities[1] == 1
 
 
 def test_zero_quaternion_becomes_identity(tmp_path):

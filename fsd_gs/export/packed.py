@@ -9,7 +9,6 @@ gaussforge does no turning of axes: what goes in as numbers comes out as numbers
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsd_gs.errors import BackendError, FileFormatError, InputError
-from fsd_gs.export.ply import MAX_SPLATS, deactivate, load_ply
+from fsd_gs.export.ply import MAX_SPLATS, deactivate, gaussians_from_ply_bytes
 from fsd_gs.io import write_bytes
 from fsd_gs.types import Gaussians
 
@@ -39,12 +38,12 @@ def load_packed(path: str | os.PathLike[str], format_name: str, *, max_splats: i
     path = Path(path)
     # By way of .ply, not gaussforge's read(): that one fails on SPZ (std::bad_cast) in version 0.6.0.
     result = _gaussforge().convert(path.read_bytes(), format_name, "ply")
-    if "error" in result:
-        raise FileFormatError(f"{path}: truncated or not a .{format_name} file ({result['error']})")
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / path.with_suffix(".ply").name
-        plain.write_bytes(result["data"])
-        return load_ply(plain, max_splats=max_splats)
+    if "error" in result or not result["data"]:
+        raise FileFormatError(f"{path}: truncated or not a .{format_name} file ({result.get('error', 'nothing in it')})")
+    gaussians = gaussians_from_ply_bytes(result["data"], source=str(path))
+    if len(gaussians) > max_splats:
+        raise FileFormatError(f"{path}: {len(gaussians):,} splats, more than the limit of {max_splats:,}; thin it out first")
+    return gaussians
 
 
 def _encode(gaussians: Gaussians, format_name: str, path: str | os.PathLike[str]) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,34 @@ def load_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS) -> G
     vertex = _check_columns(path, header)
     sh_degree = _sh_degree(path, vertex)
     check_size(path, header, max_splats)
-    rest = [f"f_rest_{i}" for i in range(3 * ((sh_degree + 1) ** 2 - 1))]
-    table = torch.from_numpy(read_columns(path, "vertex", [*_REQUIRED, *rest], np.float32))
-    means, f_dc, opacity, scale, rot, f_rest = table.split([3, 3, 1, 3, 4, len(rest)], dim=1)
-    sh_rest = f_rest.reshape(len(table), 3, len(rest) // 3).transpose(1, 2)
+    return _from_table(read_columns(path, "vertex", _columns(sh_degree), np.float32), str(path))
+
+
+def gaussians_from_ply_bytes(content: bytes, *, source: str) -> Gaussians:
+    """Splats of a 3DGS .ply in memory that a codec made; ``source`` is the file to name in messages."""
+    import plyfile
+
+    try:
+        rows = plyfile.PlyData.read(BytesIO(content))["vertex"].data
+        sh_degree = round((sum(name.startswith("f_rest_") for name in rows.dtype.names or ()) / 3 + 1) ** 0.5) - 1
+        table = np.stack([rows[name].astype(np.float32) for name in _columns(sh_degree)], axis=1)
+    except (plyfile.PlyParseError, ValueError, KeyError) as error:
+        raise FileFormatError(f"{source}: truncated or damaged ({error})") from error
+    return _from_table(table, source)
+
+
+def _columns(sh_degree: int) -> list[str]:
+    return [*_REQUIRED, *(f"f_rest_{i}" for i in range(3 * ((sh_degree + 1) ** 2 - 1)))]
+
+
+def _from_table(columns: NDArray[np.float32], source: str) -> Gaussians:
+    """Gaussians from [N, 14 + F] stored values in the order of ``_columns``."""
+    table = torch.from_numpy(columns)
+    rest = table.shape[1] - len(_REQUIRED)
+    means, f_dc, opacity, scale, rot, f_rest = table.split([3, 3, 1, 3, 4, rest], dim=1)
+    sh_rest = f_rest.reshape(len(table), 3, rest // 3).transpose(1, 2)
     sh = torch.cat([f_dc[:, None, :], sh_rest], dim=1)
-    return activate(means, rot, scale, opacity[:, 0], sh, source=str(path))
+    return activate(means, rot, scale, opacity[:, 0], sh, source=source)
 
 
 def activate(means: Tensor, quats: Tensor, log_scales: Tensor, logits: Tensor, sh: Tensor, *, source: str) -> Gaussians:
@@ -110,7 +133,8 @@ def activate(means: Tensor, quats: Tensor, log_scales: Tensor, logits: Tensor, s
     """
     # In float64 until the end: exp and sigmoid then round once, so that reading what was written gives back the same float32.
     scales = log_scales.double().exp().float()
-    finite = torch.cat([means, quats, scales, logits[:, None], sh.flatten(1)], dim=1).isfinite().all(dim=1)
+    finite = torch.cat([means, quats, scales, sh.flatten(1)], dim=1).isfinite().all(dim=1)
+    finite &= ~logits.isnan()  # an infinite logit is legitimate: a fully opaque or empty splat, as SPZ decoders give for 255 and 0
     dropped = int((~finite).sum())
     if dropped:
         warnings.warn(f"{source}: dropped {dropped} of {len(finite)} splats with values that are not finite", stacklevel=3)
