@@ -7,7 +7,7 @@ import tiny_pipelines as tiny
 import torch
 from torch import Tensor
 
-from fsd_gs import priors
+from fsd_gs import image2d, priors
 from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.priors import FlowPrior, LoadOptions
 from fsd_gs.priors.flow import image_ids, pack, unpack
@@ -83,6 +83,15 @@ def test_fixed_noise_with_the_exact_rule_gives_the_pipelines_image(folders, kind
     with torch.no_grad():
         image = vae.decode(expected / vae.config.scaling_factor + vae.config.shift_factor).sample / 2 + 0.5
     torch.testing.assert_close(prior.decode(clean), image.clamp(0, 1), rtol=0, atol=1e-4)
+
+
+def test_fsd_in_2d_gives_the_pipelines_image(folders):
+    pipeline, prior = FAMILIES["sd3"](), priors.load(folders["sd3"], options=PLAIN)
+    noise = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(2))
+    expected, _ = run_pipeline("sd3", pipeline, noise, 10)
+    grid = image2d.Grid(shift=3.0)
+    ours = image2d.generate(prior, PROMPT, noise=noise, steps=10, cfg_scale=SCALES["sd3"], negative_prompt=NEGATIVE, grid=grid)
+    assert (ours.latents - expected).norm() / expected.norm() < 1e-4
 
 
 def test_encode_uses_scale_and_shift(folders):

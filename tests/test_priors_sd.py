@@ -5,7 +5,7 @@ import tiny_pipelines as tiny
 import torch
 from torch import Tensor
 
-from fsd_gs import priors
+from fsd_gs import image2d, priors
 from fsd_gs.cameras import orbit_cameras
 from fsd_gs.errors import BackendError, ConfigError, FileFormatError, InputError
 from fsd_gs.guidance.vsd import TrainablePrior
@@ -91,32 +91,19 @@ def _two_images(pipeline):
     return call
 
 
-def ddim(prior, x_t: Tensor, timesteps, final_alpha: float, text, scale: float) -> Tensor:
-    """DDIM (η = 0) in the clean variable of FSD with fixed noise: x̂ ← x̂ − (λ_t − λ_s)(ε_φ − ε̃); float64 scalars."""
-    alphas = [float(prior.schedule.alpha(prior.schedule.time(n))) for n in timesteps] + [final_alpha]
-    noise = x_t
-    lam = [(1 - a * a) ** 0.5 / a for a in alphas]
-    clean = noise * (1 - (1 - alphas[0] ** 2) ** 0.5) / alphas[0]
-    for i, n in enumerate(timesteps):
-        alpha, sigma = alphas[i], lam[i] * alphas[i]
-        epsilon = prior.predict_noise(alpha * clean + sigma * noise, prior.schedule.time(n), text, None, scale)
-        clean = clean - (lam[i] - lam[i + 1]) * (epsilon - noise)
-    return alphas[-1] * (clean + lam[-1] * noise)
-
-
 @pytest.mark.parametrize("kind", ["epsilon", "v", "sdxl"])
-def test_fixed_noise_with_the_exact_rule_gives_the_pipelines_image(folders, kind):
+def test_fsd_in_2d_with_the_exact_rule_gives_the_pipelines_image(folders, kind):
     pipeline = VARIANTS[kind]()
     prior = priors.load(folders[kind], options=PLAIN)
     x_T = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     expected, seen = run_pipeline(pipeline, x_T, 10, 5.0, NEGATIVE)
-    text = prior.encode_text(PROMPT, NEGATIVE, None)
-    ours = ddim(prior, x_T, [n for _, n, _ in seen], float(pipeline.scheduler.final_alpha_cumprod) ** 0.5, text, 5.0)
-    assert (ours - expected).norm() / expected.norm() < 1e-4
-    images = pipeline.image_processor.postprocess(
-        pipeline.vae.decode(expected / pipeline.vae.config.scaling_factor).sample.detach(), output_type="pt"
-    )
-    torch.testing.assert_close(prior.decode(ours), images, rtol=0, atol=1e-4)
+    assert len(seen) == 10
+    grid = image2d.Grid(steps_offset=1)
+    ours = image2d.generate(prior, PROMPT, noise=x_T, steps=10, cfg_scale=5.0, negative_prompt=NEGATIVE, grid=grid)
+    assert (ours.latents - expected).norm() / expected.norm() < 1e-4
+    with torch.no_grad():
+        images = pipeline.vae.decode(expected / pipeline.vae.config.scaling_factor).sample / 2 + 0.5
+    torch.testing.assert_close(ours.images, images.clamp(0, 1), rtol=0, atol=1e-4)
 
 
 def test_default_negative_of_sdxl_is_zero_as_in_the_pipeline(folders):
@@ -308,7 +295,7 @@ def test_bad_arguments_name_themselves(folders):
     with pytest.raises(ConfigError, match="did you mean 'bfloat16'"):
         priors.load(folders["epsilon"], dtype="bfloat")
     if not torch.cuda.is_available():
-        with pytest.raises(BackendError, match="torch sees no CUDA device"):
+        with pytest.raises(BackendError, match="sees no CUDA GPU"):
             priors.load(folders["epsilon"], device="cuda")
     prior = priors.load(folders["epsilon"])
     text = prior.encode_text(PROMPT, "", orbit_cameras([0, 90]))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from fsd_gs.errors import BackendError, FileFormatError
+from fsd_gs.device import resolve_device
+from fsd_gs.errors import FileFormatError
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.components import Family, recognise
 from fsd_gs.priors.hub import Announce, log_announcement, resolve
@@ -36,25 +37,12 @@ def load(
     Raises InputError (unknown name), FileFormatError (not a usable model), BackendError (no network, gated, no such device).
     """
     options = LoadOptions() if options is None else options
-    device = checked_device(device)
+    device = resolve_device(device)
     precision = resolve_dtype(dtype, device)
     place = resolve(name_or_path, offline=options.offline, half=precision in (torch.float16, torch.bfloat16), announce=announce)
     if place.is_file():
         return _load_file(place, device, precision, options)
     return _BUILDERS[recognise(place)](place, device, precision, options)
-
-
-def checked_device(device: torch.device | str) -> torch.device:
-    """The device, if it is there; "auto" is CUDA where available."""
-    if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise BackendError(f"device: expected cpu, cuda or cuda:N, got '{device}'") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise BackendError("device: cuda was asked for, but torch sees no CUDA device; use device=cpu, or run `fsd-gs doctor`")
-    return device
 
 
 def _load_file(file: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
