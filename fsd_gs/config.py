@@ -55,7 +55,7 @@ class CameraConfig:
     views: int = setting(4, "views rendered a step, their azimuths 360°/views apart")
     elevation_deg: list[float] = setting([0.0, 30.0], "lowest and highest elevation")
     fov_y_deg: list[float] = setting([49.1, 49.1], "smallest and largest vertical field of view")
-    distance: list[float] = setting([2.5, 2.5], "smallest and largest distance from the origin")
+    distance: list[float] = setting([2.2, 2.2], "smallest and largest distance from the origin")
     azimuth_grid: int = setting(32, "number of azimuths the batch snaps to, 0 = continuous (the exact prior caches its renders)")
     elevation_grid: int = setting(3, "number of elevations the batch snaps to, 0 = continuous")
 
@@ -168,6 +168,10 @@ class Config:
     steps: int = setting(300, "optimisation steps")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/")
+    reseed: int = setting(1, "with count > 1: how often a failed asset (empty, hazy, exploded, holes) is tried again with another seed")
+    viewer: bool = setting(False, "watch the splats grow in the browser")
+    viewer_host: str = setting("127.0.0.1", "address the viewer listens on; 0.0.0.0 opens it to the network")
+    viewer_port: int = setting(8080, "port of the viewer")
     resume: bool = setting(False, "go on with an unfinished run in the same folder")
     overwrite: bool = setting(False, "replace an existing run")
     prior: PriorConfig = group(PriorConfig, "the diffusion backbone")
@@ -192,6 +196,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "steps": (1, 10_000_000),
     "seed": (0, 2**63 - 1),
     "count": (1, 10_000),
+    "reseed": (0, 100),
+    "viewer_port": (0, 65535),
     "prior.objects": (1, 1000),
     "prior.distractors": (0, 1000),
     "cameras.views": (1, 1024),

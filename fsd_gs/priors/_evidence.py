@@ -1,4 +1,4 @@
-"""The inner sums of the exact prior, one pass over 8-bit renders: the CPU kernel behind ``exact.measure_view_torch``."""
+"""The inner sums of the exact prior, one pass over 8-bit renders: the kernels behind ``measure_view_numba`` and ``blend_view_numba``."""
 
 from __future__ import annotations
 
@@ -46,3 +46,27 @@ def measure_view(z: np.ndarray, renders: np.ndarray, background_mean: float) -> 
             sums[i, 3] += b
             sums[i, 4] += clear
     return sums
+
+
+@njit(fastmath=True, cache=True, inline="always")
+def _add_object(total, render, weight, colour, channel, first, count):  # noqa: ANN001, ANN202 — numba infers the types
+    """total[channel] += w (2 P + 2 (1 − A) b) over ``count`` pixels from ``first``."""
+    unit = np.float32(2.0 / 255.0)
+    scaled, constant = weight * unit, weight * np.float32(2.0) * colour
+    for k in range(count):
+        p = first + k
+        total[channel, p] += scaled * (np.float32(render[channel, p]) - colour * np.float32(render[3, p])) + constant
+
+
+@njit(parallel=True, fastmath=True, cache=True)
+def blend_view(renders: np.ndarray, weights: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """renders [m, 4, P] uint8, weights [m], background colours [m, 3], both float32 → Σ_i w_i (2 P_i + 2 (1 − A_i) b_i) − 1, [3, P]."""
+    count, pixels = renders.shape[0], renders.shape[2]
+    total = np.full((3, pixels), np.float32(-1.0), np.float32)
+    blocks = pixels // _BLOCK
+    for block in prange(blocks + 1):
+        size = _BLOCK if block < blocks else pixels - blocks * _BLOCK
+        for i in range(count):
+            for channel in range(3):
+                _add_object(total, renders[i], weights[i], colours[i, channel], channel, block * _BLOCK, size)
+    return total

@@ -164,13 +164,19 @@ class ExactPrior:
             camera = cameras[view]
             key = (objects, _fingerprint(camera))
             if key not in self._cache:
-                images = torch.stack([self.objects.render(i, camera)[0] for i in objects])
-                self._cache[key] = (images.permute(0, 3, 1, 2) * 255).round().to(self.device, torch.uint8).contiguous()
+                self._cache[key] = self._render_set(objects, camera).to(self.device)
                 while len(self._cache) > 1 and len(self._cache) * self._cache[key].numel() > self.cache_bytes:
                     self._cache.popitem(last=False)
             self._cache.move_to_end(key)
             result.append(self._cache[key])
         return result
+
+    def _render_set(self, objects: tuple[int, ...], camera: Cameras) -> Tensor:
+        """[m, 4, S, S] uint8 from one camera."""
+        images = torch.empty(len(objects), 4, self.image_size, self.image_size, dtype=torch.uint8)
+        for image, index in zip(images, objects, strict=True):
+            image.copy_((self.objects.render(index, camera)[0] * 255 + 0.5).permute(2, 0, 1))
+        return images
 
 
 def _fingerprint(camera: Cameras) -> bytes:
@@ -215,13 +221,25 @@ def posterior_mean(evidence: Evidence, log_prior: Tensor, lambda_: Tensor, rgba:
     log_likelihood = -0.5 * evidence.residual * noise_precision + log_background
     weights = torch.softmax(log_prior.to(log_likelihood) + log_likelihood, dim=0)
 
-    mean = torch.full((len(rgba), *rgba[0].shape[2:]), -1.0, device=weights.device)[:, None].repeat(1, 3, 1, 1)
-    for i in torch.nonzero(weights > 1e-7).flatten().tolist():  # lighter objects change no 8-bit colour
-        colour = (BACKGROUND_MEAN + shift[i]).float()[:, None, None]
-        for view, renders in enumerate(rgba):
-            foreground, clear = _split(renders[i], torch.float32)
-            mean[view] += weights[i].float() * (foreground + clear * colour)
-    return mean
+    heavy = torch.nonzero(weights > 1e-7).flatten()  # lighter objects change no 8-bit colour
+    colours = (BACKGROUND_MEAN + shift[heavy]).float()
+    blend_view = blend_view_numba if weights.device.type == "cpu" else blend_view_torch
+    return torch.stack([blend_view(renders[heavy], weights[heavy].float(), colours) for renders in rgba])
+
+
+def blend_view_torch(renders: Tensor, weights: Tensor, colours: Tensor) -> Tensor:
+    """One view's Σ_i w_i (2 P_i − 1 + 2 (1 − A_i) b_i) [3, S, S]: renders [m, 4, S, S] uint8, weights [m], background colours [m, 3]."""
+    foreground, clear = _split(renders, weights.dtype)
+    images = foreground + clear[:, None] * colours[:, :, None, None] - 1
+    return (weights[:, None, None, None] * images).sum(0)
+
+
+def blend_view_numba(renders: Tensor, weights: Tensor, colours: Tensor) -> Tensor:
+    """The same in one pass over the bytes, on all cores."""
+    from fsd_gs.priors._evidence import blend_view
+
+    blended = blend_view(renders.reshape(len(renders), 4, -1).numpy(), weights.numpy(), colours.numpy())
+    return torch.from_numpy(blended).reshape(3, *renders.shape[2:])
 
 
 def _split(render: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fsd_gs.io import atomic_write, output_error, write_text
+from fsd_gs.export.pictures import Frame, save_png
+from fsd_gs.io import output_error, write_text
 from fsd_gs.train.checkpoint import save_state
 from fsd_gs.train.loop import Observer, StepReport, StopRun
 from fsd_gs.train.session import Session
@@ -115,10 +116,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 class Previews(Observer):
     """Live contact sheets: ``preview.png`` is always the newest, ``previews/000050.png`` keeps the time-lapse.
 
-    draw: splats → a PIL image.
+    draw: splats → a picture, uint8 [H, W, 3].
     """
 
-    def __init__(self, folder: Path, every: int, draw: Callable[[Gaussians], Any]) -> None:
+    def __init__(self, folder: Path, every: int, draw: Callable[[Gaussians], Frame]) -> None:
         self.folder, self.every, self.draw = folder, every, draw
 
     def stepped(self, session: Session, report: StepReport) -> None:
@@ -131,8 +132,7 @@ class Previews(Observer):
     def _save(self, session: Session, step: int) -> None:
         picture = self.draw(session.gaussians())
         for path in (self.folder / "previews" / f"{step:06d}.png", self.folder / "preview.png"):
-            with atomic_write(path) as temporary:
-                picture.save(temporary)
+            save_png(picture, path)
 
 
 class Checkpoints(Observer):

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fsd_gs.cameras import evaluation_orbit
 from fsd_gs.config import Config, to_yaml
-from fsd_gs.export.pictures import contact_sheet, save_video, to_uint8
+from fsd_gs.export.pictures import Frame, TurntableSettings, contact_sheet, save_mp4, save_png, to_uint8, turntable_frames
 from fsd_gs.export.ply import save_ply
-from fsd_gs.io import atomic_write, make_folder, write_text
+from fsd_gs.io import make_folder, write_text
 from fsd_gs.render import Rasterizer, render_frames
 from fsd_gs.train import runs
 from fsd_gs.types import Cameras, Gaussians, Render
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 PREVIEW_VIEWS, PREVIEW_SIZE = 8, 192
+TURNTABLE_FPS = 20
 WHITE = torch.ones(3)
 
 
@@ -40,37 +37,46 @@ class Result:
         background = WHITE if background is None else background
         return render_frames(self.rasterizer, self.splats, cameras.to(self.splats.means.device), background=background, depth=True)
 
-    def preview(self) -> Image:
-        """A contact sheet of eight views."""
+    def preview(self) -> Frame:
+        """A contact sheet of eight views, uint8 [H, W, 3]."""
         return draw_preview(self.rasterizer, self.splats, self.config)
 
     def save(self, folder: str | Path, progress: Callable[[int, int], None] | None = None) -> Path:
         """Write ``config.yaml``, ``preview.png``, ``turntable.mp4`` and, last, ``splats.ply`` (its presence says that all is there)."""
         folder = make_folder(Path(folder))
         write_text(folder / runs.CONFIG, to_yaml(self.config))
-        with atomic_write(folder / runs.PREVIEW) as temporary:
-            self.preview().save(temporary)
-        frames = self.config.outputs.turntable_frames
-        if frames:
-            cameras = orbit_like(self.config, frames, self.config.outputs.turntable_size)
-            save_video(folder / runs.TURNTABLE, to_uint8(self._frames(cameras, progress)), fps=max(1, frames // 3))
+        save_png(self.preview(), folder / runs.PREVIEW)
+        if self.config.outputs.turntable_frames:
+            frames = turntable_frames(self.splats, self.rasterizer, turntable_settings(self.config), progress)
+            save_mp4(frames, folder / runs.TURNTABLE, fps=TURNTABLE_FPS)
         save_ply(self.splats, folder / runs.SPLATS)
         return folder
 
-    def _frames(self, cameras: Cameras, progress: Callable[[int, int], None] | None) -> Tensor:
-        device = self.splats.means.device
-        return render_frames(self.rasterizer, self.splats, cameras.to(device), background=WHITE, progress=progress).rgb
 
-
-def orbit_like(config: Config, views: int, size: int) -> Cameras:
-    """An evaluation orbit at the middle of the training cameras' ranges."""
-    middle = {name: sum(getattr(config.cameras, name)) / 2 for name in ("elevation_deg", "distance", "fov_y_deg")}
-    return evaluation_orbit(
-        views, elevation_deg=middle["elevation_deg"], distance=middle["distance"], fov_y_deg=middle["fov_y_deg"], width=size
+def turntable_settings(config: Config) -> TurntableSettings:
+    """A full turn at the middle of the training cameras' ranges."""
+    elevation, distance, fov_y = orbit_of(config)
+    outputs = config.outputs
+    return TurntableSettings(
+        outputs.turntable_frames, outputs.turntable_size, TURNTABLE_FPS, elevation_deg=elevation, distance=distance, fov_y_deg=fov_y
     )
 
 
-def draw_preview(rasterizer: Rasterizer, splats: Gaussians, config: Config) -> Image:
-    """Eight views around the asset on white, four a row."""
-    cameras = orbit_like(config, PREVIEW_VIEWS, PREVIEW_SIZE).to(splats.means.device)
-    return contact_sheet(to_uint8(render_frames(rasterizer, splats, cameras, background=WHITE).rgb), columns=4)
+def orbit_of(config: Config) -> tuple[float, float, float]:
+    """Elevation (degrees), distance and vertical field of view (degrees) at the middle of the training cameras' ranges."""
+    cameras = config.cameras
+    return _middle(cameras.elevation_deg), _middle(cameras.distance), _middle(cameras.fov_y_deg)
+
+
+def _middle(bounds: list[float]) -> float:
+    return (bounds[0] + bounds[1]) / 2
+
+
+def draw_preview(rasterizer: Rasterizer, splats: Gaussians, config: Config) -> Frame:
+    """Eight views around the asset on white, four a row: uint8 [H, W, 3]."""
+    elevation, distance, fov_y = orbit_of(config)
+    cameras = evaluation_orbit(
+        PREVIEW_VIEWS, elevation_deg=elevation, distance=distance, fov_y_deg=fov_y, width=PREVIEW_SIZE, device=splats.means.device
+    )
+    views = render_frames(rasterizer, splats, cameras, background=WHITE)
+    return contact_sheet([to_uint8(picture) for picture in views.rgb], columns=4)

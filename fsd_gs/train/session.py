@@ -85,7 +85,7 @@ class Session:
 
     def _stateful(self) -> list[tuple[str, Any]]:
         candidates: list[tuple[str, Any]] = [
-            ("densify", self.densify_state),
+            ("densify", self.densifier),
             ("noise", self.parts.noise),
             ("guidance", self.parts.guidance),
         ]
