@@ -65,7 +65,7 @@ class AdamRule:
     """The practical rule. schedule None: linear .98 → .02 over the steps. guidance None: the residual with w = 1 (SDS, FSD, …).
 
     fresh_noise: new noise at every step (SDS, annealed SDS) instead of the seed's fixed one (FSD). space: what Adam moves, latents from
-    0 or pixels from grey, through the prior's encoder. betas: why β₂ = .99 is told in ``guidance.weights``.
+    0 or pixels from grey, through the prior's encoder.
     """
 
     schedule: TimeSchedule | None = None

@@ -7,11 +7,10 @@
     lambda         σ/α        makes w (ε_φ − ε) = x − x̂_0, a plain distance to the denoised image; 0.03 … 15 over Stable Diffusion's t
     lambda_capped  min(σ/α, 5)
 
-Adam divides each parameter's gradient by its running root mean square, so a constant factor does nothing at all, and a w(t) that changes
-slowly against 1/(1 − β₂) steps does little. What w(t) changes with Adam is the balance against *other* losses (regularisers) and how much
-the steps at large w linger in the averages: λ falls by two orders of magnitude over a run, so with β₂ = .999 the late, small
-gradients are divided by the memory of early, large ones. A small β₂ (.99), or a flatter weight, forgets faster. Without Adam the weight
-is not free: plain gradient descent on w = 1 with rate λ_t − λ_s *is* DDIM (see docs/method.md).
+Adam divides each parameter's gradient by its running root mean square, so a constant factor does nothing, and a w(t) that changes
+slowly against 1/(1 − β₂) steps does little (on the toy of docs/method.md none of these, with β₂ .99 or .999, changes the result).
+What w(t) does change with Adam is the balance against losses that it does not scale: the regularisers. Without Adam the weight is not free:
+plain gradient descent on w = 1 with rate λ_t − λ_s *is* DDIM.
 """
 
 from __future__ import annotations
