@@ -14,7 +14,7 @@ from types import ModuleType
 
 from fsd_gs.render.base import Rasterizer, RasterizerSettings, make_rasterizer, render_frames
 
-__all__ = ["Rasterizer", "RasterizerSettings", "cpu", "cuda", "make_rasterizer", "reference", "render_frames"]
+__all__ = ["Rasterizer", "RasterizerSettings", "make_rasterizer", "render_frames"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -17,15 +17,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from fsd_gs.render._simd import LANES, vabove, vabs, vfill, vlargest, vload, vmax, vmin, vstore, vsum
+from fsd_gs.render._threads import BLOCKS, take
 from fsd_gs.render._tiles import HEADER, ROWS_A_STEP, TILE
 from fsd_gs.render.contract import ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN
 
 STEPS = TILE // ROWS_A_STEP
 PIXELS = TILE * TILE
-STRANDS = 64  # tiles are dealt to this many equal strands, so that threads share the busy middle of the image
 CHECK_EVERY = 8  # splats between looks at whether the tile is finished
 MOMENTS = 8  # Σg, Σg dx, Σg dy, Σg dx², Σg dx dy, Σg dy², Σ|g ∂q/∂x|, Σ|g ∂q/∂y|
 
@@ -96,14 +96,14 @@ def _forward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top,
                 vstore(C, at, vload(C, at) + vfill(splats[rank, HEADER + k]) * w)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def composite_forward(entries, tile_ptr, slot_rank, slot_steps, splats, backgrounds, images, alphas):
+@njit(nogil=True, cache=True, error_model="numpy")
+def composite_forward(counter, entries, tile_ptr, slot_rank, slot_steps, splats, backgrounds, images, alphas):
     """images [C, H, W, D] over backgrounds [C, D], and alphas [C, H, W]."""
     views, height, width, channels = images.shape
     tiles_x, tiles = (width + TILE - 1) // TILE, (len(tile_ptr) - 1) // views
-    for strand in prange(STRANDS):
-        T, C = np.empty(PIXELS, np.float32), np.empty(PIXELS * channels, np.float32)
-        for tile in range(strand, views * tiles, STRANDS):
+    T, C, block = np.empty(PIXELS, np.float32), np.empty(PIXELS * channels, np.float32), take(counter)
+    while block < BLOCKS:
+        for tile in range(block, views * tiles, BLOCKS):  # interleaved: the middle of the image is the busiest
             view, left, top = tile // tiles, tile % tiles % tiles_x * TILE, tile % tiles // tiles_x * TILE
             _open_tile(T, left, top, width, height)
             C[:] = NONE
@@ -115,6 +115,7 @@ def composite_forward(entries, tile_ptr, slot_rank, slot_steps, splats, backgrou
                     alphas[view, top + i, left + j] = ONE - rest
                     for k in range(channels):
                         images[view, top + i, left + j, k] = C[k * PIXELS + p] + rest * backgrounds[view, k]
+        block = take(counter)
 
 
 @njit(cache=True, error_model="numpy")
@@ -169,27 +170,15 @@ def _backward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top
             v_slots[slot, MOMENTS + k] = vsum(vload(VC, k * LANES))
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def composite_backward(
-    entries,
-    tile_ptr,
-    slot_rank,
-    slot_steps,
-    splats,
-    images,
-    alphas,
-    v_images,
-    v_alphas,
-    absgrad,
-    v_slots,
-):
+@njit(nogil=True, cache=True, error_model="numpy")
+def composite_backward(counter, entries, tile_ptr, slot_rank, slot_steps, splats, images, alphas, v_images, v_alphas, absgrad, v_slots):
     """v_slots [S, 8 + D]: the moments and feature gradients of every intersection. images, alphas: results of the forward pass."""
     views, height, width, channels = images.shape
     tiles_x, tiles = (width + TILE - 1) // TILE, (len(tile_ptr) - 1) // views
-    for strand in prange(STRANDS):
-        T, B = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
-        V, VC = np.empty(PIXELS * channels, np.float32), np.empty(LANES * channels, np.float32)
-        for tile in range(strand, views * tiles, STRANDS):
+    T, B = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
+    V, VC, block = np.empty(PIXELS * channels, np.float32), np.empty(LANES * channels, np.float32), take(counter)
+    while block < BLOCKS:
+        for tile in range(block, views * tiles, BLOCKS):
             view, left, top = tile // tiles, tile % tiles % tiles_x * TILE, tile % tiles // tiles_x * TILE
             _open_tile(T, left, top, width, height)
             B[:] = NONE
@@ -203,27 +192,31 @@ def composite_backward(
                         B[p] += images[view, y, x, k] * v_images[view, y, x, k]
             begin, end = tile_ptr[tile], tile_ptr[tile + 1]
             _backward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top, T, B, V, VC, absgrad, v_slots)
+        block = take(counter)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def reduce_slots(order, slot_ptr, v_slots, conics, opacities, v_means2d, v_abs, v_conics, v_opacities, v_features):
+@njit(nogil=True, cache=True, error_model="numpy")
+def reduce_slots(counter, order, slot_ptr, v_slots, conics, opacities, v_means2d, v_abs, v_conics, v_opacities, v_features):
     """Sums each splat's contiguous slots, in order, and turns the moments into gradients by row."""
-    for rank in prange(len(order)):
-        row = order[rank]
-        s, sx, sy, sxx, sxy, syy, ax, ay = NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE
-        for slot in range(slot_ptr[rank], slot_ptr[rank + 1]):
-            s += v_slots[slot, 0]
-            sx += v_slots[slot, 1]
-            sy += v_slots[slot, 2]
-            sxx += v_slots[slot, 3]
-            sxy += v_slots[slot, 4]
-            syy += v_slots[slot, 5]
-            ax += v_slots[slot, 6]
-            ay += v_slots[slot, 7]
-            for k in range(v_features.shape[1]):
-                v_features[row, k] += v_slots[slot, MOMENTS + k]
-        a, b, c = conics[row, 0], conics[row, 1], conics[row, 2]
-        v_means2d[row, 0], v_means2d[row, 1] = -(a * sx + b * sy), -(b * sx + c * sy)  # ∂d/∂μ' = −1
-        v_abs[row, 0], v_abs[row, 1] = ax, ay
-        v_conics[row, 0], v_conics[row, 1], v_conics[row, 2] = _f(0.5) * sxx, sxy, _f(0.5) * syy
-        v_opacities[row] = -s / opacities[row]
+    count, block = len(order), take(counter)
+    while block < BLOCKS:
+        for rank in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
+            row = order[rank]
+            s, sx, sy, sxx, sxy, syy, ax, ay = NONE, NONE, NONE, NONE, NONE, NONE, NONE, NONE
+            for slot in range(slot_ptr[rank], slot_ptr[rank + 1]):
+                s += v_slots[slot, 0]
+                sx += v_slots[slot, 1]
+                sy += v_slots[slot, 2]
+                sxx += v_slots[slot, 3]
+                sxy += v_slots[slot, 4]
+                syy += v_slots[slot, 5]
+                ax += v_slots[slot, 6]
+                ay += v_slots[slot, 7]
+                for k in range(v_features.shape[1]):
+                    v_features[row, k] += v_slots[slot, MOMENTS + k]
+            a, b, c = conics[row, 0], conics[row, 1], conics[row, 2]
+            v_means2d[row, 0], v_means2d[row, 1] = -(a * sx + b * sy), -(b * sx + c * sy)  # ∂d/∂μ' = −1
+            v_abs[row, 0], v_abs[row, 1] = ax, ay
+            v_conics[row, 0], v_conics[row, 1], v_conics[row, 2] = _f(0.5) * sxx, sxy, _f(0.5) * syy
+            v_opacities[row] = -s / opacities[row]
+        block = take(counter)

@@ -13,37 +13,28 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from fsd_gs.render._matrices import add, columns_scaled, dot, row_times, scaled, times, times_column
+from fsd_gs.render._threads import BLOCKS, take
 from fsd_gs.render.contract import ALPHA_MIN, EXTENT_MAX, JACOBIAN_MARGIN
 
 # ruff: noqa: ANN001, ANN202 - kernels carry their shapes in the docstrings
 
-BLOCKS = 64  # splats are cut into this many blocks; the gradient of viewmats is summed block by block, whatever the threads
 LARGEST = 2.0**30  # radii and positions in pixels beyond this are not drawn as such
 
 
-@njit(cache=True)
-def _view(viewmats, view):
-    """W as rows, and t."""
-    m = viewmats[view]
-    W = (
-        (np.float64(m[0, 0]), np.float64(m[0, 1]), np.float64(m[0, 2])),
-        (np.float64(m[1, 0]), np.float64(m[1, 1]), np.float64(m[1, 2])),
-        (np.float64(m[2, 0]), np.float64(m[2, 1]), np.float64(m[2, 2])),
-    )
-    return W, (np.float64(m[0, 3]), np.float64(m[1, 3]), np.float64(m[2, 3]))
-
-
 @njit(cache=True, error_model="numpy")
-def _splat(means, quats, scales, n):
-    """Position, unit quaternion, its inverse length, scales; NaN or inf wherever an input is not finite or the quaternion is 0."""
-    mean = (np.float64(means[n, 0]), np.float64(means[n, 1]), np.float64(means[n, 2]))
-    w, x, y, z = np.float64(quats[n, 0]), np.float64(quats[n, 1]), np.float64(quats[n, 2]), np.float64(quats[n, 3])
+def _unit(w, x, y, z):
+    """Unit quaternion and inverse length in float64; NaN or inf for the quaternion 0."""
+    w, x, y, z = np.float64(w), np.float64(x), np.float64(y), np.float64(z)
     inverse = 1.0 / math.sqrt(w * w + x * x + y * y + z * z)
-    scale = (np.float64(scales[n, 0]), np.float64(scales[n, 1]), np.float64(scales[n, 2]))
-    return mean, (w * inverse, x * inverse, y * inverse, z * inverse), inverse, scale
+    return (w * inverse, x * inverse, y * inverse, z * inverse), inverse
+
+
+@njit(cache=True)
+def _three(x, y, z):
+    return np.float64(x), np.float64(y), np.float64(z)
 
 
 @njit(cache=True)
@@ -65,14 +56,22 @@ def _clamped(ratio, focal, centre, size):
 
 
 @njit(cache=True, error_model="numpy")
-def _screen(point, K, width, height, W, M):
+def _screen(point, fx, fy, cx, cy, width, height, W, M):
     """(f_x, f_y, u_x, u_y) of the Jacobian, T = J W as two rows, P = T M as two rows."""
-    fx, fy = np.float64(K[0, 0]), np.float64(K[1, 1])
-    ux = _clamped(point[0] / point[2], fx, np.float64(K[0, 2]), width)
-    uy = _clamped(point[1] / point[2], fy, np.float64(K[1, 2]), height)
+    ux, uy = _clamped(point[0] / point[2], fx, cx, width), _clamped(point[1] / point[2], fy, cy, height)
     T0 = scaled(add(W[0], scaled(W[2], -ux)), fx / point[2])
     T1 = scaled(add(W[1], scaled(W[2], -uy)), fy / point[2])
     return (fx, fy, ux, uy), T0, T1, row_times(T0, M), row_times(T1, M)
+
+
+@njit(cache=True, error_model="numpy")
+def _conic(P0, P1, eps2d):
+    """Σ' = (xx, xy, yy), its determinant, the compensation."""
+    pxx, pxy, pyy = dot(P0, P0), dot(P0, P1), dot(P1, P1)
+    xx, yy = pxx + eps2d, pyy + eps2d
+    det = xx * yy - pxy * pxy
+    compensation = math.sqrt(max((pxx * pyy - pxy * pxy) / det, 0.0)) if det > 0.0 else 0.0
+    return xx, pxy, yy, det, compensation
 
 
 @njit(cache=True, error_model="numpy")
@@ -86,46 +85,49 @@ def _radii(x, y, xx, yy, opacity, width, height, clip):
     return 0, 0
 
 
-@njit(cache=True, error_model="numpy")
-def _project_splat(n, means, quats, scales, opacities, viewmats, Ks, settings, antialiased, radii, means2d, depths, conics, compensations):
-    """Column n of every output."""
-    width, height, eps2d, near, far, clip = settings[0], settings[1], settings[2], settings[3], settings[4], settings[5]
-    mean, quat, _, scale = _splat(means, quats, scales, n)
-    M = columns_scaled(_rotation(quat), scale)
-    for view in range(viewmats.shape[0]):
-        W, t = _view(viewmats, view)
-        point = add(times_column(W, mean), t)
-        if not (near <= point[2] <= far) or point[2] == 0.0:
-            continue
-        jacobian, _, _, P0, P1 = _screen(point, Ks[view], width, height, W, M)
-        sharp = dot(P0, P0) * dot(P1, P1) - dot(P0, P1) ** 2
-        xx, xy, yy = dot(P0, P0) + eps2d, dot(P0, P1), dot(P1, P1) + eps2d
-        det = xx * yy - xy * xy
-        compensation = math.sqrt(max(sharp / det, 0.0)) if det > 0.0 else 0.0
-        opacity = np.float64(opacities[n]) * (compensation if antialiased else 1.0)
-        if not (det > 0.0 and xx < math.inf and yy < math.inf and ALPHA_MIN <= opacity < math.inf):
-            continue
-        x = jacobian[0] * point[0] / point[2] + Ks[view, 0, 2]
-        y = jacobian[1] * point[1] / point[2] + Ks[view, 1, 2]
-        rx, ry = _radii(x, y, xx, yy, opacity, width, height, clip)
-        if rx == 0 or ry == 0:
-            continue
-        radii[view, n, 0], radii[view, n, 1] = rx, ry
-        means2d[view, n, 0], means2d[view, n, 1], depths[view, n] = x, y, point[2]
-        conics[view, n, 0], conics[view, n, 1], conics[view, n, 2] = yy / det, -xy / det, xx / det
-        compensations[view, n] = compensation
+# The kernels index arrays themselves and hand scalars to the helpers: an array argument costs numba two atomic reference counts.
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def project_forward(means, quats, scales, opacities, viewmats, Ks, settings, antialiased, radii, means2d, depths, conics, compensations):
+@njit(nogil=True, cache=True, error_model="numpy")
+def project_forward(
+    counter, means, quats, scales, opacities, viewmats, Ks, settings, antialiased, radii, means2d, depths, conics, compensations
+):
     """Fills radii [C, N, 2] int32, means2d [C, N, 2], depths [C, N], conics [C, N, 3], compensations [C, N]; culled rows stay 0.
 
     settings float64: width, height, eps2d, near_plane, far_plane, radius_clip.
     """
-    for n in prange(means.shape[0]):
-        _project_splat(
-            n, means, quats, scales, opacities, viewmats, Ks, settings, antialiased, radii, means2d, depths, conics, compensations
-        )
+    width, height, eps2d, near, far, clip = settings[0], settings[1], settings[2], settings[3], settings[4], settings[5]
+    count, block = means.shape[0], take(counter)
+    while block < BLOCKS:
+        for n in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
+            mean, scale = _three(means[n, 0], means[n, 1], means[n, 2]), _three(scales[n, 0], scales[n, 1], scales[n, 2])
+            quat, _ = _unit(quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3])
+            M = columns_scaled(_rotation(quat), scale)
+            for view in range(viewmats.shape[0]):
+                W = (
+                    _three(viewmats[view, 0, 0], viewmats[view, 0, 1], viewmats[view, 0, 2]),
+                    _three(viewmats[view, 1, 0], viewmats[view, 1, 1], viewmats[view, 1, 2]),
+                    _three(viewmats[view, 2, 0], viewmats[view, 2, 1], viewmats[view, 2, 2]),
+                )
+                point = add(times_column(W, mean), _three(viewmats[view, 0, 3], viewmats[view, 1, 3], viewmats[view, 2, 3]))
+                if not (near <= point[2] <= far) or point[2] == 0.0:
+                    continue
+                fx, fy, cx = _three(Ks[view, 0, 0], Ks[view, 1, 1], Ks[view, 0, 2])
+                cy = np.float64(Ks[view, 1, 2])
+                _, _, _, P0, P1 = _screen(point, fx, fy, cx, cy, width, height, W, M)
+                xx, xy, yy, det, compensation = _conic(P0, P1, eps2d)
+                opacity = np.float64(opacities[n]) * (compensation if antialiased else 1.0)
+                if not (det > 0.0 and xx < math.inf and yy < math.inf and ALPHA_MIN <= opacity < math.inf):
+                    continue
+                x, y = fx * point[0] / point[2] + cx, fy * point[1] / point[2] + cy
+                rx, ry = _radii(x, y, xx, yy, opacity, width, height, clip)
+                if rx == 0 or ry == 0:
+                    continue
+                radii[view, n, 0], radii[view, n, 1] = rx, ry
+                means2d[view, n, 0], means2d[view, n, 1], depths[view, n] = x, y, point[2]
+                conics[view, n, 0], conics[view, n, 1], conics[view, n, 2] = yy / det, -xy / det, xx / det
+                compensations[view, n] = compensation
+        block = take(counter)
 
 
 @njit(cache=True, error_model="numpy")
@@ -175,90 +177,61 @@ def _quat_vjp(q, inverse, v):
 
 
 @njit(cache=True)
-def _accumulate_view(v_view, v_point, mean, jacobian, z, v_T0, v_T1):
-    """v_W and v_t of one splat into v_view [3, 4]: through x_c = W μ + t, and through T = J W."""
+def _view_vjp(v_point, mean, jacobian, z, v_T0, v_T1):
+    """v_W as three rows, through x_c = W μ + t and through T = J W."""
     s0, s1 = jacobian[0] / z, jacobian[1] / z
-    for j in range(3):
-        v_view[0, j] += v_point[0] * mean[j] + s0 * v_T0[j]
-        v_view[1, j] += v_point[1] * mean[j] + s1 * v_T1[j]
-        v_view[2, j] += v_point[2] * mean[j] - s0 * jacobian[2] * v_T0[j] - s1 * jacobian[3] * v_T1[j]
-    for i in range(3):
-        v_view[i, 3] += v_point[i]
+    third = add(scaled(v_T0, -s0 * jacobian[2]), scaled(v_T1, -s1 * jacobian[3]))
+    return (
+        add(scaled(mean, v_point[0]), scaled(v_T0, s0)),
+        add(scaled(mean, v_point[1]), scaled(v_T1, s1)),
+        add(scaled(mean, v_point[2]), third),
+    )
 
 
-@njit(cache=True, error_model="numpy")
-def _splat_vjp(
-    n,
-    means,
-    quats,
-    scales,
-    viewmats,
-    Ks,
-    settings,
-    radii,
-    v_means2d,
-    v_depths,
-    v_conics,
-    v_compensations,
-    v_means,
-    v_quats,
-    v_scales,
-    v_view,
-):
-    """Row n of v_means, v_quats, v_scales; adds the splat's share to v_view [C, 3, 4]."""
-    mean, quat, inverse, scale = _splat(means, quats, scales, n)
-    R = _rotation(quat)
-    M = columns_scaled(R, scale)
-    zero = (0.0, 0.0, 0.0)
-    v_mean, v_M0, v_M1, v_M2, seen = zero, zero, zero, zero, False
-    for view in range(viewmats.shape[0]):
-        if radii[view, n, 0] == 0:
-            continue
-        seen = True
-        W, t = _view(viewmats, view)
-        point = add(times_column(W, mean), t)
-        jacobian, T0, T1, P0, P1 = _screen(point, Ks[view], settings[0], settings[1], W, M)
-        v_conic = (np.float64(v_conics[view, n, 0]), np.float64(v_conics[view, n, 1]), np.float64(v_conics[view, n, 2]))
-        v_P0, v_P1 = _conic_vjp(P0, P1, settings[2], v_conic, np.float64(v_compensations[view, n]))
-        v_T0, v_T1 = times_column(M, v_P0), times_column(M, v_P1)
-        v_u, v_v = np.float64(v_means2d[view, n, 0]), np.float64(v_means2d[view, n, 1])
-        v_point = _point_vjp(point, jacobian, W, v_T0, v_T1, v_u, v_v, np.float64(v_depths[view, n]))
-        v_mean = add(v_mean, row_times(v_point, W))
-        v_M0 = add(v_M0, add(scaled(v_P0, T0[0]), scaled(v_P1, T1[0])))
-        v_M1 = add(v_M1, add(scaled(v_P0, T0[1]), scaled(v_P1, T1[1])))
-        v_M2 = add(v_M2, add(scaled(v_P0, T0[2]), scaled(v_P1, T1[2])))
-        _accumulate_view(v_view[view], v_point, mean, jacobian, point[2], v_T0, v_T1)
-    if seen:
-        v_quat = _quat_vjp(quat, inverse, columns_scaled((v_M0, v_M1, v_M2), scale))
-        v_scale = add(add(times(R[0], v_M0), times(R[1], v_M1)), times(R[2], v_M2))
-        v_means[n, 0], v_means[n, 1], v_means[n, 2] = v_mean[0], v_mean[1], v_mean[2]
-        v_scales[n, 0], v_scales[n, 1], v_scales[n, 2] = v_scale[0], v_scale[1], v_scale[2]
-        v_quats[n, 0], v_quats[n, 1], v_quats[n, 2], v_quats[n, 3] = v_quat[0], v_quat[1], v_quat[2], v_quat[3]
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
+@njit(nogil=True, cache=True, error_model="numpy")
 def project_backward(
-    means, quats, scales, viewmats, Ks, settings, radii, v_means2d, v_depths, v_conics, v_compensations, v_means, v_quats, v_scales, v_views
+    counter, means, quats, scales, viewmats, Ks, settings, radii, v_means2d, v_depths, v_conics, v_comp, v_means, v_quats, v_scales, v_poses
 ):
-    """Fills v_means [N, 3], v_quats [N, 4], v_scales [N, 3] and the blocks' shares v_views [BLOCKS, C, 3, 4] of v_viewmats."""
-    count = means.shape[0]
-    for block in prange(BLOCKS):
+    """Fills v_means [N, 3], v_quats [N, 4], v_scales [N, 3] and the blocks' shares v_poses [BLOCKS, C, 3, 4] of v_viewmats."""
+    count, block, zero = means.shape[0], take(counter), (0.0, 0.0, 0.0)
+    while block < BLOCKS:
         for n in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
-            _splat_vjp(
-                n,
-                means,
-                quats,
-                scales,
-                viewmats,
-                Ks,
-                settings,
-                radii,
-                v_means2d,
-                v_depths,
-                v_conics,
-                v_compensations,
-                v_means,
-                v_quats,
-                v_scales,
-                v_views[block],
-            )
+            mean, scale = _three(means[n, 0], means[n, 1], means[n, 2]), _three(scales[n, 0], scales[n, 1], scales[n, 2])
+            quat, inverse = _unit(quats[n, 0], quats[n, 1], quats[n, 2], quats[n, 3])
+            R = _rotation(quat)
+            M = columns_scaled(R, scale)
+            v_mean, v_M0, v_M1, v_M2, seen = zero, zero, zero, zero, False
+            for view in range(viewmats.shape[0]):
+                if radii[view, n, 0] == 0:
+                    continue
+                seen = True
+                W = (
+                    _three(viewmats[view, 0, 0], viewmats[view, 0, 1], viewmats[view, 0, 2]),
+                    _three(viewmats[view, 1, 0], viewmats[view, 1, 1], viewmats[view, 1, 2]),
+                    _three(viewmats[view, 2, 0], viewmats[view, 2, 1], viewmats[view, 2, 2]),
+                )
+                point = add(times_column(W, mean), _three(viewmats[view, 0, 3], viewmats[view, 1, 3], viewmats[view, 2, 3]))
+                fx, fy, cx = _three(Ks[view, 0, 0], Ks[view, 1, 1], Ks[view, 0, 2])
+                jacobian, T0, T1, P0, P1 = _screen(point, fx, fy, cx, np.float64(Ks[view, 1, 2]), settings[0], settings[1], W, M)
+                v_conic = _three(v_conics[view, n, 0], v_conics[view, n, 1], v_conics[view, n, 2])
+                v_P0, v_P1 = _conic_vjp(P0, P1, settings[2], v_conic, np.float64(v_comp[view, n]))
+                v_T0, v_T1 = times_column(M, v_P0), times_column(M, v_P1)
+                v_u, v_v, v_depth = _three(v_means2d[view, n, 0], v_means2d[view, n, 1], v_depths[view, n])
+                v_point = _point_vjp(point, jacobian, W, v_T0, v_T1, v_u, v_v, v_depth)
+                v_mean = add(v_mean, row_times(v_point, W))
+                v_M0 = add(v_M0, add(scaled(v_P0, T0[0]), scaled(v_P1, T1[0])))
+                v_M1 = add(v_M1, add(scaled(v_P0, T0[1]), scaled(v_P1, T1[1])))
+                v_M2 = add(v_M2, add(scaled(v_P0, T0[2]), scaled(v_P1, T1[2])))
+                v_W = _view_vjp(v_point, mean, jacobian, point[2], v_T0, v_T1)
+                for i in range(3):
+                    v_poses[block, view, i, 0] += v_W[i][0]
+                    v_poses[block, view, i, 1] += v_W[i][1]
+                    v_poses[block, view, i, 2] += v_W[i][2]
+                    v_poses[block, view, i, 3] += v_point[i]
+            if seen:
+                v_quat = _quat_vjp(quat, inverse, columns_scaled((v_M0, v_M1, v_M2), scale))
+                v_scale = add(add(times(R[0], v_M0), times(R[1], v_M1)), times(R[2], v_M2))
+                v_means[n, 0], v_means[n, 1], v_means[n, 2] = v_mean[0], v_mean[1], v_mean[2]
+                v_scales[n, 0], v_scales[n, 1], v_scales[n, 2] = v_scale[0], v_scale[1], v_scale[2]
+                v_quats[n, 0], v_quats[n, 1], v_quats[n, 2], v_quats[n, 3] = v_quat[0], v_quat[1], v_quat[2], v_quat[3]
+        block = take(counter)

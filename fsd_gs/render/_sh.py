@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+
+from fsd_gs.render._threads import BLOCKS, take
 
 # ruff: noqa: ANN001, ANN202 - kernels carry their shapes in the docstrings
 
@@ -58,58 +60,64 @@ def _basis_vjp(degree, x, y, z, v):
 
 
 @njit(cache=True, error_model="numpy")
-def _direction(means, centres, n, view):
-    """Unit vector from the camera to the splat and 1 / distance; (0, 0, 0) at the camera itself."""
-    x, y, z = means[n, 0] - centres[view, 0], means[n, 1] - centres[view, 1], means[n, 2] - centres[view, 2]
+def _unit(x, y, z):
+    """Unit vector and 1 / length; (0, 0, 0) and 0 at the camera itself."""
     length = math.sqrt(x * x + y * y + z * z)
     inverse = ONE / length if length > ZERO else ZERO
     return x * inverse, y * inverse, z * inverse, inverse
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def colors_forward(degree, means, centres, coefficients, radii, colors):
+# The kernels index arrays in their innermost loops instead of handing them on: an array argument costs two atomic reference counts.
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def colors_forward(counter, degree, means, centres, coefficients, radii, colors):
     """colors [C, N, 3] where radii [C, N, 2] > 0; coefficients [1 or C, N, K, 3], centres [C, 3]."""
-    bands = (degree + 1) ** 2
-    for n in prange(means.shape[0]):
-        Y = np.empty(16, np.float32)
-        for view in range(centres.shape[0]):
-            if radii[view, n, 0] == 0:
-                continue
-            x, y, z, _ = _direction(means, centres, n, view)
-            _basis(degree, x, y, z, Y)
-            sh = coefficients[min(view, coefficients.shape[0] - 1), n]
-            for k in range(3):
-                total = HALF
-                for band in range(bands):
-                    total += Y[band] * sh[band, k]
-                colors[view, n, k] = total if not total < ZERO else ZERO
+    bands, count, block = (degree + 1) ** 2, means.shape[0], take(counter)
+    Y = np.empty(16, np.float32)
+    while block < BLOCKS:
+        for n in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
+            for view in range(centres.shape[0]):
+                if radii[view, n, 0] == 0:
+                    continue
+                x, y, z, _ = _unit(means[n, 0] - centres[view, 0], means[n, 1] - centres[view, 1], means[n, 2] - centres[view, 2])
+                _basis(degree, x, y, z, Y)
+                source = min(view, coefficients.shape[0] - 1)
+                for k in range(3):
+                    total = HALF
+                    for band in range(bands):
+                        total += Y[band] * coefficients[source, n, band, k]
+                    colors[view, n, k] = total if not total < ZERO else ZERO
+        block = take(counter)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def colors_backward(degree, means, centres, coefficients, radii, v_colors, v_directions, v_coefficients):
+@njit(nogil=True, cache=True, error_model="numpy")
+def colors_backward(counter, degree, means, centres, coefficients, radii, v_colors, v_directions, v_coefficients):
     """Adds to v_coefficients (as coefficients); fills v_directions [C, N, 3], the gradient of means − centres."""
-    bands = (degree + 1) ** 2
-    for n in prange(means.shape[0]):
-        Y, vY = np.empty(16, np.float32), np.empty(16, np.float32)
-        for view in range(centres.shape[0]):
-            if radii[view, n, 0] == 0:
-                continue
-            x, y, z, inverse = _direction(means, centres, n, view)
-            _basis(degree, x, y, z, Y)
-            source = min(view, coefficients.shape[0] - 1)
-            sh, v_sh = coefficients[source, n], v_coefficients[source, n]
-            vY[:] = ZERO
-            for k in range(3):
-                total = HALF
+    bands, count, block = (degree + 1) ** 2, means.shape[0], take(counter)
+    Y, vY = np.empty(16, np.float32), np.empty(16, np.float32)
+    while block < BLOCKS:
+        for n in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
+            for view in range(centres.shape[0]):
+                if radii[view, n, 0] == 0:
+                    continue
+                x, y, z, inverse = _unit(means[n, 0] - centres[view, 0], means[n, 1] - centres[view, 1], means[n, 2] - centres[view, 2])
+                _basis(degree, x, y, z, Y)
+                source = min(view, coefficients.shape[0] - 1)
                 for band in range(bands):
-                    total += Y[band] * sh[band, k]
-                v = v_colors[view, n, k] if total >= ZERO else ZERO  # the slope of max(·, 0), 1 at 0 as torch has it
-                for band in range(bands):
-                    v_sh[band, k] += v * Y[band]
-                    vY[band] += v * sh[band, k]
-            if degree > 0:
-                vx, vy, vz = _basis_vjp(degree, x, y, z, vY)
-                along = vx * x + vy * y + vz * z
-                v_directions[view, n, 0] = (vx - along * x) * inverse
-                v_directions[view, n, 1] = (vy - along * y) * inverse
-                v_directions[view, n, 2] = (vz - along * z) * inverse
+                    vY[band] = ZERO
+                for k in range(3):
+                    total = HALF
+                    for band in range(bands):
+                        total += Y[band] * coefficients[source, n, band, k]
+                    v = v_colors[view, n, k] if total >= ZERO else ZERO  # the slope of max(·, 0), 1 at 0 as torch has it
+                    for band in range(bands):
+                        v_coefficients[source, n, band, k] += v * Y[band]
+                        vY[band] += v * coefficients[source, n, band, k]
+                if degree > 0:
+                    vx, vy, vz = _basis_vjp(degree, x, y, z, vY)
+                    along = vx * x + vy * y + vz * z
+                    v_directions[view, n, 0] = (vx - along * x) * inverse
+                    v_directions[view, n, 1] = (vy - along * y) * inverse
+                    v_directions[view, n, 2] = (vz - along * z) * inverse
+        block = take(counter)

@@ -13,15 +13,22 @@ Caution when editing: numba's disk cache watches only the file of the kernel it 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba import extending
 from numba.core import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import lower_builtin, models, register_model
 
 LANES = 16
 _FUSE = ("contract", "nsz", "arcp")
+
+
+def _intrinsic(typing_function: Callable[..., Any]) -> Callable[..., Any]:
+    """numba's decorator, typed as what callers see: the first argument is numba's own."""
+    return extending.intrinsic(typing_function)  # pyright: ignore[reportReturnType, reportCallIssue]
 
 
 class FloatVector(types.Type):
@@ -46,7 +53,7 @@ def _arithmetic(symbol: Any, instruction: str) -> None:
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return getattr(builder, instruction)(*args, flags=_FUSE)
 
-    infer_global(symbol)(Template)
+    infer_global(symbol)(Template)  # pyright: ignore[reportOptionalCall]
     lower_builtin(symbol, float_vector, float_vector)(lower)
 
 
@@ -59,7 +66,7 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), ir.PointerType(_ir_vector))
 
 
-@intrinsic
+@_intrinsic
 def vload(typingctx: Any, array: Any, index: Any) -> Any:
     """Lanes array[index : index + 16]."""
 
@@ -69,7 +76,7 @@ def vload(typingctx: Any, array: Any, index: Any) -> Any:
     return float_vector(array, types.intp), codegen
 
 
-@intrinsic
+@_intrinsic
 def vstore(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     """array[index : index + 16] = lanes."""
 
@@ -80,7 +87,7 @@ def vstore(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.none(array, types.intp, float_vector), codegen
 
 
-@intrinsic
+@_intrinsic
 def vfill(typingctx: Any, value: Any) -> Any:
     """The same scalar in every lane."""
 
@@ -93,7 +100,7 @@ def vfill(typingctx: Any, value: Any) -> Any:
     return float_vector(types.float32), codegen
 
 
-@intrinsic
+@_intrinsic
 def vabove(typingctx: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     """x where a > b, else y (also where a or b is NaN)."""
 
@@ -103,7 +110,7 @@ def vabove(typingctx: Any, a: Any, b: Any, x: Any, y: Any) -> Any:
     return float_vector(float_vector, float_vector, float_vector, float_vector), codegen
 
 
-@intrinsic
+@_intrinsic
 def vmax(typingctx: Any, a: Any, b: Any) -> Any:
     """The larger of each lane; b where a is NaN."""
 
@@ -113,7 +120,7 @@ def vmax(typingctx: Any, a: Any, b: Any) -> Any:
     return float_vector(float_vector, float_vector), codegen
 
 
-@intrinsic
+@_intrinsic
 def vmin(typingctx: Any, a: Any, b: Any) -> Any:
     """The smaller of each lane; b where a is NaN."""
 
@@ -130,7 +137,7 @@ def _llvm_call(builder: Any, name: str, result: Any, args: list[Any], fastmath: 
     return builder.call(function, args, fastmath=fastmath)
 
 
-@intrinsic
+@_intrinsic
 def vabs(typingctx: Any, a: Any) -> Any:
     """|a| in each lane."""
 
@@ -140,7 +147,7 @@ def vabs(typingctx: Any, a: Any) -> Any:
     return float_vector(float_vector), codegen
 
 
-@intrinsic
+@_intrinsic
 def vsum(typingctx: Any, a: Any) -> Any:
     """Sum of the lanes, as a tree."""
 
@@ -151,7 +158,7 @@ def vsum(typingctx: Any, a: Any) -> Any:
     return types.float32(float_vector), codegen
 
 
-@intrinsic
+@_intrinsic
 def vlargest(typingctx: Any, a: Any) -> Any:
     """Largest of the lanes."""
 

@@ -17,13 +17,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
+from fsd_gs.render._threads import BLOCKS, run, take
 from fsd_gs.render.contract import ALPHA_MIN
 
 # ruff: noqa: ANN001, ANN202 - kernels carry their shapes in the docstrings
 
 TILE = 8
+GRAIN = 2048  # splats worth a thread of their own
 ROWS_A_STEP = 2  # a vector of 16 lanes holds 2 rows of 8 pixels
 HEADER = 6  # floats of a packed splat before its features: x, y, A, B, C, log2(opacity)
 LOG2E = 1.0 / math.log(2.0)
@@ -39,6 +41,9 @@ class Bins(NamedTuple):
     slot_steps: np.ndarray  # int32 [S] first step | end step << 8 inside the tile
     tile_ptr: np.ndarray  # int64 [C · tiles + 1]
     entries: np.ndarray  # int32 [S]
+    flatten_ids: np.ndarray  # int32 [S] the row of each entry
+    isect_ids: np.ndarray  # int64 [S] view | tile | bits of depth, as gsplat packs them
+    tiles_per_row: np.ndarray  # int32 [M]
 
 
 def bin_splats(
@@ -56,18 +61,33 @@ def bin_splats(
     rank_ptr = np.zeros_like(view_ptr)
     np.cumsum([visible[a:b].sum() for a, b in pairwise(view_ptr)], out=rank_ptr[1:])
     order = np.empty(rank_ptr[-1], np.int32)
-    sort_views(depths.view(np.uint32), visible, view_ptr, rank_ptr, order)
+    keys = depths.view(np.uint32)
+    run(sort_views, len(view_ptr) - 1, 1, keys, visible, view_ptr, rank_ptr, order)
     splats = np.empty((len(order), HEADER + features.shape[1]), np.float32)
-    slot_ptr = np.zeros(len(order) + 1, np.int64)
-    pack_and_count(order, means2d, conics, opacities, features, width, height, splats, slot_ptr)
+    slot_ptr, tiles_per_row = np.zeros(len(order) + 1, np.int64), np.zeros(len(means2d), np.int32)
+    run(pack_and_count, len(order), GRAIN, order, means2d, conics, opacities, features, width, height, splats, slot_ptr, tiles_per_row)
     np.cumsum(slot_ptr, out=slot_ptr)
     slots, tiles = int(slot_ptr[-1]), -(-width // TILE) * -(-height // TILE)
     slot_rank, slot_tile, slot_steps = np.empty(slots, np.int32), np.empty(slots, np.int32), np.empty(slots, np.int32)
-    list_tiles(order, means2d, conics, opacities, width, height, slot_ptr, slot_rank, slot_tile, slot_steps)
-    tile_ptr = np.zeros((len(view_ptr) - 1) * tiles + 1, np.int64)
-    entries = np.empty(slots, np.int32)
-    group_by_tile(slot_ptr[rank_ptr], slot_tile, tiles, tile_ptr, entries)
-    return Bins(order, splats, slot_ptr, slot_rank, slot_steps, tile_ptr, entries)
+    run(list_tiles, len(order), GRAIN, order, means2d, conics, opacities, width, height, slot_ptr, slot_rank, slot_tile, slot_steps)
+    tile_ptr, entries = np.zeros((len(view_ptr) - 1) * tiles + 1, np.int64), np.empty(slots, np.int32)
+    flatten_ids, isect_ids = np.empty(slots, np.int32), np.empty(slots, np.int64)
+    run(
+        group_by_tile,
+        len(view_ptr) - 1,
+        1,
+        slot_ptr[rank_ptr],
+        slot_rank,
+        slot_tile,
+        order,
+        keys,
+        tiles,
+        tile_ptr,
+        entries,
+        flatten_ids,
+        isect_ids,
+    )
+    return Bins(order, splats, slot_ptr, slot_rank, slot_steps, tile_ptr, entries, flatten_ids, isect_ids, tiles_per_row)
 
 
 @njit(cache=True)
@@ -91,10 +111,11 @@ def _sort_by_key(keys, rows, spare):
         rows[:] = spare
 
 
-@njit(parallel=True, cache=True)
-def sort_views(keys, visible, view_ptr, rank_ptr, order):
+@njit(nogil=True, cache=True)
+def sort_views(counter, keys, visible, view_ptr, rank_ptr, order):
     """order: the visible rows of each view, nearest first, ties in row order."""
-    for view in prange(len(view_ptr) - 1):
+    view = take(counter)
+    while view < len(view_ptr) - 1:
         rank = rank_ptr[view]
         for row in range(view_ptr[view], view_ptr[view + 1]):
             if visible[row]:
@@ -102,24 +123,27 @@ def sort_views(keys, visible, view_ptr, rank_ptr, order):
                 rank += 1
         rows = order[rank_ptr[view] : rank_ptr[view + 1]]
         _sort_by_key(keys, rows, np.empty_like(rows))
+        view = take(counter)
 
 
 @njit(cache=True, error_model="numpy")
-def _walk(x, y, a, b, c, opacity, width, height, slot, slot_tile, slot_steps):
-    """Number of tiles the ellipse meets; writes them from ``slot`` on unless that is negative."""
+def _walk(row, means2d, conics, opacities, width, height, slot, slot_tile, slot_steps):
+    """Number of tiles the ellipse of a row meets; writes them from ``slot`` on unless that is negative."""
+    x, y, opacity = np.float64(means2d[row, 0]), np.float64(means2d[row, 1]), np.float64(opacities[row])
+    a, b, c = np.float64(conics[row, 0]), np.float64(conics[row, 1]), np.float64(conics[row, 2])
     reach = 2.0 * math.log(max(opacity / ALPHA_MIN, 1.0)) * 1.0001 + 1e-3  # a little more than exact: compositing decides
     det = max(a * c - b * b, 1e-12 * a * c)
     half_x, half_y = math.sqrt(reach * c / det), math.sqrt(reach * a / det)
     first, last = math.ceil(max(x - half_x - 0.5, 0.0)), math.floor(min(x + half_x - 0.5, width - 1.0))
-    lean = -b / a * half_y  # dx of the topmost point; the lowest lies opposite
+    lean, inverse = -b / a * half_y, 1.0 / c  # lean: dx of the topmost point; the lowest lies opposite
     tiles_x, count = (width + TILE - 1) // TILE, 0
     if last < first:
         return 0
     for tx in range(int(first) // TILE, int(last) // TILE + 1):
         left, right = max(first, TILE * tx) + 0.5 - x, min(last, TILE * tx + TILE - 1.0) + 0.5 - x
         up, down = min(max(lean, left), right), min(max(-lean, left), right)
-        top = y + (-b * up + math.sqrt(max(reach * c - det * up * up, 0.0))) / c
-        bottom = y + (-b * down - math.sqrt(max(reach * c - det * down * down, 0.0))) / c
+        top = y + (-b * up + math.sqrt(max(reach * c - det * up * up, 0.0))) * inverse
+        bottom = y + (-b * down - math.sqrt(max(reach * c - det * down * down, 0.0))) * inverse
         low, high = math.ceil(max(bottom - 0.5, 0.0)), math.floor(min(top - 0.5, height - 1.0))
         if high < low:
             continue
@@ -132,44 +156,62 @@ def _walk(x, y, a, b, c, opacity, width, height, slot, slot_tile, slot_steps):
     return count
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def pack_and_count(order, means2d, conics, opacities, features, width, height, splats, counts):
+@njit(nogil=True, cache=True, error_model="numpy")
+def pack_and_count(counter, order, means2d, conics, opacities, features, width, height, splats, counts, tiles_per_row):
     """Packed splats by rank (log2 of α is then one quadratic form) and, in counts[rank + 1], their number of tiles."""
-    none = np.empty(0, np.int32)
-    for rank in prange(len(order)):
-        row = order[rank]
-        x, y, opacity = np.float64(means2d[row, 0]), np.float64(means2d[row, 1]), np.float64(opacities[row])
-        a, b, c = np.float64(conics[row, 0]), np.float64(conics[row, 1]), np.float64(conics[row, 2])
-        splats[rank, 0], splats[rank, 1] = x, y
-        splats[rank, 2], splats[rank, 3], splats[rank, 4] = -0.5 * LOG2E * a, -LOG2E * b, -0.5 * LOG2E * c
-        splats[rank, 5] = math.log(opacity) * LOG2E
-        for k in range(features.shape[1]):
-            splats[rank, HEADER + k] = features[row, k]
-        counts[rank + 1] = _walk(x, y, a, b, c, opacity, width, height, -1, none, none)
+    none, count, block = np.empty(0, np.int32), len(order), take(counter)
+    while block < BLOCKS:
+        for rank in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
+            row = order[rank]
+            a, b, c = conics[row, 0], conics[row, 1], conics[row, 2]
+            splats[rank, 0], splats[rank, 1] = means2d[row, 0], means2d[row, 1]
+            splats[rank, 2], splats[rank, 3], splats[rank, 4] = -0.5 * LOG2E * a, -LOG2E * b, -0.5 * LOG2E * c
+            splats[rank, 5] = math.log(np.float64(opacities[row])) * LOG2E
+            for k in range(features.shape[1]):
+                splats[rank, HEADER + k] = features[row, k]
+            tiles = _walk(row, means2d, conics, opacities, width, height, -1, none, none)
+            counts[rank + 1] = tiles
+            tiles_per_row[row] = tiles
+        block = take(counter)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def list_tiles(order, means2d, conics, opacities, width, height, slot_ptr, slot_rank, slot_tile, slot_steps):
+@njit(nogil=True, cache=True, error_model="numpy")
+def list_tiles(counter, order, means2d, conics, opacities, width, height, slot_ptr, slot_rank, slot_tile, slot_steps):
     """The tiles of each rank, in its slots."""
-    for rank in prange(len(order)):
-        row = order[rank]
-        x, y, opacity = np.float64(means2d[row, 0]), np.float64(means2d[row, 1]), np.float64(opacities[row])
-        a, b, c = np.float64(conics[row, 0]), np.float64(conics[row, 1]), np.float64(conics[row, 2])
-        _walk(x, y, a, b, c, opacity, width, height, slot_ptr[rank], slot_tile, slot_steps)
-        slot_rank[slot_ptr[rank] : slot_ptr[rank + 1]] = rank
+    count, block = len(order), take(counter)
+    while block < BLOCKS:
+        for rank in range(block * count // BLOCKS, (block + 1) * count // BLOCKS):
+            _walk(order[rank], means2d, conics, opacities, width, height, slot_ptr[rank], slot_tile, slot_steps)
+            for slot in range(slot_ptr[rank], slot_ptr[rank + 1]):
+                slot_rank[slot] = rank
+        block = take(counter)
 
 
-@njit(parallel=True, cache=True)
-def group_by_tile(view_slots, slot_tile, tiles, tile_ptr, entries):
-    """Stable counting sort of the slots by tile, each view on its own: within a tile slots stay nearest first."""
-    for view in prange(len(view_slots) - 1):
-        starts = np.zeros(tiles + 1, np.int64)
-        for slot in range(view_slots[view], view_slots[view + 1]):
-            starts[slot_tile[slot] + 1] += 1
-        starts[0] = view_slots[view]
-        for tile in range(tiles):
-            starts[tile + 1] += starts[tile]
-            tile_ptr[view * tiles + tile + 1] = starts[tile + 1]
-        for slot in range(view_slots[view], view_slots[view + 1]):
-            entries[starts[slot_tile[slot]]] = slot
-            starts[slot_tile[slot]] += 1
+@njit(cache=True)
+def _group_view(view, begin, end, slot_rank, slot_tile, order, keys, tiles, tile_ptr, entries, flatten_ids, isect_ids):
+    """Slots begin…end, which are one view's, stably by tile: within a tile they stay nearest first."""
+    starts, bits = np.zeros(tiles + 1, np.int64), 0
+    while tiles >> bits:
+        bits += 1
+    for slot in range(begin, end):
+        starts[slot_tile[slot] + 1] += 1
+    starts[0] = begin
+    for tile in range(tiles):
+        starts[tile + 1] += starts[tile]
+        tile_ptr[view * tiles + tile + 1] = starts[tile + 1]
+    for slot in range(begin, end):
+        tile, row = np.int64(slot_tile[slot]), order[slot_rank[slot]]
+        at = starts[tile]
+        entries[at], flatten_ids[at] = slot, row
+        isect_ids[at] = np.int64(view) << (32 + bits) | tile << 32 | np.int64(keys[row])
+        starts[tile] = at + 1
+
+
+@njit(nogil=True, cache=True)
+def group_by_tile(counter, view_slots, slot_rank, slot_tile, order, keys, tiles, tile_ptr, entries, flatten_ids, isect_ids):
+    """Counting sort of the slots by tile, each view on its own; view_slots [C + 1] delimits the views."""
+    view = take(counter)
+    while view < len(view_slots) - 1:
+        begin, end = view_slots[view], view_slots[view + 1]
+        _group_view(view, begin, end, slot_rank, slot_tile, order, keys, tiles, tile_ptr, entries, flatten_ids, isect_ids)
+        view = take(counter)

@@ -10,7 +10,6 @@ fixed order. Memory is linear in splats, pixels and intersections. The first cal
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,11 @@ from torch.autograd.function import once_differentiable
 
 from fsd_gs.errors import InputError
 from fsd_gs.render._composite import MOMENTS, composite_backward, composite_forward, reduce_slots
-from fsd_gs.render._project import BLOCKS, project_backward, project_forward
+from fsd_gs.render._project import project_backward, project_forward
 from fsd_gs.render._sh import colors_backward, colors_forward
-from fsd_gs.render._tiles import TILE, Bins, bin_splats
+from fsd_gs.render._threads import BLOCKS, run
+from fsd_gs.render._tiles import GRAIN, TILE, Bins, bin_splats
 from fsd_gs.render.contract import RasterizeMode, RenderMode, check_cuda_only, check_inputs
-
-# numba's portable threading layer allows one parallel kernel at a time; a viewer may render beside the trainer.
-_KERNELS = threading.Lock()
 
 
 def rasterization(
@@ -127,7 +124,7 @@ def rasterization(
     images, alphas, bins = _Composite.apply(  # pyright: ignore[reportGeneralTypeIssues]
         means2d, conics, opacities, features, backgrounds, depths.detach(), radii, view_ptr, width, height, absgrad
     )
-    info |= _tile_info(bins, radii, depths, C, width, height)
+    info |= _tile_info(bins, radii.shape[:-1], C, width, height)
     info |= {"width": width, "height": height, "n_batches": 1, "n_cameras": C}
     if render_mode in ("ED", "RGB+ED"):
         images = torch.cat([images[..., :-1], images[..., -1:] / alphas.clamp_min(1e-10)], dim=-1)
@@ -147,19 +144,17 @@ def _features(colors: Tensor, depths: Tensor, backgrounds: Tensor | None, render
     return colors, backgrounds.to(torch.float32)
 
 
-def _tile_info(bins: Bins, radii: Tensor, depths: Tensor, views: int, width: int, height: int) -> dict[str, Any]:
-    """gsplat's description of the intersections; isect_ids = view | tile | bits of depth, as gsplat packs them."""
+def _tile_info(bins: Bins, rows_shape: torch.Size, views: int, width: int, height: int) -> dict[str, Any]:
+    """gsplat's description of the intersections, of this backend's own tiles."""
     tile_width, tile_height = math.ceil(width / TILE), math.ceil(height / TILE)
-    flatten_ids = torch.from_numpy(bins.order[bins.slot_rank[bins.entries]])
-    tiles_per_gauss = torch.zeros(radii.shape[:-1].numel(), dtype=torch.int32)
-    tiles_per_gauss[torch.from_numpy(bins.order).long()] = torch.from_numpy(np.diff(bins.slot_ptr).astype(np.int32))
     return {
         "tile_width": tile_width,
         "tile_height": tile_height,
         "tile_size": TILE,
-        "tiles_per_gauss": tiles_per_gauss.reshape(radii.shape[:-1]),
+        "tiles_per_gauss": torch.from_numpy(bins.tiles_per_row).reshape(rows_shape),
+        "isect_ids": torch.from_numpy(bins.isect_ids),
+        "flatten_ids": torch.from_numpy(bins.flatten_ids),
         "isect_offsets": torch.from_numpy(bins.tile_ptr[:-1].astype(np.int32)).reshape(views, tile_height, tile_width),
-        "flatten_ids": flatten_ids,
     }
 
 
@@ -189,9 +184,9 @@ class _Project(torch.autograd.Function):
         C, N = len(viewmats), len(means)
         radii = torch.zeros(C, N, 2, dtype=torch.int32)
         outputs = torch.zeros(C, N, 2), torch.zeros(C, N), torch.zeros(C, N, 3), torch.zeros(C, N)
-        inputs = [_array(x) for x in (means, quats, scales, opacities, viewmats, Ks)]
-        with _KERNELS:
-            project_forward(*inputs, settings, antialiased, radii.numpy(), *(x.numpy() for x in outputs))
+        inputs = (_array(means), _array(quats), _array(scales), _array(opacities), _array(viewmats), _array(Ks))
+        arrays = outputs[0].numpy(), outputs[1].numpy(), outputs[2].numpy(), outputs[3].numpy()
+        run(project_forward, len(means) * len(viewmats), GRAIN, *inputs, settings, antialiased, radii.numpy(), *arrays)
         ctx.mark_non_differentiable(radii)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii)
@@ -200,15 +195,27 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, _: Any, v_means2d: Any, v_depths: Any, v_conics: Any, v_compensations: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        _, v_means2d, v_depths, v_conics, v_compensations = grad_outputs
         means, quats, scales, viewmats, Ks, radii = ctx.saved_tensors
         C, N = len(viewmats), len(means)
         grads = _array(v_means2d, (C, N, 2)), _array(v_depths, (C, N)), _array(v_conics, (C, N, 3)), _array(v_compensations, (C, N))
         v_means, v_quats, v_scales = torch.zeros(N, 3), torch.zeros(N, 4), torch.zeros(N, 3)
         v_views = np.zeros((BLOCKS, C, 3, 4))
-        inputs = [_array(x) for x in (means, quats, scales, viewmats, Ks)]
-        with _KERNELS:
-            project_backward(*inputs, ctx.settings, radii.numpy(), *grads, v_means.numpy(), v_quats.numpy(), v_scales.numpy(), v_views)
+        inputs = (_array(means), _array(quats), _array(scales), _array(viewmats), _array(Ks))
+        run(
+            project_backward,
+            len(means) * len(viewmats),
+            GRAIN,
+            *inputs,
+            ctx.settings,
+            radii.numpy(),
+            *grads,
+            v_means.numpy(),
+            v_quats.numpy(),
+            v_scales.numpy(),
+            v_views,
+        )
         v_viewmats = torch.zeros(C, 4, 4)
         v_viewmats[:, :3] = torch.from_numpy(v_views.sum(0)).to(torch.float32)
         return v_means, v_quats, v_scales, None, v_viewmats, None, None, None
@@ -221,20 +228,30 @@ class _ShColors(torch.autograd.Function):
     def forward(ctx: Any, degree: int, means: Tensor, centres: Tensor, coefficients: Tensor, radii: Tensor) -> Tensor:
         colors = torch.zeros(len(centres), len(means), 3)
         shs = _array(coefficients if coefficients.ndim == 4 else coefficients[None])
-        with _KERNELS:
-            colors_forward(degree, _array(means), _array(centres), shs, radii.numpy(), colors.numpy())
+        run(colors_forward, len(means) * len(centres), GRAIN, degree, _array(means), _array(centres), shs, radii.numpy(), colors.numpy())
         ctx.save_for_backward(means, centres, coefficients, radii)
         ctx.degree = degree
         return colors
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v_colors: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         means, centres, coefficients, radii = ctx.saved_tensors
         shs = _array(coefficients if coefficients.ndim == 4 else coefficients[None])
         v_shs, v_directions = np.zeros_like(shs), torch.zeros(len(centres), len(means), 3)
-        with _KERNELS:
-            colors_backward(ctx.degree, _array(means), _array(centres), shs, radii.numpy(), _array(v_colors), v_directions.numpy(), v_shs)
+        run(
+            colors_backward,
+            len(means) * len(centres),
+            GRAIN,
+            ctx.degree,
+            _array(means),
+            _array(centres),
+            shs,
+            radii.numpy(),
+            _array(grad_outputs[0]),
+            v_directions.numpy(),
+            v_shs,
+        )
         v_coefficients = torch.from_numpy(v_shs).reshape(coefficients.shape)
         if ctx.degree == 0:
             return None, None, None, v_coefficients, None
@@ -263,10 +280,9 @@ class _Composite(torch.autograd.Function):
         images, alphas = torch.empty(C, height, width, D), torch.empty(C, height, width, 1)
         rows = _array(means2d).reshape(-1, 2), _array(conics).reshape(-1, 3), _array(opacities).reshape(-1), _array(features).reshape(-1, D)
         visible = (radii > 0).all(-1).numpy().reshape(-1)
-        with _KERNELS:
-            bins = bin_splats(*rows, _array(depths).reshape(-1), visible, view_ptr, width, height)
-            lists = bins.entries, bins.tile_ptr, bins.slot_rank, bins.slot_steps, bins.splats
-            composite_forward(*lists, _array(backgrounds), images.numpy(), alphas.numpy()[..., 0])
+        bins = bin_splats(*rows, _array(depths).reshape(-1), visible, view_ptr, width, height)
+        lists = bins.entries, bins.tile_ptr, bins.slot_rank, bins.slot_steps, bins.splats
+        run(composite_forward, len(bins.entries), 2 * GRAIN, *lists, _array(backgrounds), images.numpy(), alphas.numpy()[..., 0])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(means2d, conics, opacities, images, alphas)
         ctx.bins, ctx.absgrad = bins, absgrad
@@ -274,17 +290,37 @@ class _Composite(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, v_images: Any, v_alphas: Any, _: Any) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         means2d, conics, opacities, images, alphas = ctx.saved_tensors
         bins, rows, D = ctx.bins, opacities.numel(), images.shape[-1]
-        v_images, v_alphas = _array(v_images, tuple(images.shape)), _array(v_alphas, tuple(alphas.shape))
+        v_images, v_alphas = _array(grad_outputs[0], tuple(images.shape)), _array(grad_outputs[1], tuple(alphas.shape))
         v_slots = np.empty((len(bins.entries), MOMENTS + D), np.float32)
         v_means2d, v_abs, v_conics, v_opacities, v_features = (torch.zeros(rows, k) for k in (2, 2, 3, 1, D))
-        with _KERNELS:
-            lists = bins.entries, bins.tile_ptr, bins.slot_rank, bins.slot_steps, bins.splats
-            composite_backward(*lists, images.numpy(), alphas.numpy()[..., 0], v_images, v_alphas[..., 0], ctx.absgrad, v_slots)
-            outputs = v_means2d.numpy(), v_abs.numpy(), v_conics.numpy(), v_opacities.numpy()[:, 0], v_features.numpy()
-            reduce_slots(bins.order, bins.slot_ptr, v_slots, _array(conics).reshape(-1, 3), _array(opacities).reshape(-1), *outputs)
+        lists = bins.entries, bins.tile_ptr, bins.slot_rank, bins.slot_steps, bins.splats
+        run(
+            composite_backward,
+            len(bins.entries),
+            GRAIN,
+            *lists,
+            images.numpy(),
+            alphas.numpy()[..., 0],
+            v_images,
+            v_alphas[..., 0],
+            ctx.absgrad,
+            v_slots,
+        )
+        outputs = v_means2d.numpy(), v_abs.numpy(), v_conics.numpy(), v_opacities.numpy()[:, 0], v_features.numpy()
+        run(
+            reduce_slots,
+            len(bins.entries),
+            8 * GRAIN,
+            bins.order,
+            bins.slot_ptr,
+            v_slots,
+            _array(conics).reshape(-1, 3),
+            _array(opacities).reshape(-1),
+            *outputs,
+        )
         if ctx.absgrad:
             means2d.absgrad = v_abs.reshape(means2d.shape)
         v_backgrounds = None

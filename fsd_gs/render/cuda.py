@@ -21,7 +21,7 @@ def check_cuda() -> None:
         why = "this build of torch has no CUDA" if torch.version.cuda is None else "torch sees no CUDA device"
         raise BackendError(f"render.backend=cuda: {why}; {_INSTEAD}, or run on a machine with an NVIDIA GPU and a CUDA build of torch")
     try:
-        from gsplat.cuda._backend import _C
+        from gsplat.cuda._backend import _C  # pyright: ignore[reportAttributeAccessIssue]
     except ImportError as error:
         raise BackendError(
             f"render.backend=cuda: gsplat's kernels cannot be loaded ({_one_line(error)}); reinstall gsplat or {_INSTEAD}"
