@@ -242,6 +242,13 @@ def test_mixing_relatives_keeps_the_variance_too():
     assert torch.allclose(mix_world_maps(a, a, 0.4).map, a.map, atol=1e-4)
 
 
+def test_children_of_one_parent_differ_in_their_fresh_parts_too():
+    parent = WorldMapNoise(SHAPE, beta=0.0, seed=1)
+    first, second = (mix_world_maps(parent, WorldMapNoise(SHAPE, beta=0.0, seed=seed), 1.0) for seed in (2, 3))
+    assert torch.equal(first.map, second.map)
+    assert abs(correlation(first(at(0.0)), second(at(0.0)))) < 0.15
+
+
 def test_mixing_refuses_maps_of_different_shape():
     with pytest.raises(InputError, match="expected maps of one shape"):
         mix_world_maps(WorldMapNoise(SHAPE, 180), WorldMapNoise(SHAPE, 90), 0.5)

@@ -136,11 +136,11 @@ def matching_theta_deg(fov_y_deg: float, distance: float, radius: float = 0.5) -
 
 
 def mix_world_maps(a: WorldMapNoise, b: WorldMapNoise, rho: float) -> WorldMapNoise:
-    """ "More like this one": noise that shares ``rho`` ∈ [0, 1] of its variance with ``a`` and the rest with ``b``.
+    """More like this one: noise that shares ``rho`` ∈ [0, 1] of its variance with ``a`` and the rest with ``b``.
 
     Map and background are mixed by √ρ a + √(1−ρ) b, divided by its own standard deviation √(1 + 2 √(ρ(1−ρ)) corr(a, b)): nearly 1 for
-    two seeds, but not for maps that were themselves mixed from one another. ρ = 1 gives a's noise, ρ = 0 b's. Settings (Θ, β, γ, …) and the
-    streams of the non-fixed parts are a's; both must have maps of one shape.
+    two seeds, but not for maps that were themselves mixed from one another. ρ = 1 gives a's noise, ρ = 0 b's. Settings (Θ, β, γ, …) are
+    a's, the streams of the parts that are not fixed b's, so that the children of one parent differ; both need maps of one shape.
     """
     check_fraction("rho", rho)
     if a.map.shape != b.map.shape or a.latent_shape != b.latent_shape:
@@ -148,7 +148,7 @@ def mix_world_maps(a: WorldMapNoise, b: WorldMapNoise, rho: float) -> WorldMapNo
             f"mix_world_maps: expected maps of one shape, got {list(a.map.shape)} and {list(b.map.shape)}; use equal Θ and latents"
         )
     child = WorldMapNoise(
-        a.latent_shape, a.theta_deg, a.beta, "fixed" if a.background == "fixed" else "fresh", a.seed, a.gamma,
+        a.latent_shape, a.theta_deg, a.beta, "fixed" if a.background == "fixed" else "fresh", b.seed, a.gamma,
         subcell="fourier" if a.subcell == "fourier" else "off",
     )  # fmt: skip
     for name, first in a._buffers.items():
