@@ -166,6 +166,16 @@ def _array(tensor: Tensor | None, shape: tuple[int, ...] | None = None) -> np.nd
     return tensor.detach().contiguous().numpy()
 
 
+def _zeros(*shape: int) -> np.ndarray:
+    """float32 zeros by numpy: torch would start its own thread pool to fill them."""
+    return np.zeros(shape, np.float32)
+
+
+def _coefficients(tensor: Tensor) -> np.ndarray:
+    """[1 or C, N, K, 3]."""
+    return _array(tensor if tensor.ndim == 4 else tensor[None])
+
+
 class _Project(torch.autograd.Function):
     """(means, quats, scales, viewmats) → radii, means2d, depths, conics, compensations, all [C, N, …]."""
 
@@ -182,16 +192,15 @@ class _Project(torch.autograd.Function):
         antialiased: bool,
     ) -> tuple[Tensor, ...]:
         C, N = len(viewmats), len(means)
-        radii = torch.zeros(C, N, 2, dtype=torch.int32)
-        outputs = torch.zeros(C, N, 2), torch.zeros(C, N), torch.zeros(C, N, 3), torch.zeros(C, N)
-        inputs = (_array(means), _array(quats), _array(scales), _array(opacities), _array(viewmats), _array(Ks))
-        arrays = outputs[0].numpy(), outputs[1].numpy(), outputs[2].numpy(), outputs[3].numpy()
-        run(project_forward, len(means) * len(viewmats), GRAIN, *inputs, settings, antialiased, radii.numpy(), *arrays)
+        outputs = np.zeros((C, N, 2), np.int32), _zeros(C, N, 2), _zeros(C, N), _zeros(C, N, 3), _zeros(C, N)
+        inputs = _array(means), _array(quats), _array(scales), _array(opacities), _array(viewmats), _array(Ks)
+        run(project_forward, C * N, GRAIN, *inputs, settings, antialiased, *outputs)
+        radii, *rest = (torch.from_numpy(x) for x in outputs)
         ctx.mark_non_differentiable(radii)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii)
         ctx.settings = settings
-        return radii, *outputs
+        return radii, *rest
 
     @staticmethod
     @once_differentiable
@@ -200,24 +209,12 @@ class _Project(torch.autograd.Function):
         means, quats, scales, viewmats, Ks, radii = ctx.saved_tensors
         C, N = len(viewmats), len(means)
         grads = _array(v_means2d, (C, N, 2)), _array(v_depths, (C, N)), _array(v_conics, (C, N, 3)), _array(v_compensations, (C, N))
-        v_means, v_quats, v_scales = torch.zeros(N, 3), torch.zeros(N, 4), torch.zeros(N, 3)
-        v_views = np.zeros((BLOCKS, C, 3, 4))
-        inputs = (_array(means), _array(quats), _array(scales), _array(viewmats), _array(Ks))
-        run(
-            project_backward,
-            len(means) * len(viewmats),
-            GRAIN,
-            *inputs,
-            ctx.settings,
-            radii.numpy(),
-            *grads,
-            v_means.numpy(),
-            v_quats.numpy(),
-            v_scales.numpy(),
-            v_views,
-        )
+        outputs = _zeros(N, 3), _zeros(N, 4), _zeros(N, 3), np.zeros((BLOCKS, C, 3, 4))
+        inputs = _array(means), _array(quats), _array(scales), _array(viewmats), _array(Ks)
+        run(project_backward, C * N, GRAIN, *inputs, ctx.settings, radii.numpy(), *grads, *outputs)
+        v_means, v_quats, v_scales, v_poses = (torch.from_numpy(x) for x in outputs)
         v_viewmats = torch.zeros(C, 4, 4)
-        v_viewmats[:, :3] = torch.from_numpy(v_views.sum(0)).to(torch.float32)
+        v_viewmats[:, :3] = v_poses.sum(0).to(torch.float32)
         return v_means, v_quats, v_scales, None, v_viewmats, None, None, None
 
 
@@ -226,36 +223,24 @@ class _ShColors(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, degree: int, means: Tensor, centres: Tensor, coefficients: Tensor, radii: Tensor) -> Tensor:
-        colors = torch.zeros(len(centres), len(means), 3)
-        shs = _array(coefficients if coefficients.ndim == 4 else coefficients[None])
-        run(colors_forward, len(means) * len(centres), GRAIN, degree, _array(means), _array(centres), shs, radii.numpy(), colors.numpy())
+        colors, size = _zeros(len(centres), len(means), 3), len(centres) * len(means)
+        run(colors_forward, size, GRAIN, degree, _array(means), _array(centres), _coefficients(coefficients), radii.numpy(), colors)
         ctx.save_for_backward(means, centres, coefficients, radii)
         ctx.degree = degree
-        return colors
+        return torch.from_numpy(colors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         means, centres, coefficients, radii = ctx.saved_tensors
-        shs = _array(coefficients if coefficients.ndim == 4 else coefficients[None])
-        v_shs, v_directions = np.zeros_like(shs), torch.zeros(len(centres), len(means), 3)
-        run(
-            colors_backward,
-            len(means) * len(centres),
-            GRAIN,
-            ctx.degree,
-            _array(means),
-            _array(centres),
-            shs,
-            radii.numpy(),
-            _array(grad_outputs[0]),
-            v_directions.numpy(),
-            v_shs,
-        )
+        shs, size = _coefficients(coefficients), len(centres) * len(means)
+        v_shs, v_directions = np.zeros_like(shs), _zeros(len(centres), len(means), 3)
+        inputs = _array(means), _array(centres), shs, radii.numpy(), _array(grad_outputs[0])
+        run(colors_backward, size, GRAIN, ctx.degree, *inputs, v_directions, v_shs)
         v_coefficients = torch.from_numpy(v_shs).reshape(coefficients.shape)
         if ctx.degree == 0:
             return None, None, None, v_coefficients, None
-        return None, v_directions.sum(0), -v_directions.sum(1), v_coefficients, None
+        return None, torch.from_numpy(v_directions.sum(0)), torch.from_numpy(-v_directions.sum(1)), v_coefficients, None
 
 
 class _Composite(torch.autograd.Function):
@@ -279,7 +264,7 @@ class _Composite(torch.autograd.Function):
         D, C = features.shape[-1], len(view_ptr) - 1
         images, alphas = torch.empty(C, height, width, D), torch.empty(C, height, width, 1)
         rows = _array(means2d).reshape(-1, 2), _array(conics).reshape(-1, 3), _array(opacities).reshape(-1), _array(features).reshape(-1, D)
-        visible = (radii > 0).all(-1).numpy().reshape(-1)
+        visible = radii.detach().numpy().reshape(-1, 2)[:, 0] > 0
         bins = bin_splats(*rows, _array(depths).reshape(-1), visible, view_ptr, width, height)
         lists = bins.entries, bins.tile_ptr, bins.slot_rank, bins.slot_steps, bins.splats
         run(composite_forward, len(bins.entries), 2 * GRAIN, *lists, _array(backgrounds), images.numpy(), alphas.numpy()[..., 0])
@@ -295,32 +280,13 @@ class _Composite(torch.autograd.Function):
         bins, rows, D = ctx.bins, opacities.numel(), images.shape[-1]
         v_images, v_alphas = _array(grad_outputs[0], tuple(images.shape)), _array(grad_outputs[1], tuple(alphas.shape))
         v_slots = np.empty((len(bins.entries), MOMENTS + D), np.float32)
-        v_means2d, v_abs, v_conics, v_opacities, v_features = (torch.zeros(rows, k) for k in (2, 2, 3, 1, D))
+        outputs = _zeros(rows, 2), _zeros(rows, 2), _zeros(rows, 3), _zeros(rows), _zeros(rows, D)
         lists = bins.entries, bins.tile_ptr, bins.slot_rank, bins.slot_steps, bins.splats
-        run(
-            composite_backward,
-            len(bins.entries),
-            GRAIN,
-            *lists,
-            images.numpy(),
-            alphas.numpy()[..., 0],
-            v_images,
-            v_alphas[..., 0],
-            ctx.absgrad,
-            v_slots,
-        )
-        outputs = v_means2d.numpy(), v_abs.numpy(), v_conics.numpy(), v_opacities.numpy()[:, 0], v_features.numpy()
-        run(
-            reduce_slots,
-            len(bins.entries),
-            8 * GRAIN,
-            bins.order,
-            bins.slot_ptr,
-            v_slots,
-            _array(conics).reshape(-1, 3),
-            _array(opacities).reshape(-1),
-            *outputs,
-        )
+        rendered = images.numpy(), alphas.numpy()[..., 0]
+        run(composite_backward, len(bins.entries), GRAIN, *lists, *rendered, v_images, v_alphas[..., 0], ctx.absgrad, v_slots)
+        inputs = _array(conics).reshape(-1, 3), _array(opacities).reshape(-1)
+        run(reduce_slots, len(bins.entries), 8 * GRAIN, bins.order, bins.slot_ptr, v_slots, *inputs, *outputs)
+        v_means2d, v_abs, v_conics, v_opacities, v_features = (torch.from_numpy(x) for x in outputs)
         if ctx.absgrad:
             means2d.absgrad = v_abs.reshape(means2d.shape)
         v_backgrounds = None
