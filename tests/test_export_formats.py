@@ -36,9 +36,9 @@ def without_view_dependence(gaussians):
 
 
 @pytest.mark.parametrize("sh_degree", [0, 3])
-@pytest.mark.parametrize(("suffix", "least"), [(".ply", 100), (".splat", 45), (".sog", 40), (".compressed.ply", 40), (".spz", 40)])
+@pytest.mark.parametrize(("suffix", "least"), [(".ply", 100), (".splat", 60), (".sog", 55), (".compressed.ply", 48), (".spz", 42)])
 def test_read_back_and_rendered_again(tmp_path, suffix, least, sh_degree):
-    """Measured: ply > 119, splat 52, sog 48–51, compressed.ply 49–51, spz 42–50 dB."""
+    """Measured: ply 120 (the cap), splat 69, sog 66, compressed.ply 67 and 54 (SH 3), spz 53 and 47 dB."""
     before = egg(2000, sh_degree)
     save_splats(before, tmp_path / f"a{suffix}")
     after = load_splats(tmp_path / f"a{suffix}")

@@ -1,0 +1,131 @@
+"""export.py: what it writes, what it refuses, and in which words."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from export_scenes import egg, random_gaussians
+
+from fsd_gs.export.command import main
+from fsd_gs.export.formats import EXPORTERS, load_splats, save_splats
+from fsd_gs.render import make_rasterizer
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments):
+    return main([str(a) for a in arguments], make_rasterizer=lambda: make_rasterizer("cpu"))
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    folder = tmp_path / "outputs" / "a-red-chair" / "seed-0003"
+    folder.mkdir(parents=True)
+    save_splats(egg(600, 1), folder / "splats.ply")
+    return folder
+
+
+def test_every_format_of_a_run(run_folder, capsys):
+    picture = ["--size", 48, "--frames", 4, "--mesh-resolution", 16]
+    assert run(run_folder, "--format", ",".join(EXPORTERS), *picture) == 0
+    written = sorted(path.name for path in (run_folder / "export").iterdir())
+    assert written == sorted(f"a-red-chair-seed-0003{entry.suffix}" for entry in EXPORTERS.values())
+    assert all(path.stat().st_size > 100 for path in (run_folder / "export").iterdir())
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("wrote ") and line.endswith("B)") for line in lines) == len(EXPORTERS)
+    assert any("600 splats of SH degree 1" in line for line in lines)
+    splats = load_splats(run_folder / "export" / "a-red-chair-seed-0003.ply", target="supersplat")  # the default axes
+    torch.testing.assert_close(splats.means, egg(600, 1).means, atol=1e-6, rtol=0)
+
+
+def test_options_reach_the_file(tmp_path):
+    save_splats(random_gaussians(300, 1), tmp_path / "a.ply")
+    arguments = ["--target", "raw", "--sh-pad", 3, "--min-opacity", 0.3, "--max-splats", 50, "--recentre", "--radius", 0.7]
+    assert run(tmp_path / "a.ply", "--output", tmp_path / "out.ply", *arguments) == 0
+    result = load_splats(tmp_path / "out.ply")
+    assert (len(result), result.sh_degree) == (50, 3)
+    assert result.opacities.min() >= 0.3
+    assert result.means.norm(dim=1).quantile(0.99) == pytest.approx(0.7, rel=0.03)
+    assert run(tmp_path / "a.ply", "--output", tmp_path / "crop.ply", "--target", "raw", "--crop", -1, -1, -1, 1, 1, 0) == 0
+    assert load_splats(tmp_path / "crop.ply").means[:, 2].max() <= 0
+
+
+def test_up_turns_a_scan_upright(tmp_path):
+    before = random_gaussians(20)
+    save_splats(before, tmp_path / "scan.ply", target="supersplat")
+    assert run(tmp_path / "scan.ply", "--up", "y-down", "--target", "raw", "--output", tmp_path / "out.ply") == 0
+    torch.testing.assert_close(load_splats(tmp_path / "out.ply").means, before.means, atol=1e-6, rtol=0)
+
+
+def test_mode_is_in_the_name_of_pictures_only(tmp_path):
+    save_splats(egg(300), tmp_path / "a.ply")
+    arguments = ["--format", "png,splat", "--mode", "normal", "--size", 24, "--output", tmp_path / "out"]
+    assert run(tmp_path / "a.ply", *arguments) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a-normal.png", "a.splat"]
+
+
+def test_existing_files_are_kept_unless_told(tmp_path, capsys):
+    save_splats(random_gaussians(5), tmp_path / "a.ply")
+    (tmp_path / "b.ply").write_text("mine")
+    assert run(tmp_path / "a.ply", "--output", tmp_path / "b.ply") == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "b.ply").read_text() == "mine"
+    assert run(tmp_path / "a.ply", "--output", tmp_path / "b.ply", "--overwrite") == 0
+    assert len(load_splats(tmp_path / "b.ply")) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{tmp}/missing.ply"], "missing.ply: file not found"),
+        (["{tmp}"], "no splats.ply in this folder"),
+        (["{tmp}/a.ply", "--format", "usd"], "format: unknown name 'usd'"),
+        (["{tmp}/a.ply", "--format", ","], "format: expected at least one of"),
+        (["{tmp}/a.ply", "--format", "spz", "--target", "unreal"], "spz cannot be written for 'unreal'"),
+        (["{tmp}/a.ply", "--min-opacity", "0.999"], "the filters dropped all 5; loosen them"),
+        (["{tmp}/a.ply", "--crop", "1", "1", "1", "0", "0", "0"], "crop: expected a low corner"),
+        (["{tmp}/a.ply", "--output", "{tmp}/out.spz"], "out.spz' does not fit the format ply"),
+        (["{tmp}/a.ply", "--output", "{tmp}/a.ply/sub"], "cannot write"),
+        (["{tmp}/a.ply", "--frames", "0", "--format", "mp4"], "expected frames ≥ 1"),
+        (["{tmp}/empty.ply"], "the file has none"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, words):
+    save_splats(random_gaussians(5), tmp_path / "a.ply")
+    save_splats(random_gaussians(0), tmp_path / "empty.ply")
+    before = sorted(tmp_path.rglob("*"))
+    assert run(*(a.format(tmp=tmp_path) for a in arguments)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before  # no debris
+
+
+def test_dropped_rows_are_reported_as_a_warning(tmp_path, capsys):
+    splats = random_gaussians(6)
+    splats.means[2, 0] = torch.nan
+    save_splats(splats, tmp_path / "a.ply")
+    assert run(tmp_path / "a.ply") == 0
+    assert "warning:" in (error := capsys.readouterr().err)
+    assert "dropped 1 of 6 splats" in error
+
+
+def test_script_in_its_own_process(tmp_path):
+    script = [sys.executable, str(ROOT / "export.py")]
+    refused = subprocess.run([*script, str(tmp_path / "none.ply")], capture_output=True, text=True, cwd=ROOT)
+    assert refused.returncode == 2
+    assert refused.stderr == f"error: {tmp_path / 'none.ply'}: file not found; check the path\n"
+    debug = subprocess.run([*script, str(tmp_path / "none.ply"), "--debug"], capture_output=True, text=True, cwd=ROOT)
+    assert debug.returncode == 2
+    assert "Traceback" in debug.stderr
+
+
+def test_help_lists_every_format(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--help")
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in EXPORTERS)
