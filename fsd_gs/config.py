@@ -84,7 +84,7 @@ class SplatConfig:
 @dataclass
 class RateConfig:
     means: float = setting(0.01, "learning rate of the centres at the start")
-    means_end: float = setting(0.001, "and at the end (log-linear)")
+    means_end: float = setting(0.001, "learning rate of the centres at the end (log-linear)")
     scales: float = setting(0.02, "learning rate of the log-scales")
     quats: float = setting(0.01, "learning rate of the quaternions")
     opacities: float = setting(0.05, "learning rate of the logit-opacities")
@@ -96,7 +96,7 @@ class RateConfig:
 class DensifyConfig:
     kind: str = setting("percentile", "none, percentile (no dependence on the loss scale), default (gsplat) or mcmc (gsplat, CUDA only)")
     start: float = setting(0.15, "fraction of the run at which densification begins")
-    stop: float = setting(0.7, "and ends")
+    stop: float = setting(0.7, "fraction of the run at which it ends")
     every: int = setting(25, "steps between two densifications")
     cap: int = setting(8000, "never more splats than this")
     grow_percentile: float = setting(90.0, "percentile: splats above it in accumulated screen-space gradient grow")
