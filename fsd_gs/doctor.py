@@ -213,9 +213,8 @@ def check_backbones() -> Iterable[Check]:
         if folder is not None:
             yield Check(f"Backbone {name}", True, f"in the cache ({folder}); licence: {backbone.licence}")
             continue
-        size = f"not in the cache; would download about {backbone.download_gb:.1f} GB from {backbone.sources[0].repo_id}"
-        advice = f"nothing to do unless you want it: prior.name={name} downloads it, or give a local folder"
-        yield Check(f"Backbone {name}", None, f"{size}; licence: {backbone.licence}", advice)
+        size = f"not in the cache; prior.name={name} would download about {backbone.download_gb:.1f} GB from {backbone.sources[0].repo_id}"
+        yield Check(f"Backbone {name}", None, f"{size}; licence: {backbone.licence}")
 
 
 def check_preset() -> Check:

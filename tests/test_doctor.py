@@ -109,7 +109,7 @@ def test_full_disk(monkeypatch, tmp_path):
 
 def test_backbones_say_size_source_and_licence(empty_cache):
     checks = {check.name: check for check in doctor.check_backbones()}
-    assert "would download about 2.1 GB from stable-diffusion-v1-5/stable-diffusion-v1-5" in checks["Backbone sd15"].detail
+    assert "prior.name=sd15 would download about 2.1 GB from stable-diffusion-v1-5/stable-diffusion-v1-5" in checks["Backbone sd15"].detail
     assert "licence: CreativeML OpenRAIL-M" in checks["Backbone sd15"].detail
     assert all(check.ok is None for check in checks.values())
 

@@ -67,10 +67,8 @@ BACKBONES: dict[str, Backbone] = {
         "Stability AI Community License (gated)",
     ),
     "flux": Backbone(
-        (Source("black-forest-labs/FLUX.1-dev"), Source("black-forest-labs/FLUX.1-schnell")),
-        11901.4 + VAE,
-        CLIP_L + T5_XXL,
-        "FLUX.1 [dev] Non-Commercial (dev, gated), Apache-2.0 (schnell)",
+        (Source("black-forest-labs/FLUX.1-dev"),), 11901.4 + VAE, CLIP_L + T5_XXL, "FLUX.1 [dev] Non-Commercial License (gated)"
     ),
+    "flux-schnell": Backbone((Source("black-forest-labs/FLUX.1-schnell"),), 11891.2 + VAE, CLIP_L + T5_XXL, "Apache-2.0"),
     "mvdream": Backbone((Source("ashawkey/mvdream-sd2.1-diffusers"),), 867.6 + VAE, CLIP_H, "CreativeML OpenRAIL-M"),
 }
