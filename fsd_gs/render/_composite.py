@@ -97,8 +97,8 @@ def _forward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top,
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def composite_forward(counter, entries, tile_ptr, slot_rank, slot_steps, splats, backgrounds, images, alphas):
-    """images [C, H, W, D] over backgrounds [C, D], and alphas [C, H, W]."""
+def composite_forward(counter, entries, tile_ptr, slot_rank, slot_steps, splats, backgrounds, images, rests):
+    """images [C, H, W, D] over backgrounds [C, D], and rests [C, H, W] = T_end (1 − α would lose its digits)."""
     views, height, width, channels = images.shape
     tiles_x, tiles = (width + TILE - 1) // TILE, (len(tile_ptr) - 1) // views
     T, C, block = np.empty(PIXELS, np.float32), np.empty(PIXELS * channels, np.float32), take(counter)
@@ -112,7 +112,7 @@ def composite_forward(counter, entries, tile_ptr, slot_rank, slot_steps, splats,
                 for j in range(min(TILE, width - left)):
                     p = i * TILE + j
                     rest = abs(T[p])
-                    alphas[view, top + i, left + j] = ONE - rest
+                    rests[view, top + i, left + j] = rest
                     for k in range(channels):
                         images[view, top + i, left + j, k] = C[k * PIXELS + p] + rest * backgrounds[view, k]
         block = take(counter)
@@ -171,8 +171,8 @@ def _backward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def composite_backward(counter, entries, tile_ptr, slot_rank, slot_steps, splats, images, alphas, v_images, v_alphas, absgrad, v_slots):
-    """v_slots [S, 8 + D]: the moments and feature gradients of every intersection. images, alphas: results of the forward pass."""
+def composite_backward(counter, entries, tile_ptr, slot_rank, slot_steps, splats, images, rests, v_images, v_alphas, absgrad, v_slots):
+    """v_slots [S, 8 + D]: the moments and feature gradients of every intersection. images, rests: results of the forward pass."""
     views, height, width, channels = images.shape
     tiles_x, tiles = (width + TILE - 1) // TILE, (len(tile_ptr) - 1) // views
     T, B = np.empty(PIXELS, np.float32), np.empty(PIXELS, np.float32)
@@ -186,7 +186,7 @@ def composite_backward(counter, entries, tile_ptr, slot_rank, slot_steps, splats
             for i in range(min(TILE, height - top)):
                 for j in range(min(TILE, width - left)):
                     p, y, x = i * TILE + j, top + i, left + j
-                    B[p] = -(ONE - alphas[view, y, x]) * v_alphas[view, y, x]
+                    B[p] = -rests[view, y, x] * v_alphas[view, y, x]
                     for k in range(channels):
                         V[k * PIXELS + p] = v_images[view, y, x, k]
                         B[p] += images[view, y, x, k] * v_images[view, y, x, k]

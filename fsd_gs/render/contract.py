@@ -44,8 +44,9 @@ def check_cuda_only(backend: str, **options: object) -> None:
     """Raise :class:`InputError` if an option that only gsplat's CUDA kernels know is set."""
     for name, value in options.items():
         allowed = CUDA_ONLY[name]
-        if value is not allowed and value != allowed:
-            raise InputError(f"{name}: expected {allowed!r} with the {backend} backend, got {value!r}; use render.backend=cuda for it")
+        if isinstance(value, Tensor) or (value != allowed and getattr(value, "name", None) != "GLOBAL"):  # gsplat's RollingShutterType
+            got = f"a tensor of shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            raise InputError(f"{name}: expected {allowed!r} with the {backend} backend, got {got}; use render.backend=cuda for it")
 
 
 def check_inputs(

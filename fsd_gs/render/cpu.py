@@ -262,28 +262,28 @@ class _Composite(torch.autograd.Function):
         absgrad: bool,
     ) -> tuple[Tensor, Tensor, Bins]:
         D, C = features.shape[-1], len(view_ptr) - 1
-        images, alphas = torch.empty(C, height, width, D), torch.empty(C, height, width, 1)
+        images, rests = np.empty((C, height, width, D), np.float32), np.empty((C, height, width), np.float32)
         rows = _array(means2d).reshape(-1, 2), _array(conics).reshape(-1, 3), _array(opacities).reshape(-1), _array(features).reshape(-1, D)
         visible = radii.detach().numpy().reshape(-1, 2)[:, 0] > 0
         bins = bin_splats(*rows, _array(depths).reshape(-1), visible, view_ptr, width, height)
         lists = bins.entries, bins.tile_ptr, bins.slot_rank, bins.slot_steps, bins.splats
-        run(composite_forward, len(bins.entries), 2 * GRAIN, *lists, _array(backgrounds), images.numpy(), alphas.numpy()[..., 0])
+        run(composite_forward, len(bins.entries), 2 * GRAIN, *lists, _array(backgrounds), images, rests)
+        drawn, alphas = torch.from_numpy(images), torch.from_numpy(1 - rests[..., None])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(means2d, conics, opacities, images, alphas)
-        ctx.bins, ctx.absgrad = bins, absgrad
-        return images, alphas, bins
+        ctx.save_for_backward(means2d, conics, opacities, drawn)
+        ctx.bins, ctx.rests, ctx.absgrad = bins, rests, absgrad
+        return drawn, alphas, bins
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        means2d, conics, opacities, images, alphas = ctx.saved_tensors
-        bins, rows, D = ctx.bins, opacities.numel(), images.shape[-1]
-        v_images, v_alphas = _array(grad_outputs[0], tuple(images.shape)), _array(grad_outputs[1], tuple(alphas.shape))
+        means2d, conics, opacities, images = ctx.saved_tensors
+        bins, rests, rows, D = ctx.bins, ctx.rests, opacities.numel(), images.shape[-1]
+        v_images, v_alphas = _array(grad_outputs[0], tuple(images.shape)), _array(grad_outputs[1], (*rests.shape, 1))
         v_slots = np.empty((len(bins.entries), MOMENTS + D), np.float32)
         outputs = _zeros(rows, 2), _zeros(rows, 2), _zeros(rows, 3), _zeros(rows), _zeros(rows, D)
         lists = bins.entries, bins.tile_ptr, bins.slot_rank, bins.slot_steps, bins.splats
-        rendered = images.numpy(), alphas.numpy()[..., 0]
-        run(composite_backward, len(bins.entries), GRAIN, *lists, *rendered, v_images, v_alphas[..., 0], ctx.absgrad, v_slots)
+        run(composite_backward, len(bins.entries), GRAIN, *lists, images.numpy(), rests, v_images, v_alphas[..., 0], ctx.absgrad, v_slots)
         inputs = _array(conics).reshape(-1, 3), _array(opacities).reshape(-1)
         run(reduce_slots, len(bins.entries), 8 * GRAIN, bins.order, bins.slot_ptr, v_slots, *inputs, *outputs)
         v_means2d, v_abs, v_conics, v_opacities, v_features = (torch.from_numpy(x) for x in outputs)
@@ -291,7 +291,7 @@ class _Composite(torch.autograd.Function):
             means2d.absgrad = v_abs.reshape(means2d.shape)
         v_backgrounds = None
         if ctx.needs_input_grad[4]:
-            v_backgrounds = torch.einsum("chwd,chw->cd", torch.from_numpy(v_images), 1 - alphas[..., 0])
+            v_backgrounds = torch.from_numpy(np.einsum("chwd,chw->cd", v_images, rests))
         lead = means2d.shape[:-1]
         grads = v_means2d.reshape(*lead, 2), v_conics.reshape(*lead, 3), v_opacities.reshape(lead), v_features.reshape(*lead, D)
         return *grads, v_backgrounds, None, None, None, None, None, None

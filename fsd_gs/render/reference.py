@@ -142,7 +142,7 @@ def composite(means2d: Tensor, conics: Tensor, opacities: Tensor, features: Tens
     alpha = torch.where(alpha >= ALPHA_MIN, alpha, torch.zeros_like(alpha))
     after = torch.cumprod(1 - alpha, dim=0)
     alpha = torch.where(after > TRANSMITTANCE_MIN, alpha, torch.zeros_like(alpha))  # ``after`` only falls: once finished, always finished
-    before = torch.cat([torch.ones_like(alpha[:1]), torch.cumprod(1 - alpha, dim=0)], dim=0)
+    before = torch.cat([alpha.new_ones(1, height, width), torch.cumprod(1 - alpha, dim=0)], dim=0)
     image = torch.einsum("nhw,nd->hwd", alpha * before[:-1], features)
     return image, (1 - before[-1])[..., None]
 
