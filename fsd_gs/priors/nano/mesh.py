@@ -142,20 +142,22 @@ def hull(points: Points, color: Vector) -> Part:
     return solid(points, faces, color)
 
 
-def lathe(profile: Points, color: Vector | Sequence[Vector], sections: int = 28, squash: float = 1.0) -> Part:
-    """Revolve a profile of (radius, z) about z; open ends are capped. color: one, or one a profile segment. ``squash`` scales y."""
+def lathe(profile: Points, color: Vector | Sequence[Vector], sections: int = 28) -> Part:
+    """Revolve a profile of (radius, z) about z. Open ends are capped, a profile that returns to its start makes a ring.
+    color: one, or one a profile segment."""
     profile = np.asarray(profile, dtype=float)
     colors = np.asarray(color, dtype=float)
     segment_colors = list(np.broadcast_to(colors, (len(profile) - 1, 3)))
-    if profile[0, 0] > 1e-6:
+    closed = bool(np.allclose(profile[0], profile[-1]))
+    if closed:
+        profile = profile[:-1]
+    elif profile[0, 0] > 1e-6:
         profile, segment_colors = np.vstack([[0.0, profile[0, 1]], profile]), [segment_colors[0], *segment_colors]
-    if profile[-1, 0] > 1e-6:
+    if not closed and profile[-1, 0] > 1e-6:
         profile, segment_colors = np.vstack([profile, [0.0, profile[-1, 1]]]), [*segment_colors, segment_colors[-1]]
     angle = 2 * np.pi * np.arange(sections) / sections
-    rings = np.stack(
-        [profile[:, :1] * np.cos(angle), squash * profile[:, :1] * np.sin(angle), np.repeat(profile[:, 1:], sections, 1)], axis=-1
-    )
-    return _grid(rings, np.repeat(np.array(segment_colors), 2 * sections, axis=0))
+    rings = np.stack([profile[:, :1] * np.cos(angle), profile[:, :1] * np.sin(angle), np.repeat(profile[:, 1:], sections, 1)], axis=-1)
+    return _grid(rings, np.repeat(np.array(segment_colors), 2 * sections, axis=0), closed)
 
 
 def _grid(rings: Array, color: Vector | Array, closed: bool = False) -> Part:

@@ -11,10 +11,12 @@ import difflib
 import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-from fsd_gs.priors.nano.catalogue import CATEGORIES, CatalogueObject, Category, article
+from fsd_gs.priors.nano.catalogue import CatalogueObject, article
+from fsd_gs.priors.nano.categories import CATEGORIES, Category
 from fsd_gs.priors.nano.palette import COLORS
 
 COLOR_SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -42,11 +44,12 @@ FILLER = frozenset(
         high highly very ultra quality resolution detailed detail details sharp realistic photorealistic stylized stylised cartoon
         cartoonish low poly lowpoly game ready isolated background studio lighting best masterpiece colored coloured colorful
         colourful color colour style design shape shaped view front side zoomed full professional octane unreal engine blender
-        trending artstation light dark bright pale wooden wood shiny glossy matte art""",
+        trending artstation light dark bright pale wooden wood shiny glossy matte art covered full filled made two three four""",
     )
 )
 # Too common on its own to name a design: "with a tall back" is recognised by "tall back", never by "with" or "a".
 _JOINERS = frozenset(("a", "an", "the", "with", "in", "on", "of", "its", "has", "having", "and"))
+_NUMBERS = frozenset(("two", "three", "four", "six"))
 
 
 @dataclass(frozen=True)
@@ -65,50 +68,52 @@ class ParsedPrompt:
 
 
 def parse_prompt(prompt: str) -> ParsedPrompt:
-    """Understand a prompt. The first category wins; colour and design follow it (the design must be one of its own)."""
+    """Understand a prompt. The first category wins; the design must be one of its own; of several colours the first counts."""
     words = re.findall(r"[a-z0-9]+", prompt.lower().replace("'s", ""))
-    found, taken = _find(words, _category_phrases())
-    category = found[0] if found else None
-    kind = CATEGORIES[category] if category else None
-    designs, design_taken = _find(words, _design_phrases(category), taken, allow_inside=True) if category else ([], set())
-    taken |= design_taken
-    colors, color_taken = _find(words, _color_phrases(), taken)
-    if kind and not designs:
-        # The category's own name can imply a design: "armchair", "palm tree".
-        designs = [kind.design_words[p] for p in kind.design_words if _contains(words, p.split())]
-    taken |= color_taken
+    found = _find(words, _category_phrases(), set())
+    category = found[0].meaning if found else None
+    taken = set(found[0].places) if found else set()
+    designs = _find([_stem(w) for w in words], _design_phrases(category), set()) if category else []
+    if not designs and category:
+        designs = _find(words, _design_nouns(category), set())  # the noun can imply the design: "cupcake", "palm tree"
+    taken.update(*(match.places for match in designs))
+    colors = _find(words, _color_phrases(), taken)
+    taken.update(*(match.places for match in colors))
     unknown = tuple(dict.fromkeys(w for i, w in enumerate(words) if i not in taken and w not in FILLER))
-    known = tuple(w for i, w in enumerate(words) if i in taken)
     return ParsedPrompt(
-        category, colors[0] if colors else None, designs[0] if designs else None, known, unknown, _suggest(unknown, category)
+        category,
+        colors[0].meaning if colors else None,
+        designs[0].meaning if designs else None,
+        tuple(w for i, w in enumerate(words) if i in taken),
+        unknown,
+        _suggest(unknown, category),
     )
 
 
-def _find(
-    words: list[str], phrases: dict[tuple[str, ...], str], taken: set[int] | None = None, allow_inside: bool = False
-) -> tuple[list[str], set[int]]:
-    """Meanings of the phrases found, left to right and longest first, and the places of their words. Words in ``taken`` are passed
-    over; ``allow_inside`` lets joining words stand between a phrase's words ("a back that is tall" is still out of reach)."""
-    used = taken or set()
-    meanings: list[str] = []
-    places: set[int] = set()
+class _Match(NamedTuple):
+    """A known phrase: what it means and the places of its words in the prompt."""
+
+    meaning: str
+    places: range
+
+
+def _find(words: list[str], phrases: dict[tuple[str, ...], str], taken: set[int]) -> list[_Match]:
+    """The phrases that occur, left to right, the longest at each place; words at the places ``taken`` are passed over."""
+    matches: list[_Match] = []
     longest = max((len(p) for p in phrases), default=0)
     start = 0
     while start < len(words):
-        for length in range(min(longest, len(words) - start), 0, -1):
-            span = range(start, start + length)
-            phrase = tuple(words[i] for i in span)
-            if phrase in phrases and (allow_inside or not used.intersection(span)):
-                meanings.append(phrases[phrase])
-                places.update(span)
-                start += length - 1
-                break
-        start += 1
-    return meanings, places
+        spans = (range(start, start + n) for n in range(min(longest, len(words) - start), 0, -1))
+        match = next((s for s in spans if tuple(words[i] for i in s) in phrases and not taken.intersection(s)), None)
+        if match:
+            matches.append(_Match(phrases[tuple(words[i] for i in match)], match))
+        start = match.stop if match else start + 1
+    return matches
 
 
-def _contains(words: list[str], phrase: list[str]) -> bool:
-    return any(words[i : i + len(phrase)] == phrase for i in range(len(words) - len(phrase) + 1))
+def _stem(word: str) -> str:
+    """The word without a plural s, so that "a tall back" and "tall backs" agree."""
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def plural_of(noun: str) -> str:
@@ -122,7 +127,7 @@ def plural_of(noun: str) -> str:
 def _category_phrases() -> dict[tuple[str, ...], str]:
     phrases: dict[tuple[str, ...], str] = {}
     for kind in CATEGORIES.values():
-        for noun in (kind.name, *kind.synonyms):
+        for noun in (kind.name, *kind.synonyms, *kind.design_nouns):
             phrases.setdefault(tuple(noun.split()), kind.name)
             phrases.setdefault(tuple(plural_of(noun).split()), kind.name)
         phrases.setdefault(tuple(kind.plural_name.split()), kind.name)
@@ -136,29 +141,27 @@ def _color_phrases() -> dict[tuple[str, ...], str]:
 
 def _core(phrase: str) -> tuple[str, ...]:
     """The words of a design that carry its meaning: "with a tall back" → (tall, back)."""
-    return tuple(w for w in phrase.split() if w not in _JOINERS)
+    return tuple(_stem(w) for w in phrase.split() if w not in _JOINERS)
 
 
 @cache
-def _design_phrases(category: str | None) -> dict[tuple[str, ...], str]:
-    """Phrases that mean one design of the category: its core words, their last word alone where that is unmistakable, and aliases."""
-    if category is None:
-        return {}
-    kind = CATEGORIES[category]
-    phrases = {_core(design): design for design in kind.designs}
-    for words, design in {core[-1:]: design for core, design in list(phrases.items()) if len(core) > 1}.items():
-        others = [w for core in map(_core, kind.designs) if core[-1:] != words for w in core]
-        unique = sum(_core(d)[-1:] == words for d in kind.designs) == 1
-        if unique and words[0] not in others and words not in _category_phrases() and words not in _color_phrases():
-            phrases.setdefault(words, design)
-    for alias, design in kind.design_words.items():
-        phrases[tuple(alias.split())] = design
-    return phrases
+def _design_phrases(category: str) -> dict[tuple[str, ...], str]:
+    """Stemmed phrases that mean a design of the category: its core words, and without the number where it starts with one."""
+    cores = {_core(design): design for design in CATEGORIES[category].designs}
+    return cores | {core[1:]: design for core, design in cores.items() if core[0] in _NUMBERS and core[1:] not in cores}
+
+
+@cache
+def _design_nouns(category: str) -> dict[tuple[str, ...], str]:
+    nouns = CATEGORIES[category].design_nouns
+    return {tuple(form.split()): design for noun, design in nouns.items() for form in (noun, plural_of(noun))}
 
 
 def _suggest(unknown: tuple[str, ...], category: str | None) -> dict[str, str]:
-    vocabulary = [" ".join(p) for p in (*_category_phrases(), *_color_phrases(), *_design_phrases(category))]
-    guesses = {word: difflib.get_close_matches(word, vocabulary, n=1, cutoff=0.65) for word in unknown}
+    designs = _design_phrases(category) if category else {}
+    vocabulary = [" ".join(p) for p in (*_category_phrases(), *_color_phrases(), *designs)]
+    # A word that is known but has no place here (a second object) needs no spelling help.
+    guesses = {word: difflib.get_close_matches(word, vocabulary, n=1, cutoff=0.7) for word in unknown if word not in vocabulary}
     return {word: guess[0] for word, guess in guesses.items() if guess}
 
 
@@ -192,7 +195,8 @@ def _one_caption(obj: CatalogueObject, kind: Category, rng: np.random.Generator)
         """The first option with probability ``own``, else any of the others."""
         return options[0] if len(options) == 1 or rng.random() < own else options[int(rng.integers(1, len(options)))]
 
-    noun = pick((kind.name, *kind.synonyms), 0.7)
+    nouns = (noun for noun, design in kind.design_nouns.items() if design == obj.design)
+    noun = pick((kind.name, *kind.synonyms, *nouns), 0.7)
     color = pick((obj.color, *COLOR_SYNONYMS[obj.color]), 0.8)
     has_color, has_design = rng.random() < 0.8, rng.random() < 0.7
     if has_color and rng.random() < 0.15:

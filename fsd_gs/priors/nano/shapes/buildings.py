@@ -28,12 +28,12 @@ def _window(width: float, height: float, frame: tuple[float, float, float] = WHI
 
 
 def house(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
-    width, depth, height = between(rng, 1.15, 1.4), between(rng, 0.85, 1.0), between(rng, 0.62, 0.72)
+    width, depth, height = between(rng, 1.15, 1.4), between(rng, 0.85, 1.0), between(rng, 0.74, 0.86)
     wall = palette.main
     roof_color = {"red": (0.40, 0.28, 0.26), "brown": (0.52, 0.20, 0.16), "black": RED}.get(palette.name, ROOF)
     if design == "with two floors":
-        height, width = height * 1.75, width * 0.85
-    lawn = box((depth + 0.6, width + 0.5, 0.08), GRASS, 0.03).move(0.06, 0, -0.04)
+        height, width = height * 1.55, width * 0.85
+    lawn = box((depth + 0.44, width + 0.3, 0.08), GRASS, 0.03).move(0.06, 0, -0.04)
     front = depth / 2
     parts = [lawn, box((depth, width, height), wall).move(0, 0, height / 2), box((depth + 0.04, width + 0.04, 0.1), STONE).move(0, 0, 0.05)]
     door_y = -width * 0.22
@@ -69,7 +69,7 @@ def house(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]
             box((0.03, 0.05, height * 0.95), DARK_WOOD).move(front + 0.005, y, height / 2) for y in (-width * 0.47, 0.02, width * 0.47)
         ]
         return [*parts, thatch, ridge, *bushes, *beams, box((0.2, 0.2, 0.5), STONE, 0.02).move(-0.15, -width * 0.34, height + 0.6)]
-    rise = between(rng, 0.45, 0.6)
+    rise = between(rng, 0.38, 0.5)
     if design == "with a porch":
         parts += [
             _roof(depth, width, rise, roof_color).move(0, 0, height),
@@ -130,7 +130,7 @@ def castle_tower(rng: np.random.Generator, design: str, palette: Palette) -> lis
     if palette.name in ("gray", "brown", "black"):
         stone = {"gray": (0.60, 0.62, 0.66), "brown": (0.70, 0.54, 0.38), "black": (0.30, 0.30, 0.34)}[palette.name]
     if palette.name in ("red", "green", "blue", "purple", "pink"):
-        stone = mix(stone, palette.main, 0.16)
+        stone = mix(stone, palette.main, 0.28)
     roof = palette.main if palette.name not in ("gray", "brown", "black", "white") else (0.28, 0.42, 0.68)
     hill = lathe([(radius + 0.55, -0.14), (radius + 0.45, 0), (0, 0.06)], GRASS, 24)
     wall = lathe([(radius * 1.12, 0), (radius, 0.3), (radius, height)], stone, 24)
@@ -207,7 +207,7 @@ def windmill(rng: np.random.Generator, design: str, palette: Palette) -> list[Pa
             braces.append(ring(tube([(half, -half, z * height), (half, half, z * height)], 0.035, wall, 6), 4))
         blade = hull(
             [(dx, y, z) for dx, lean in ((0, 0), (0.04, 0)) for y, z in ((-0.05 + lean, 0.1), (0.07, 0.1), (0.15, 0.66), (-0.13, 0.66))],
-            WHITE if palette.name != "white" else RED,
+            wall,
         )
         fan = merge([ring(blade.turn("y", 90), 10).turn("y", -90), cylinder(0.1, 0.12, palette.accent, "x")])
         tail = extrude([(-0.2, -0.03), (-0.75, -0.18), (-0.85, 0.2), (-0.2, 0.06)], 0.06, palette.accent, "y")
@@ -225,11 +225,10 @@ def windmill(rng: np.random.Generator, design: str, palette: Palette) -> list[Pa
         _window(0.16, 0.18).move(0.4, 0, height * 0.55),
         *(_window(0.16, 0.18).move(0.36, 0, 0).turn("z", a).move(0, 0, height * 0.62) for a in (110, 250)),
     ]
-    sail_color = CREAM if palette.name != "white" else RED
     cloth = merge(
         [
             box((0.04, 0.05, 0.95), DARK_WOOD).move(0, 0, 0.5),
-            box((0.045, 0.24, 0.68), sail_color).move(0.01, 0.13, 0.6),
+            box((0.045, 0.24, 0.68), CREAM).move(0.01, 0.13, 0.6),
             *(box((0.06, 0.26, 0.035), DARK_WOOD).move(0.01, 0.13, z) for z in (0.28, 0.5, 0.72, 0.93)),
         ]
     )
@@ -272,10 +271,7 @@ def lighthouse(rng: np.random.Generator, design: str, palette: Palette) -> list[
     levels = 7
     z = np.linspace(0, height, levels + 1)
     radius = low + (high - low) * (z / height) ** 0.8
-    if design == "with a plain tower":
-        colors = [palette.main] * levels
-    else:
-        colors = [palette.main if k % 2 == 0 else second for k in range(levels)]
+    colors = [palette.main if k % 2 == 0 or design == "with a plain tower" else second for k in range(levels)]
     tower = lathe(np.c_[radius, z], colors, 26)
     if design == "with a spiral":
         fine_z = np.linspace(0, height, 33)

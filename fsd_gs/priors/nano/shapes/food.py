@@ -52,10 +52,17 @@ def apple(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]
     if design == "with a bite":
         body, core = lathe(profile, palette.main, 64), np.array([0, 0, 0.5 * tall])
         for up in (0.66, 0.36):
-            body = _carve(body, core, np.array([0.53, -0.34, up * tall]), 0.3, CREAM)
+            body = _carve(body, core, np.array([0.56, -0.3, up * tall]), 0.36, CREAM)
         return [body, stem, leaf]
     if design == "with two leaves":
-        return [body, stem, leaf, leaf.turn("z", 170), mirrored(ellipsoid((0.02, 0.02, 0.02), palette.dark, 6).move(0, 0.1, 0.02))]
+        leaf = _leaf(0.75, 0.36).turn("y", -30).move(0.0, 0, 1.0 * tall)
+        return [
+            body,
+            stem,
+            leaf.turn("z", 65),
+            leaf.turn("z", 235),
+            mirrored(ellipsoid((0.02, 0.02, 0.02), palette.dark, 6).move(0, 0.1, 0.02)),
+        ]
     worm = curve([(0.45, 0, 0.6 * tall), (0.78, 0.0, 0.62 * tall), (0.86, 0.05, 0.85 * tall)], 10)
     crawler = [tube(worm, 0.085, (0.62, 0.82, 0.30), 10), ellipsoid(0.115, (0.62, 0.82, 0.30), 12).move(*worm[-1])]
     crawler += [ellipsoid(0.04, BLACK, 8).move(worm[-1][0] + 0.09, worm[-1][1] + s * 0.05, worm[-1][2] + 0.04) for s in (-1, 1)]
@@ -158,7 +165,9 @@ def pineapple(rng: np.random.Generator, design: str, palette: Palette) -> list[P
         straw = tube([(0.1, 0.12, tall * 0.8), (0.2, 0.3, tall + 0.62), (0.34, 0.52, tall + 0.72)], 0.045, RED, 8)
         shade = merge(
             [
-                lathe([(0.42, 0), (0.0, 0.22), (0.0, 0.16), (0.38, -0.02)], WHITE, 16).paint_where(alternate(8), (0.95, 0.36, 0.5)),
+                lathe([(0.42, 0), (0.0, 0.22), (0.0, 0.16), (0.38, -0.02), (0.42, 0)], WHITE, 16).paint_where(
+                    alternate(8), (0.95, 0.36, 0.5)
+                ),
                 cylinder(0.025, 0.7, WHITE, sections=6).move(0, 0, -0.2),
             ]
         )

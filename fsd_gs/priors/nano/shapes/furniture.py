@@ -108,7 +108,7 @@ def lamp(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
     bottom, top, height = between(rng, 0.5, 0.62), between(rng, 0.24, 0.4), between(rng, 0.48, 0.62)
     tall = design == "with a tall stand"
     stand = between(rng, 1.35, 1.6) if tall else 0.75
-    shade = lathe([(bottom, 0), (top, height), (top - 0.03, height), (bottom - 0.05, 0.02)], main, 32)
+    shade = lathe([(bottom, 0), (top, height), (top - 0.03, height), (bottom - 0.05, 0.02), (bottom, 0)], main, 32)
     parts = [shade.move(0, 0, stand), ellipsoid((0.12, 0.12, 0.16), GLOW, 12).move(0, 0, stand + 0.2)]
     parts += [torus(r, 0.025, palette.accent, sections=32, sides=6).move(0, 0, stand + z) for r, z in ((bottom, 0.0), (top, height))]
     if tall:

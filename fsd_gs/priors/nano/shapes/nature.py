@@ -67,12 +67,19 @@ def tree(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
     for k, (x, y, z, radius) in enumerate(blobs):
         size = radius * between(rng, 0.92, 1.1)
         parts.append(ellipsoid((size, size, size * 0.88), mix(main, WHITE if k % 2 else DARK_LEAF, 0.08), 16).move(x, y, z))
+    if design == "with a round crown":
+        size = between(rng, 0.66, 0.76)
+        parts = [parts[0], ellipsoid((size, size, size * between(rng, 0.85, 1.1)), main, 24).move(0, 0, height + size * 0.75)]
+        tufts = [(0.8, 0.5, 0.25), (-0.7, 0.6, -0.2), (0.5, -0.75, -0.3), (-0.5, -0.55, 0.6), (0.1, 0.2, 0.95)]
+        parts += [
+            ellipsoid(0.3 * size, mix(main, WHITE, 0.12), 12).move(size * x, size * y, height + size * (0.75 + z)) for x, y, z in tufts
+        ]
     if design == "with fruits":
         fruit = RED if palette.name not in ("red", "pink") else YELLOW
         for k in range(14):
             angle, up = 2.4 * k, -0.5 + k / 13
             direction = np.array([np.sqrt(1 - up**2) * np.cos(angle), np.sqrt(1 - up**2) * np.sin(angle), up])
-            parts.append(ellipsoid(0.085, fruit, 8).move(*(direction * [0.58, 0.58, 0.55] + [0, 0, height + 0.38])))
+            parts.append(ellipsoid(0.11, fruit, 10).move(*(direction * [0.58, 0.58, 0.55] + [0, 0, height + 0.38])))
     return [ground, *parts]
 
 
@@ -305,8 +312,17 @@ def cat(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
     main, light = palette.main, palette.light
     nose = (0.93, 0.52, 0.56)
     head_r = between(rng, 0.32, 0.36)
-    sitting = design != "with a raised tail"
-    if sitting:
+    if design == "with a collar":
+        body = ellipsoid((0.62, 0.36, 0.3), main, 22).move(-0.12, 0, 0.3)
+        head = np.array([0.46, 0, 0.66])
+        limbs = [
+            mirrored(ellipsoid((0.24, 0.1, 0.1), light, 12).move(0.52, 0.17, 0.1)),
+            mirrored(ellipsoid((0.26, 0.14, 0.22), main, 14).move(-0.42, 0.3, 0.2)),
+        ]
+        tail = tube(
+            curve([(-0.68, 0, 0.16), (-0.72, 0.42, 0.1), (-0.3, 0.6, 0.1), (0.15, 0.5, 0.1)], 14), np.linspace(0.09, 0.06, 14), main, 8
+        )
+    elif design == "with stripes":
         body = lathe(curve([(0.4, 0, 0), (0.46, 0.2, 0), (0.34, 0.6, 0), (0.2, 0.85, 0)], 12)[:, :2], main, 24).scale(0.85, 0.9, 1)
         head = np.array([0.12, 0, 0.85 + head_r * 0.75])
         limbs = [
@@ -344,7 +360,7 @@ def cat(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
         parts += [stripe.move(*head), tube(curve([(-0.45, 0.4, 0.1), (-0.3, 0.55, 0.1)], 4), 0.1, palette.dark, 8)]
     elif design == "with a collar":
         parts += [
-            torus(0.24, 0.06, palette.accent, sections=22, sides=8).move(0.06, 0, 0.83),
-            ellipsoid(0.08, BRASS, 10).move(0.34, 0, 0.76),
+            torus(0.25, 0.075, palette.accent, sections=22, sides=8).turn("y", 35).move(0.34, 0, 0.46),
+            ellipsoid(0.09, BRASS, 10).move(0.56, 0, 0.3),
         ]
     return parts

@@ -178,19 +178,15 @@ def teddy_bear(rng: np.random.Generator, design: str, palette: Palette) -> list[
     parts.append(mirrored(ellipsoid((0.14, 0.14, 0.32), main, 14).turn("x", 38).turn("y", -25).move(0.12, belly + 0.08, belly * 1.2)))
     neck = z - head * 0.82
     if design == "with a bow tie":
-        wing = cone(0.14, 0.24, palette.accent, "y", 10).scale(0.6, -1, 1).move(0, 0.13, 0)
-        return [*parts, merge([mirrored(wing), ellipsoid(0.07, palette.accent, 8)]).move(belly * 0.75, 0, neck + 0.02)]
-    if design == "with a scarf":
-        return [
-            *parts,
-            torus(head * 0.8, 0.085, palette.accent, sections=24, sides=8).move(0.03, 0, neck + 0.02),
-            box((0.08, 0.16, 0.42), palette.accent, 0.03).turn("y", -8).move(belly * 0.92, 0.14, neck - 0.2),
-        ]
-    heart = [
-        (np.sin(t) ** 3 * 0.23, (13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 17 * 0.23)
-        for t in np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    ]
-    return [*parts, extrude(heart, 0.16, RED if palette.name not in ("red", "pink") else WHITE).move(belly + 0.06, 0, belly + 0.02)]
+        wing = cone(0.22, 0.34, palette.accent, "y", 10).scale(0.6, -1, 1).move(0, 0.17, 0)
+        return [*parts, merge([mirrored(wing), ellipsoid(0.11, palette.accent, 8)]).move(belly * 0.85, 0, neck)]
+    if design == "with a party hat":
+        tall = between(rng, 0.6, 0.7)
+        cap = merge([cone(0.3, tall, palette.accent, sections=24).move(0, 0, tall / 2), torus(0.27, 0.06, WHITE, sections=24, sides=8)])
+        return [*parts, merge([cap, ellipsoid(0.11, WHITE, 10).move(0, 0, tall)]).move(0.04, 0, z + head * 0.78)]
+    t = np.linspace(0, 2 * np.pi, 28, endpoint=False)
+    heart = np.stack([np.sin(t) ** 3, (13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 16], 1) * 0.42
+    return [*parts, extrude(heart, 0.22, RED if palette.name not in ("red", "pink") else WHITE).move(belly + 0.1, 0, belly + 0.12)]
 
 
 def treasure_chest(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
@@ -369,10 +365,8 @@ def guitar(rng: np.random.Generator, design: str, palette: Palette) -> list[Part
         ],
         "with a pointed body": [(0, -0.3), (0.34, -0.78), (0.55, -0.7), (0.26, 0.1), (0.14, 0.4), (0, 0.42)],
     }[design]
-    if design != "with a pointed body":
-        smooth = curve(np.c_[outline, np.zeros(len(outline))], 26)[:, :2]
-    else:
-        smooth = np.array(outline)
+    straight = design == "with a pointed body"
+    smooth = np.array(outline) if straight else curve(np.c_[outline, np.zeros(len(outline))], 26)[:, :2]
     smooth = smooth * [size, 1]
     polygon = np.vstack([smooth, smooth[-2:0:-1] * [-1, 1]])
     thick = 0.24 if design == "with a sound hole" else 0.15
@@ -548,7 +542,7 @@ def umbrella(rng: np.random.Generator, design: str, palette: Palette) -> list[Pa
     tall = between(rng, 0.48, 0.58) * (1.45 if design == "with a deep dome" else 1.0)
     outer = [(wide * np.cos(a), tall * np.sin(a)) for a in np.linspace(0, np.pi / 2, 9)]
     inner = [(r * 0.95, max(z - 0.05, -0.02)) for r, z in outer[::-1]]
-    canopy = lathe([*outer, *inner], palette.main, ribs * 6)
+    canopy = lathe([*outer, *inner, outer[0]], palette.main, ribs * 6)
     if design != "with dots":
         canopy = canopy.paint_where(alternate(ribs), palette.accent if design == "with striped panels" else palette.light)
 

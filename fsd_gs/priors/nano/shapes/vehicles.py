@@ -256,12 +256,11 @@ def rocket(rng: np.random.Generator, design: str, palette: Palette) -> list[Part
         (0, height * 1.05),
     ]
     profile = np.maximum(curve(np.c_[control, np.zeros(5)], 24)[:, :2], [0, -1])
-    shell = WHITE if palette.name != "white" else (0.86, 0.88, 0.92)
-    colors = [palette.accent if palette.name == "white" else palette.light] * 2 + [palette.main] * 15 + [palette.accent] * 6
+    colors = [palette.light] * 2 + [palette.main] * 15 + [palette.accent] * 6
     if design == "with a checkered body":
         body = lathe(profile, palette.main, 24)
         body = body.paint_where(
-            lambda p: checkered(8, height * 0.17)(p) & (p[:, 2] < height * 0.7), shell if palette.name != "white" else RED
+            lambda p: checkered(8, height * 0.17)(p) & (p[:, 2] < height * 0.7), WHITE if palette.name != "white" else STEEL
         )
     else:
         body = lathe(profile, colors, 24)
@@ -272,13 +271,13 @@ def rocket(rng: np.random.Generator, design: str, palette: Palette) -> list[Part
         lathe([(0.09, 0), (0.12, -0.1), (0, -0.36)], YELLOW, 12).move(0, 0, -0.01),
     ]
     nozzle = lathe([(0.26, -0.12), (0.2, 0.06)], IRON, 18)
-    fin_color = palette.accent if palette.name != "white" else RED
+    fin_color = palette.accent
     fin = extrude([(radius * 0.75, 0.5), (radius + 0.34, 0.08), (radius + 0.36, -0.28), (radius * 0.62, 0.08)], 0.09, fin_color, "y")
     parts = [body, glass, nozzle, *(part.move(0, 0, -0.1) for part in flame)]
     if design == "with boosters":
         booster = merge(
             [
-                cylinder(0.15, 0.85, shell, sections=16),
+                cylinder(0.15, 0.85, palette.main, sections=16),
                 cone(0.15, 0.3, fin_color, sections=16).move(0, 0, 0.57),
                 lathe([(0.14, -0.55), (0.1, -0.42)], IRON, 12),
             ]
@@ -354,7 +353,7 @@ def train(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]
     main, accent = palette.main, palette.accent
     boiler = between(rng, 0.85, 1.0)
     trim = (0.86, 0.66, 0.22)
-    base = box((1.75, 0.66, 0.12), IRON, 0.02).move(0, 0, 0.34)
+    base = box((1.75, 0.66, 0.12), palette.dark, 0.02).move(0, 0, 0.34)
     wheels = [mirrored(wheel(r, 0.12, accent).move(x, 0.34, r)) for x, r in ((-0.6, 0.27), (0.02, 0.22), (0.5, 0.22))]
     if design == "with a bullet nose":
         length = between(rng, 1.9, 2.2)
@@ -385,7 +384,7 @@ def train(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]
         cylinder(0.26, 0.08, IRON, "x", sections=20).move(0.45 + boiler / 2, 0, 0.68),
     ]
     parts += [torus(0.3, 0.03, trim, "x", 24, 6).move(x, 0, 0.68) for x in (0.2, 0.55, 0.85)]
-    parts += [box((0.55, 0.68, 0.62), main, 0.03).move(-0.42, 0, 0.7), box((0.68, 0.8, 0.08), accent, 0.03).move(-0.42, 0, 1.1)]
+    parts += [box((0.55, 0.68, 0.62), main, 0.03).move(-0.42, 0, 0.7), box((0.68, 0.8, 0.08), palette.dark, 0.03).move(-0.42, 0, 1.1)]
     parts += [
         mirrored(box((0.28, 0.04, 0.24), WINDOW, 0.01).move(-0.42, 0.34, 0.86)),
         box((0.04, 0.42, 0.2), WINDOW, 0.01).move(-0.14, 0, 0.94),
@@ -401,11 +400,11 @@ def train(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]
         dome((0.13, 0.13, 0.16), trim, 14).move(0.32, 0, 0.94),
         ellipsoid((0.06, 0.1, 0.1), GLOW, 12).move(0.9, 0, 1.02),
     ]
-    parts += [extrude([(0.85, 0.3), (1.2, 0.08), (0.85, 0.08)], 0.6, RED if palette.name != "red" else IRON, "y")]
+    parts += [extrude([(0.85, 0.3), (1.2, 0.08), (0.85, 0.08)], 0.6, main, "y")]
     if design == "with a wagon":
         shifted = [part.move(0.75) for part in parts]
         wagon = [
-            box((0.95, 0.66, 0.36), accent, 0.03).move(-0.6, 0, 0.55),
+            box((0.95, 0.66, 0.36), main, 0.03).move(-0.6, 0, 0.55),
             *(mirrored(wheel(0.2, 0.12).move(x, 0.32, 0.2)) for x in (-0.88, -0.32)),
             box((0.3, 0.08, 0.08), IRON).move(-0.02, 0, 0.36),
         ]
