@@ -1,0 +1,204 @@
+"""Several assets for one prompt: seeds seed, seed + 1, …, each looked at when it is done, the failed ones made again, the set scored.
+
+    slot k = 0 … count − 1 tries the seeds  s_kj = seed + k + stride · j,   j = 0 … reseed,   until geometry finds nothing wrong
+
+stride = 1000 · ⌈count / 1000⌉, so that no two slots ever share a seed and the same command makes the same assets again. What was tried is
+kept on disk and written to ``variants.json`` in the prompt's folder after every asset: whatever is finished has a valid gallery, also after
+Ctrl-C. If every try of a slot fails, the last one stays, with its note.
+
+*More like this one* is not here: it is ``noise.like=SEED noise.like_mix=ρ``, which mixes the two seeds' noise maps as √ρ a + √(1−ρ) b. The
+fixed noise decides where the flow ends, so the children move from a free choice (ρ = 0) to the parent (ρ = 1).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.config import Config
+from fsd_gs.errors import FileFormatError, InputError
+from fsd_gs.export.formats import load_splats
+from fsd_gs.io import write_text
+from fsd_gs.metrics.diversity import DiversitySettings, diversity
+from fsd_gs.metrics.geometry import geometry_report
+from fsd_gs.render import Rasterizer, render_frames
+from fsd_gs.train import runs
+from fsd_gs.train.result import orbit_of
+from fsd_gs.types import Cameras, Gaussians
+
+VARIANTS = "variants.json"
+INSPECTION_VIEWS, INSPECTION_SIZE = 24, 96  # the views that the geometry thresholds were measured with
+SCORE_VIEWS, SCORE_SIZE = 8, 64
+SCORE_BACKGROUND = (0.5, 0.5, 0.5)  # black and white assets both leave ink on it
+
+MakeAsset = Callable[[Config], int]
+"""Trains ``config.seed`` into its run folder and returns an exit code, 0 when the asset is finished."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One seed that was tried. failures ⊆ ("empty", "exploded", "hazy", "holes"); () is a sound asset."""
+
+    seed: int
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A slot of the set: the seeds tried, in order. The last one is the asset."""
+
+    requested_seed: int
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def seed(self) -> int:
+        return self.attempts[-1].seed
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return self.attempts[-1].failures
+
+    @property
+    def note(self) -> str:
+        """What happened, in words; empty where the first seed was sound."""
+        replaced = [f"seed {attempt.seed} was {_in_words(attempt.failures)}" for attempt in self.attempts[:-1]]
+        notes = [f"{' and '.join(replaced)}: made again as seed {self.seed}"] if replaced else []
+        if self.failures:
+            notes.append(f"seed {self.seed} is {_in_words(self.failures)}")
+        return "; ".join(notes)
+
+
+@dataclass
+class VariantSet:
+    """All slots so far, and the diversity score of their assets (None below two)."""
+
+    prompt: str
+    variants: list[Variant] = field(default_factory=list)
+    diversity: float | None = None
+
+    @property
+    def seeds(self) -> list[int]:
+        return [variant.seed for variant in self.variants]
+
+
+def train_variants(
+    config: Config,
+    make_asset: MakeAsset,
+    rasterizer: Rasterizer,
+    *,
+    write_gallery: Callable[[Path], object] | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[VariantSet, int]:
+    """``config.count`` assets from ``config.seed`` on; the set and the exit code (that of the first run that did not finish, else 0).
+
+    make_asset: trains one seed (sharing the prior is its business). rasterizer: for looking at the results. write_gallery: called with
+    the prompt's folder after each finished slot. say: one line for people.
+    """
+    folder = runs.run_folder(config).parent
+    result = VariantSet(config.prompt)
+    assets: list[Gaussians] = []
+    for slot in range(config.count):
+        attempts: list[Attempt] = []
+        for seed in seeds_of_slot(config, slot):
+            asset_config = replace(config, seed=seed, count=1)
+            if code := make_asset(asset_config):
+                return result, code
+            splats = load_splats(runs.run_folder(asset_config) / runs.SPLATS)
+            assets[slot:] = [splats]  # a later try takes the place of an earlier one
+            attempts.append(Attempt(seed, inspect(splats, config, rasterizer)))
+            if not attempts[-1].failures:
+                break
+        result.variants.append(Variant(config.seed + slot, tuple(attempts)))
+        result.diversity = diversity_score(assets, config, rasterizer)
+        if result.variants[-1].note:
+            say(result.variants[-1].note)
+        save_variants(result, folder / VARIANTS)
+        if write_gallery is not None:
+            write_gallery(folder)
+    return result, 0
+
+
+def seeds_of_slot(config: Config, slot: int) -> list[int]:
+    """The seeds tried for one slot, in order; only the requested one where the set has a single asset."""
+    stride = 1000 * math.ceil(config.count / 1000)
+    tries = 1 + (config.reseed if config.count > 1 else 0)
+    return [config.seed + slot + stride * j for j in range(tries)]
+
+
+def inspect(splats: Gaussians, config: Config, rasterizer: Rasterizer) -> tuple[str, ...]:
+    """What geometry finds wrong with an asset: any of "empty", "exploded", "hazy", "holes"."""
+    if not len(splats):
+        return ("empty",)
+    cameras = _orbit(config, INSPECTION_VIEWS, INSPECTION_SIZE, splats.means.device)
+    return geometry_report(splats, render_frames(rasterizer, splats, cameras).alpha, cameras).failures
+
+
+def diversity_score(assets: Sequence[Gaussians], config: Config, rasterizer: Rasterizer) -> float | None:
+    """Diversity in [0, 1] of assets seen from one orbit (``metrics.diversity``); None for fewer than two."""
+    if len(assets) < 2:
+        return None
+    views = [asset_views(splats, config, rasterizer) for splats in assets]
+    renders, alphas = torch.stack([rgb for rgb, _ in views]), torch.stack([alpha for _, alpha in views])
+    return diversity(renders, alphas, DiversitySettings(background=SCORE_BACKGROUND))
+
+
+def asset_views(splats: Gaussians, config: Config, rasterizer: Rasterizer) -> tuple[Tensor, Tensor]:
+    """rgb [V, H, W, 3] on grey and alpha [V, H, W, 1] around an asset, on the CPU; zero splats are a grey nothing."""
+    if not len(splats):
+        shape = (SCORE_VIEWS, SCORE_SIZE, SCORE_SIZE)
+        return torch.tensor(SCORE_BACKGROUND).expand(*shape, 3), torch.zeros(*shape, 1)
+    cameras = _orbit(config, SCORE_VIEWS, SCORE_SIZE, splats.means.device)
+    view = render_frames(rasterizer, splats, cameras, background=splats.means.new_tensor(SCORE_BACKGROUND))
+    return view.rgb.clamp(0, 1).cpu(), view.alpha.cpu()
+
+
+def _orbit(config: Config, views: int, size: int, device: torch.device) -> Cameras:
+    elevation, distance, fov_y = orbit_of(config)
+    return evaluation_orbit(views, elevation_deg=elevation, distance=distance, fov_y_deg=fov_y, width=size, device=device)
+
+
+# -- variants.json ---------------------------------------------------------------------------------------------------------
+
+
+def save_variants(variants: VariantSet, path: Path) -> None:
+    """Write the set as JSON, atomically."""
+    write_text(path, json.dumps(asdict(variants), indent=1, ensure_ascii=False) + "\n")
+
+
+def load_variants(path: Path) -> VariantSet | None:
+    """The set that was written to ``path``; None where there is none. FileFormatError for anything else."""
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        slots = [
+            Variant(int(v["requested_seed"]), tuple(Attempt(int(a["seed"]), tuple(map(str, a["failures"]))) for a in v["attempts"]))
+            for v in values["variants"]
+        ]
+        if not all(slot.attempts for slot in slots):
+            raise ValueError("a variant without attempts")
+        score = values["diversity"]
+        return VariantSet(str(values["prompt"]), slots, None if score is None else float(score))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path}: not a list of variants ({error}); delete it, the gallery works without") from error
+
+
+def more_like_this(config: Config, *, seed: int, mix: float = 0.7, count: int = 4) -> Config:
+    """Settings of ``count`` children that share ``mix`` ∈ [0, 1] of the noise of ``seed``, with fresh seeds of their own."""
+    if config.noise.kind != "world_map":
+        raise InputError(f"noise.kind: 'more like this one' needs the fixed noise of world_map, got {config.noise.kind}")
+    first_child = seed + 1_000_000  # clear of the seeds of the set and of its reseeds
+    return replace(config, seed=first_child, count=count, noise=replace(config.noise, like=seed, like_mix=mix))
+
+
+def _in_words(failures: tuple[str, ...]) -> str:
+    words = {"holes": "full of holes"}
+    return " and ".join(words.get(failure, failure) for failure in failures)

@@ -1,0 +1,1 @@
+"""Looking at assets: the offline gallery of a prompt, and live pages in the browser."""

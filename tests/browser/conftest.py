@@ -1,0 +1,54 @@
+"""A headless Chromium for the pages that we write. Skipped, with the reason, where the browser or its driver is missing.
+
+It is Debian's ``chromium`` (or any Chromium named by ``CHROMIUM``), driven by the ``playwright`` package; playwright's own browsers are
+not needed. WebGL2 runs in software.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scenes shared with the other tests
+
+FLAGS = [
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--autoplay-policy=no-user-gesture-required",
+]
+LOCAL = ("127.0.0.1", "localhost", "")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if executable is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or name one in CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api", reason="the playwright package drives the browser: pip install playwright")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A fresh page; the test fails if it logged an error or asked for anything outside this machine."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
+    page = context.new_page()
+    errors, requests = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("websocket", lambda socket: requests.append(socket.url))
+    yield page
+    page.wait_for_timeout(50)
+    context.close()
+    assert not errors
+    outside = [url for url in requests if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).hostname not in (*LOCAL, None)]
+    assert not outside
