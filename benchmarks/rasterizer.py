@@ -1,17 +1,17 @@
 """Speed of the CPU rasterizer: one view, forward and backward, against the project's targets.
 
-    python benchmarks/rasterizer.py [--threads 2] [--repeats 30] [--scene sphere|torus] [--stages]
+    python benchmarks/rasterizer.py [--threads 2] [--repeats 30] [--views 1] [--sh-degree 0] [--scene sphere|torus]
 
 Scene: N splats on a surface, as a training run has them: flattened discs (thickness a fifth of the width), oriented along the surface, as
 wide as their mean spacing, opacity uniform in [0.3, 0.95], a camera at distance 2.5 with a 49.1° field of view. The loss reads
-every pixel of rgb and alpha. Times are medians after warm-up; "total" is measured on its own, end to end through ``make_rasterizer``.
+every pixel of rgb and alpha, with gradients of all five splat tensors, end to end through ``make_rasterizer``. Medians after warm-up;
+the fastest of the repeats stands beside them, because on a shared machine the median mostly measures the neighbours. The verdict is the median's.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 import statistics
 import time
 
@@ -44,8 +44,8 @@ def surface_splats(count: int, kind: str = "sphere", sh_degree: int = 0, seed: i
     return Gaussians(means, torch.nn.functional.normalize(quats, dim=1), scales, opacities, sh)
 
 
-def measure(count: int, size: int, kind: str, views: int, sh_degree: int, repeats: int) -> tuple[float, float, float]:
-    """Median milliseconds of forward, backward and both, for ``views`` views together."""
+def measure(count: int, size: int, kind: str, views: int, sh_degree: int, repeats: int) -> tuple[float, ...]:
+    """Milliseconds for ``views`` views together: median forward, backward and both, and the fastest of both."""
     import torch
 
     from fsd_gs.cameras import orbit_cameras
@@ -67,7 +67,8 @@ def measure(count: int, size: int, kind: str, views: int, sh_degree: int, repeat
         forward.append(middle - start)
         backward.append(end - middle)
         total.append(end - start)
-    return tuple(1e3 * statistics.median(times[3:]) for times in (forward, backward, total))
+    medians = (1e3 * statistics.median(times[3:]) for times in (forward, backward, total))
+    return *medians, 1e3 * min(total[3:])
 
 
 def main() -> None:
@@ -78,17 +79,18 @@ def main() -> None:
     parser.add_argument("--sh-degree", type=int, default=0)
     parser.add_argument("--scene", choices=["sphere", "torus"], default="sphere")
     options = parser.parse_args()
-    os.environ["NUMBA_NUM_THREADS"] = str(options.threads)  # read when numba is imported
     import torch
 
     torch.set_num_threads(options.threads)
-    print(f"{options.scene}, {options.views} view(s), SH degree {options.sh_degree}, {options.threads} thread(s), median of {options.repeats}")
-    print(f"{'splats':>7} {'px':>4} {'forward ms':>11} {'backward ms':>12} {'total ms':>9} {'target ms':>10}")
+    print(
+        f"{options.scene}, {options.views} view(s), SH degree {options.sh_degree}, {options.threads} thread(s), median of {options.repeats}"
+    )
+    print(f"{'splats':>7} {'px':>4} {'forward ms':>11} {'backward ms':>12} {'total ms':>9} {'fastest':>8} {'target ms':>10}")
     for count, size in CASES:
-        forward, backward, total = measure(count, size, options.scene, options.views, options.sh_degree, options.repeats)
+        forward, backward, total, fastest = measure(count, size, options.scene, options.views, options.sh_degree, options.repeats)
         target = TARGETS_MS.get((count, size)) if options.views == 1 else None
         verdict = "" if target is None else f"{target:10.0f} {'met' if total <= target else 'missed'}"
-        print(f"{count:7d} {size:4d} {forward:11.2f} {backward:12.2f} {total:9.2f} {verdict}")
+        print(f"{count:7d} {size:4d} {forward:11.2f} {backward:12.2f} {total:9.2f} {fastest:8.2f} {verdict}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from fsd_gs.errors import InputError
 from fsd_gs.render._threads import BLOCKS, run, take
 from fsd_gs.render.contract import ALPHA_MIN
 
@@ -67,6 +68,8 @@ def bin_splats(
     slot_ptr, tiles_per_row = np.zeros(len(order) + 1, np.int64), np.zeros(len(means2d), np.int32)
     run(pack_and_count, len(order), GRAIN, order, means2d, conics, opacities, features, width, height, splats, slot_ptr, tiles_per_row)
     np.cumsum(slot_ptr, out=slot_ptr)
+    if slot_ptr[-1] >= 2**31:
+        raise InputError(f"scales: {slot_ptr[-1]} splat-tile intersections do not fit; render fewer views at once or smaller splats")
     slots, tiles = int(slot_ptr[-1]), -(-width // TILE) * -(-height // TILE)
     slot_rank, slot_tile, slot_steps = np.empty(slots, np.int32), np.empty(slots, np.int32), np.empty(slots, np.int32)
     run(list_tiles, len(order), GRAIN, order, means2d, conics, opacities, width, height, slot_ptr, slot_rank, slot_tile, slot_steps)
@@ -137,7 +140,7 @@ def _walk(row, means2d, conics, opacities, width, height, slot, slot_tile, slot_
     first, last = math.ceil(max(x - half_x - 0.5, 0.0)), math.floor(min(x + half_x - 0.5, width - 1.0))
     lean, inverse = -b / a * half_y, 1.0 / c  # lean: dx of the topmost point; the lowest lies opposite
     tiles_x, count = (width + TILE - 1) // TILE, 0
-    if last < first:
+    if not (half_x >= 0.0 and half_y >= 0.0) or last < first:  # NaN: the conic under- or overflowed float32
         return 0
     for tx in range(int(first) // TILE, int(last) // TILE + 1):
         left, right = max(first, TILE * tx) + 0.5 - x, min(last, TILE * tx + TILE - 1.0) + 0.5 - x
