@@ -1,5 +1,6 @@
 """The ideal denoiser against brute force: its noise must be −σ ∇ log p of the mixture that it claims to know."""
 
+import itertools
 import math
 
 import pytest
@@ -9,8 +10,8 @@ from fsd_gs.cameras import orbit_cameras
 from fsd_gs.errors import InputError
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.exact import (
-    BACKGROUND_MEAN,
-    BACKGROUND_STD,
+    GUESSED_MEAN,
+    GUESSED_STD,
     ExactPrior,
     ImageObjects,
     blend_view_numba,
@@ -43,7 +44,7 @@ CAMERAS = orbit_cameras([0, 180], 0, width=SIZE)
 def log_density(x_t: torch.Tensor, renders: torch.Tensor, weights: torch.Tensor, alpha: float, sigma: float) -> torch.Tensor:
     """log p(x_t) up to a constant: the integral over the background done on a fine grid, each channel by itself."""
     grid = torch.linspace(-2.5, 3.5, 4001, dtype=torch.float64)
-    log_background = -0.5 * ((grid - BACKGROUND_MEAN) / BACKGROUND_STD) ** 2
+    log_background = -0.5 * ((grid - GUESSED_MEAN) / GUESSED_STD) ** 2
     terms = []
     for image, weight in zip(renders.double(), weights, strict=True):
         if weight == 0:
@@ -72,6 +73,18 @@ def test_noise_is_the_score_of_the_mixture(prior, renders, t, prompt, weights):
     torch.testing.assert_close(noise, -sigma * score, atol=2e-5, rtol=1e-4)
 
 
+def test_a_known_background_is_not_mistaken_for_part_of_the_object(prior, renders):
+    """Told the background, the ideal denoiser is the mixture over objects composited on exactly that colour."""
+    colour, t = torch.tensor([0.9, 0.1, 0.4]), torch.tensor(0.9)
+    text = prior.with_background(prior.encode_text("", "", CAMERAS), colour)
+    images = 2 * (renders[..., :3] + (1 - renders[..., 3:]) * colour).permute(0, 1, 4, 2, 3) - 1
+    x_t = torch.randn(VIEWS, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3)) * 2
+    alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
+    weights = torch.softmax(-(x_t - alpha * images).square().sum((1, 2, 3, 4)) / (2 * sigma**2), 0)
+    expected = (x_t - alpha * (weights[:, None, None, None, None] * images).sum(0)) / sigma
+    torch.testing.assert_close(prior.predict_noise(x_t, t, text, CAMERAS, 1.0), expected, atol=1e-3, rtol=1e-3)
+
+
 def test_cfg_is_the_diffusers_combination(prior):
     text = prior.encode_text("a", "b", CAMERAS)
     x_t = torch.randn(VIEWS, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
@@ -86,7 +99,8 @@ def test_kernels_equal_their_readable_twins():
     for side in (7, 32, 40):  # less than a block of 1024 pixels, exactly one, one and a rest
         renders = torch.randint(0, 256, (5, 4, side, side), generator=generator, dtype=torch.uint8)
         z = torch.randn(3, side, side, generator=generator) * 20
-        fast, slow = measure_view_numba(z, renders), measure_view_torch(z.double(), renders)
+        mean = torch.tensor([0.2, 0.5, 0.9])
+        fast, slow = measure_view_numba(z, renders, mean), measure_view_torch(z.double(), renders, mean)
         torch.testing.assert_close(fast.residual, slow.residual, rtol=1e-5, atol=1e-3)
         torch.testing.assert_close(fast.projection, slow.projection, rtol=1e-4, atol=5e-2)
         torch.testing.assert_close(fast.clear, slow.clear, rtol=1e-5, atol=1e-3)
@@ -98,14 +112,14 @@ def test_kernels_equal_their_readable_twins():
 
 
 def test_the_ode_ends_on_an_object_and_seeds_differ(prior, renders):
-    clean = 2 * (renders[..., :3] + BACKGROUND_MEAN * (1 - renders[..., 3:])).permute(0, 1, 4, 2, 3) - 1
+    clean = 2 * (renders[..., :3] + GUESSED_MEAN * (1 - renders[..., 3:])).permute(0, 1, 4, 2, 3) - 1
     reached = set()
     text = prior.encode_text("", "", CAMERAS)
     for seed in range(12):
         noise = torch.randn(VIEWS, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
         x = torch.zeros_like(noise)
         times = torch.linspace(0.98, 0.01, 80)
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in itertools.pairwise(times):
             alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
             predicted = prior.predict_noise(alpha * x + sigma * noise, t, text, CAMERAS, 1.0)
             x = x - (prior.schedule.lambda_(t) - prior.schedule.lambda_(s)) * (predicted - noise)

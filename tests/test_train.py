@@ -103,7 +103,7 @@ def test_one_step_is_the_residual_of_the_paper():
     latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
     noise, t = parts.noise(cameras, view.alpha), torch.tensor(parts.schedule(3))
     schedule = parts.prior.schedule
-    text = parts.prior.encode_text(config.prompt, "", cameras)
+    text = parts.prior.with_background(parts.prior.encode_text(config.prompt, "", cameras), background)
     with torch.no_grad():
         x_t = schedule.alpha(t) * latents + schedule.sigma(t) * noise
         residual = schedule.lambda_(t) * (parts.prior.predict_noise(x_t, t, text, cameras, config.guidance.cfg_scale) - noise)

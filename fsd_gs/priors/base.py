@@ -60,3 +60,12 @@ class FlowPrior(Prior, Protocol):
     """A prior trained by flow matching: it also gives its own velocity u = ε − x_0, which stays finite at t = 1."""
 
     def predict_velocity(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float) -> Tensor: ...
+
+
+@runtime_checkable
+class BackgroundAwarePrior(Prior, Protocol):
+    """A prior that can be told the colour behind the object, which a renderer knows for certain."""
+
+    def with_background(self, text: TextCondition, background: Tensor) -> TextCondition:
+        """``text`` for images composited over the colour [3] in [0, 1]."""
+        ...

@@ -13,6 +13,9 @@ mixture of Gaussians, so the posterior mean, and with it the noise that an ideal
 "Latents" are the pixels themselves, in [−1, 1]. The views of a set share object and background: this is the joint, camera-conditioned
 multi-view prior in its ideal form (the finite-set denoiser of Karras et al., arXiv 2206.00364, appendix B.3, with cameras).
 
+When the background is known (``with_background``), b̄ is that colour and τ → 0. Splatting tells it, as a prompt would with "on a white
+background": a prior that must guess takes a cloud of splats around the object for a coloured backdrop, and keeps it.
+
 λ grows with the resolution ("simple diffusion", arXiv 2301.11093): V images of S² strongly correlated pixels tell two objects apart at
 a noise level ∝ S √V, and without the shift the choice would be made before the first step.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -31,7 +34,8 @@ from fsd_gs.errors import InputError
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule, combine_cfg
 from fsd_gs.types import Cameras, TextCondition
 
-BACKGROUND_MEAN, BACKGROUND_STD = 0.5, 0.3  # b̄, τ in [0, 1] colours: black, grey and white are all likely
+GUESSED_MEAN, GUESSED_STD = 0.5, 0.3  # b̄, τ in [0, 1] colours of an unknown background: black, grey and white are all likely
+KNOWN_STD = 1e-3  # less than one 8-bit step
 BASE_SIZE = 32  # the resolution at which Stable Diffusion's own λ range suits this prior
 
 
@@ -61,9 +65,11 @@ class ObjectSet(Protocol):
 
 @dataclass(frozen=True)
 class ExactText(TextCondition):
-    """A text as the weights it gives to the objects of the set."""
+    """A text as the weights it gives to the objects of the set, and what is known of the background: b̄ [3] and τ, colours in [0, 1]."""
 
     weights: ObjectWeights
+    background_mean: Tensor
+    background_std: float
 
 
 @dataclass(frozen=True)
@@ -109,8 +115,13 @@ class ExactPrior:
         """The same for all cameras: the renders carry the views, the words do not."""
         key = (prompt, negative_prompt)
         if key not in self._texts:
-            self._texts[key] = ExactText(prompt, negative_prompt, self.objects.weights(prompt, negative_prompt))
+            guess = torch.full((3,), GUESSED_MEAN)
+            self._texts[key] = ExactText(prompt, negative_prompt, self.objects.weights(prompt, negative_prompt), guess, GUESSED_STD)
         return self._texts[key]
+
+    def with_background(self, text: TextCondition, background: Tensor) -> ExactText:
+        """``text`` for images whose background is known to be the colour [3] in [0, 1]."""
+        return replace(_checked(text), background_mean=background.detach().cpu().float(), background_std=KNOWN_STD)
 
     def encode(self, rgb: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] → [B, 3, S, S] in [−1, 1]; other sizes are resized (area down, bilinear up)."""
@@ -128,8 +139,7 @@ class ExactPrior:
     @torch.no_grad()
     def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float) -> Tensor:
         """ε_φ [B, 3, S, S] after CFG; B must be a multiple of ``views`` and match ``cameras``."""
-        if not isinstance(text, ExactText):
-            raise InputError(f"text: expected the result of this prior's encode_text, got {type(text).__name__}")
+        text = _checked(text)
         batch = latents_t.shape[0]
         if batch != len(cameras) or batch % self.views:
             raise InputError(
@@ -138,23 +148,24 @@ class ExactPrior:
             )
         times = t.to(latents_t).expand(batch)
         sets = [slice(i, i + self.views) for i in range(0, batch, self.views)]
-        return torch.cat([self._predict_set(latents_t[s], times[s.start], text.weights, cameras[s], cfg_scale) for s in sets])
+        return torch.cat([self._predict_set(latents_t[s], times[s.start], text, cameras[s], cfg_scale) for s in sets])
 
-    def _predict_set(self, x_t: Tensor, t: Tensor, text: ObjectWeights, cameras: Cameras, cfg_scale: float) -> Tensor:
+    def _predict_set(self, x_t: Tensor, t: Tensor, text: ExactText, cameras: Cameras, cfg_scale: float) -> Tensor:
         alpha, sigma, lambda_ = self.schedule.alpha(t), self.schedule.sigma(t), self.schedule.lambda_(t)
         if sigma == 0:
             return torch.zeros_like(x_t)
-        rgba = self._renders(text.objects, cameras)
-        evidence = measure(x_t / alpha + 1, rgba)
+        weights, mean, std = text.weights, text.background_mean, text.background_std
+        rgba = self._renders(weights.objects, cameras)
+        evidence = measure(x_t / alpha + 1, rgba, mean)
 
         def noise(log_prior: Tensor) -> Tensor:
-            return (x_t - alpha * posterior_mean(evidence, log_prior, lambda_, rgba).to(x_t)) / sigma
+            return (x_t - alpha * posterior_mean(evidence, log_prior, lambda_, rgba, mean, std).to(x_t)) / sigma
 
         if cfg_scale == 1:
-            return noise(text.positive)
+            return noise(weights.positive)
         if cfg_scale == 0:
-            return noise(text.negative)
-        return combine_cfg(noise(text.negative), noise(text.positive), cfg_scale)
+            return noise(weights.negative)
+        return combine_cfg(noise(weights.negative), noise(weights.positive), cfg_scale)
 
     def _renders(self, objects: tuple[int, ...], cameras: Cameras) -> list[Tensor]:
         """For each view [m, 4, S, S] uint8, rendered once per camera."""
@@ -179,42 +190,50 @@ class ExactPrior:
         return images
 
 
+def _checked(text: TextCondition) -> ExactText:
+    if not isinstance(text, ExactText):
+        raise InputError(f"text: expected the result of this prior's encode_text, got {type(text).__name__}")
+    return text
+
+
 def _fingerprint(camera: Cameras) -> bytes:
     """Equal for cameras that differ by rounding only."""
     return (camera.viewmats * 1e4).round().int().numpy().tobytes() + (camera.Ks * 1e2).round().int().numpy().tobytes()
 
 
-def measure(z: Tensor, rgba: Sequence[Tensor]) -> Evidence:
-    """The evidence of all views, for z = x_t/α + 1 [V, 3, S, S] and renders V × [m, 4, S, S] uint8."""
+def measure(z: Tensor, rgba: Sequence[Tensor], background_mean: Tensor) -> Evidence:
+    """The evidence of all views, for z = x_t/α + 1 [V, 3, S, S], renders V × [m, 4, S, S] uint8 and b̄ [3]."""
     on_cpu = z.device.type == "cpu" and z.dtype == torch.float32
     measure_view = measure_view_numba if on_cpu else measure_view_torch
-    parts = [measure_view(view, renders) for view, renders in zip(z, rgba, strict=True)]
+    parts = [measure_view(view, renders, background_mean) for view, renders in zip(z, rgba, strict=True)]
     total = parts[0]
     for part in parts[1:]:
         total = total + part
     return total
 
 
-def measure_view_torch(z: Tensor, renders: Tensor) -> Evidence:
+def measure_view_torch(z: Tensor, renders: Tensor, background_mean: Tensor) -> Evidence:
     """One view's evidence, readably: z [3, S, S], renders [m, 4, S, S] uint8."""
     foreground, clear = _split(renders, z.dtype)
-    d = z - foreground - BACKGROUND_MEAN * clear[:, None]
+    d = z - foreground - background_mean.to(z)[:, None, None] * clear[:, None]
     residual, projection = d.square().sum((1, 2, 3)), (d * clear[:, None]).sum((2, 3))
     return Evidence(residual.double(), projection.double(), clear.square().sum((1, 2)).double())
 
 
-def measure_view_numba(z: Tensor, renders: Tensor) -> Evidence:
-    """The same in one pass over the bytes, on all cores."""
+def measure_view_numba(z: Tensor, renders: Tensor, background_mean: Tensor) -> Evidence:
+    """The same in one pass over the bytes."""
     from fsd_gs.priors._evidence import measure_view
 
-    sums = measure_view(z.reshape(3, -1).numpy(), renders.reshape(len(renders), 4, -1).numpy(), BACKGROUND_MEAN)
+    sums = measure_view(z.reshape(3, -1).numpy(), renders.reshape(len(renders), 4, -1).numpy(), background_mean.numpy())
     values = torch.from_numpy(sums)
     return Evidence(values[:, 0], values[:, 1:4], values[:, 4])
 
 
-def posterior_mean(evidence: Evidence, log_prior: Tensor, lambda_: Tensor, rgba: Sequence[Tensor]) -> Tensor:
-    """x̂_0 [V, 3, S, S] float32 under p(i | y) = softmax(log_prior)."""
-    noise_precision, background_precision = 1 / lambda_.double() ** 2, 1 / BACKGROUND_STD**2
+def posterior_mean(
+    evidence: Evidence, log_prior: Tensor, lambda_: Tensor, rgba: Sequence[Tensor], background_mean: Tensor, background_std: float
+) -> Tensor:
+    """x̂_0 [V, 3, S, S] float32 under p(i | y) = softmax(log_prior) and b ~ N(background_mean, background_std²)."""
+    noise_precision, background_precision = 1 / lambda_.double() ** 2, 1 / background_std**2
     rho = evidence.clear[:, None] * noise_precision + background_precision  # [m, 1], the same for each channel
     shift = evidence.projection * noise_precision / rho  # b̂ − b̄ [m, 3]
     log_background = (0.5 * rho * shift**2 - 0.5 * rho.log()).sum(1)  # [m, 3] → [m]
@@ -222,7 +241,7 @@ def posterior_mean(evidence: Evidence, log_prior: Tensor, lambda_: Tensor, rgba:
     weights = torch.softmax(log_prior.to(log_likelihood) + log_likelihood, dim=0)
 
     heavy = torch.nonzero(weights > 1e-7).flatten()  # lighter objects change no 8-bit colour
-    colours = (BACKGROUND_MEAN + shift[heavy]).float()
+    colours = (background_mean.to(shift) + shift[heavy]).float()
     blend_view = blend_view_numba if weights.device.type == "cpu" else blend_view_torch
     return torch.stack([blend_view(renders[heavy], weights[heavy].float(), colours) for renders in rgba])
 
@@ -235,7 +254,7 @@ def blend_view_torch(renders: Tensor, weights: Tensor, colours: Tensor) -> Tenso
 
 
 def blend_view_numba(renders: Tensor, weights: Tensor, colours: Tensor) -> Tensor:
-    """The same in one pass over the bytes, on all cores."""
+    """The same in one pass over the bytes."""
     from fsd_gs.priors._evidence import blend_view
 
     blended = blend_view(renders.reshape(len(renders), 4, -1).numpy(), weights.numpy(), colours.numpy())
