@@ -20,7 +20,7 @@ from fsd_gs.priors.nano.render import sky_visibility, sphere_directions
 RADIUS = 0.9  # the catalogue's objects just fit this ball
 SHADE_FLOOR = 0.45  # of the open light reaches even enclosed corners: bounced light
 EXPOSURE = 1.10
-_COARSE, _FINE = sphere_directions(64), sphere_directions(600)
+_COARSE, _FINE = sphere_directions(44), sphere_directions(400)
 _KEY = np.array([0.55, -0.45, 0.70])  # from the front, its right side, above
 
 

@@ -50,7 +50,7 @@ def apple(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]
     stem = tube([(0, 0, 0.82 * tall), (0.02, 0.03, 1.0 * tall), (0.06, 0.06, 1.18 * tall)], 0.045, DARK_WOOD, 8)
     leaf = _leaf(0.42, 0.24).turn("y", -22).turn("z", 60).move(0.02, 0.03, 1.06 * tall)
     if design == "with a bite":
-        body, core = lathe(profile, palette.main, 64), np.array([0, 0, 0.5 * tall])
+        body, core = lathe(curve(np.c_[profile, np.zeros(24)], 36)[:, :2].clip(0), palette.main, 64), np.array([0, 0, 0.5 * tall])
         for up in (0.66, 0.36):
             body = _carve(body, core, np.array([0.56, -0.3, up * tall]), 0.36, CREAM)
         return [body, stem, leaf]
@@ -80,7 +80,7 @@ def _carve(part: Part, core: Array, centre: Array, radius: float, color: tuple[f
     entry = along - np.sqrt(np.maximum(reach, 0.0))
     cut = (reach > 0) & (entry > 0) & (entry < length)
     vertices = np.where(cut[:, None], core + ray * entry[:, None], part.vertices)
-    inside = cut[part.faces].sum(1) >= 2
+    inside = cut[part.faces].any(1)
     return Part(vertices, part.faces, np.where(inside[:, None], np.asarray(color), part.colors))
 
 

@@ -72,7 +72,8 @@ def tree(rng: np.random.Generator, design: str, palette: Palette) -> list[Part]:
         parts = [parts[0], ellipsoid((size, size, size * between(rng, 0.85, 1.1)), main, 24).move(0, 0, height + size * 0.75)]
         tufts = [(0.8, 0.5, 0.25), (-0.7, 0.6, -0.2), (0.5, -0.75, -0.3), (-0.5, -0.55, 0.6), (0.1, 0.2, 0.95)]
         parts += [
-            ellipsoid(0.3 * size, mix(main, WHITE, 0.12), 12).move(size * x, size * y, height + size * (0.75 + z)) for x, y, z in tufts
+            ellipsoid(0.55 * size, mix(main, WHITE, 0.08), 16).move(0.7 * size * x, 0.7 * size * y, height + size * (0.75 + 0.7 * z))
+            for x, y, z in tufts
         ]
     if design == "with fruits":
         fruit = RED if palette.name not in ("red", "pink") else YELLOW
