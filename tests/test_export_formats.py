@@ -12,6 +12,7 @@ from export_scenes import egg, random_gaussians
 
 from fsd_gs.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError
+from fsd_gs.export import sog
 from fsd_gs.export.axes import TARGETS, to_target
 from fsd_gs.export.compressed_ply import load_compressed_ply
 from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, format_of, load_splats, save_splats
@@ -111,6 +112,32 @@ def test_splat_is_the_32_byte_layout_most_important_first(tmp_path):
     assert (np.diff(weight) <= weight[:-1] * 0.02).all()
     first = int((before.means == torch.from_numpy(rows["p"][0].copy())).all(dim=1).nonzero())
     assert np.abs(rows["q"][0].astype(float) - (before.quats[first].numpy() * 128 + 128)).max() <= 1
+
+
+def test_sog_beyond_the_palette_goes_through_gaussforge(tmp_path, monkeypatch):
+    monkeypatch.setattr(sog, "MAX_PALETTE", 100)
+    before = egg(300, 2)
+    save_splats(before, tmp_path / "a.sog")
+    assert b"GaussForge" in (tmp_path / "a.sog").read_bytes()
+    assert psnr(before, load_splats(tmp_path / "a.sog")) >= 30
+
+
+def test_sog_is_the_same_bytes_each_time(tmp_path):
+    for name in ("a.sog", "b.sog"):
+        save_splats(egg(300, 1), tmp_path / name)
+    assert (tmp_path / "a.sog").read_bytes() == (tmp_path / "b.sog").read_bytes()
+
+
+def test_sog_codebook_beats_even_steps():
+    values = np.random.default_rng(0).standard_t(4, size=20_000).astype(np.float32)  # heavy tails, as SH coefficients have
+    levels, indices = sog._codebook(values)
+    even = np.linspace(values.min(), values.max(), 256)
+    error = np.abs(values - levels[indices])
+    assert (np.diff(levels) >= 0).all()
+    assert np.square(error).mean() < 0.2 * np.square(values - even[np.abs(values[:, None] - even).argmin(axis=1)]).mean()
+    assert np.allclose(error, np.abs(values[:, None] - levels).min(axis=1), atol=1e-6)  # the nearest level, each time
+    levels, indices = sog._codebook(np.full((5, 3), 0.25, np.float32))
+    assert levels[indices] == pytest.approx(0.25, abs=1e-3)
 
 
 def test_zero_splats(tmp_path):

@@ -3,7 +3,7 @@
 Each chunk has the bounds of position, log-scale and colour; each splat has 11/10/11 bits of position and of log-scale inside them, the
 three smallest quaternion components in 10 bits each (the largest follows from unit length), and 8 bits each of colour, opacity and SH.
 Written here rather than through a library: of those tried, gaussforge 0.6 scrambles the SH and does not sort, and gsplat 1.5 divides by
-zero in chunks of one colour and takes seconds.
+zero in chunks of one colour and takes 2 s and more for 50 000 splats.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def save_compressed_ply(gaussians: Gaussians, path: str | os.PathLike[str]) -> N
     if not len(gaussians):
         raise InputError(f"cannot write {path}: there are no splats; loosen the filters")
     stored = deactivate(gaussians)
-    order = _morton_order(stored.means)
+    order = morton_order(stored.means)
     means, mean_bounds = _quantise_in_chunks(stored.means[order])
     scales, scale_bounds = _quantise_in_chunks(stored.log_scales[order])
     colours, colour_bounds = _quantise_in_chunks(0.5 + C0 * stored.f_dc[order])
@@ -56,7 +56,7 @@ def _header(chunks: int, splats: int, sh_columns: int) -> bytes:
     return "\n".join([*lines, "end_header", ""]).encode("ascii")
 
 
-def _morton_order(points: NDArray[np.float32]) -> NDArray[np.int64]:
+def morton_order(points: NDArray[np.float32]) -> NDArray[np.int64]:
     """Indices that sort [N, 3] along a Z-order curve of 10 bits an axis: neighbours in the file are neighbours in space."""
     low, high = points.min(axis=0), points.max(axis=0)
     bits = ((points - low) / np.maximum(high - low, 1e-12) * 1023).astype(np.int64)
@@ -87,12 +87,16 @@ def _pack(fractions: NDArray[np.float32], fields: list[tuple[int, int]]) -> NDAr
 
 
 def _pack_rotation(quats: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """[N, 4] wxyz → [N]: index of the largest component, and the other three after turning that one positive."""
-    largest = np.abs(quats).argmax(axis=1)
-    rows = np.arange(len(quats))
-    signed = quats * np.where(quats[rows, largest] < 0, -1, 1)[:, None]
-    small = signed[np.arange(4)[None, :] != largest[:, None]].reshape(-1, 3)
+    """[N, 4] wxyz → [N]: index of the largest component, and the other three."""
+    small, largest = smallest_three(quats)
     return _pack((small / 2**0.5 + 0.5).astype(np.float32), _101010) | largest.astype(np.uint32) << np.uint32(30)
+
+
+def smallest_three(quats: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """[N, 4] wxyz → the three components beside the largest [N, 3], which is made positive, and its index [N]."""
+    largest = np.abs(quats).argmax(axis=1)
+    signed = quats * np.where(quats[np.arange(len(quats)), largest] < 0, -1, 1)[:, None]
+    return signed[np.arange(4)[None, :] != largest[:, None]].reshape(-1, 3), largest
 
 
 def load_compressed_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS) -> Gaussians:

@@ -26,7 +26,7 @@ from fsd_gs.export.compressed_ply import load_compressed_ply, save_compressed_pl
 from fsd_gs.export.framing import framed
 from fsd_gs.export.html import save_html
 from fsd_gs.export.mesh import MeshSettings, extract_mesh, save_mesh
-from fsd_gs.export.packed import load_packed, save_sog, save_spz
+from fsd_gs.export.packed import load_packed, save_spz
 from fsd_gs.export.pictures import (
     Progress,
     SplatRasterizer,
@@ -38,6 +38,7 @@ from fsd_gs.export.pictures import (
     turntable_frames,
 )
 from fsd_gs.export.ply import MAX_SPLATS, load_ply, pad_sh, read_header, save_ply
+from fsd_gs.export.sog import save_sog
 from fsd_gs.types import Gaussians
 
 
@@ -135,10 +136,10 @@ _MESH = ("spark", "unity", "blender", "unreal")
 
 EXPORTERS: dict[str, Format] = {
     "ply": Format(_export_ply, ".ply", "standard 3DGS splats, lossless", _ANY),
-    "compressed-ply": Format(_splats(save_compressed_ply, "supersplat"), ".compressed.ply", "quantised splats, 4× smaller or more", _ANY),
+    "compressed-ply": Format(_splats(save_compressed_ply, "supersplat"), ".compressed.ply", "quantised splats, 4× smaller than ply", _ANY),
     "splat": Format(_splats(save_splat, "supersplat"), ".splat", "32 bytes a splat, base colour only", _ANY),
-    "spz": Format(_export_spz, ".spz", "Niantic SPZ 3, about 10× smaller", ("raw", "supersplat", "spark")),
-    "sog": Format(_splats(save_sog, "supersplat"), ".sog", "PlayCanvas SOG, smallest", ("raw", "supersplat", "spark")),
+    "spz": Format(_export_spz, ".spz", "Niantic SPZ 3, 5 to 8× smaller than ply", ("raw", "supersplat", "spark")),
+    "sog": Format(_splats(save_sog, "supersplat"), ".sog", "PlayCanvas SOG, 4 to 5× smaller than ply", ("raw", "supersplat", "spark")),
     "glb": Format(_export_mesh("glb"), ".glb", "watertight mesh with vertex colours (glTF)", _MESH, needs_rasterizer=True),
     "obj": Format(_export_mesh("obj"), ".obj", "watertight mesh with vertex colours", _MESH, needs_rasterizer=True),
     "html": Format(_export_html, ".html", "interactive viewer, one offline file"),

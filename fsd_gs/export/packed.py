@@ -1,8 +1,7 @@
-"""SPZ (Niantic) and SOG (PlayCanvas) through gaussforge; .ksplat (mkkellogg) can be read.
+"""SPZ (Niantic) through gaussforge, and reading of SOG (PlayCanvas) and .ksplat (mkkellogg).
 
 SPZ: gzip of 24-bit positions, 8-bit scales, colours, opacities and SH; by its specification the axes are RUB (y up), so a reader that
 keeps to it turns the splats itself. Version 3 is written: version 4 does not open in Spark, version 2 has coarse rotations.
-SOG: a zip of lossless WebP images with codebooks, the smallest of the formats.
 gaussforge does no turning of axes: what goes in as numbers comes out as numbers.
 """
 
@@ -25,12 +24,7 @@ SPZ_VERSION = 3
 
 def save_spz(gaussians: Gaussians, path: str | os.PathLike[str]) -> None:
     """Write SPZ version 3."""
-    write_bytes(path, _encode(gaussians, "spz", path))
-
-
-def save_sog(gaussians: Gaussians, path: str | os.PathLike[str]) -> None:
-    """Write a bundled .sog."""
-    write_bytes(path, _encode(gaussians, "sog", path))
+    write_bytes(path, encode(gaussians, "spz", path))
 
 
 def load_packed(path: str | os.PathLike[str], format_name: str, *, max_splats: int = MAX_SPLATS) -> Gaussians:
@@ -46,7 +40,8 @@ def load_packed(path: str | os.PathLike[str], format_name: str, *, max_splats: i
     return gaussians
 
 
-def _encode(gaussians: Gaussians, format_name: str, path: str | os.PathLike[str]) -> bytes:
+def encode(gaussians: Gaussians, format_name: str, path: str | os.PathLike[str]) -> bytes:
+    """The bytes of "spz" or "sog"; ``path`` is named in messages."""
     if not len(gaussians):
         raise InputError(f"cannot write {path}: there are no splats; loosen the filters")
     result = _gaussforge().write(_gaussforge_splats(gaussians), format_name, spz_version=SPZ_VERSION)
