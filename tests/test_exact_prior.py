@@ -104,11 +104,10 @@ def test_kernels_equal_their_readable_twins():
         torch.testing.assert_close(fast.residual, slow.residual, rtol=1e-5, atol=1e-3)
         torch.testing.assert_close(fast.projection, slow.projection, rtol=1e-4, atol=5e-2)
         torch.testing.assert_close(fast.clear, slow.clear, rtol=1e-5, atol=1e-3)
-        weights, colours = torch.rand(5, generator=generator), torch.rand(5, 3, generator=generator)
+        chosen, weights, colours = torch.tensor([0, 3, 4]), torch.rand(3, generator=generator), torch.rand(3, 3, generator=generator)
         weights = weights / weights.sum()
-        torch.testing.assert_close(
-            blend_view_numba(renders, weights, colours), blend_view_torch(renders, weights, colours), atol=1e-5, rtol=0
-        )
+        arguments = (renders, chosen, weights, colours)
+        torch.testing.assert_close(blend_view_numba(*arguments), blend_view_torch(*arguments), atol=1e-5, rtol=0)
 
 
 def test_the_ode_ends_on_an_object_and_seeds_differ(prior, renders):

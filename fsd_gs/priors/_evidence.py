@@ -59,14 +59,14 @@ def _add_object(total, render, weight, colour, channel, first, count):  # noqa: 
 
 
 @njit(fastmath=True, cache=True, nogil=True)
-def blend_view(renders: np.ndarray, weights: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """renders [m, 4, P] uint8, weights [m], background colours [m, 3], both float32 → Σ_i w_i (2 P_i + 2 (1 − A_i) b_i) − 1, [3, P]."""
-    count, pixels = renders.shape[0], renders.shape[2]
+def blend_view(renders: np.ndarray, chosen: np.ndarray, weights: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Σ_i w_i (2 P_i + 2 (1 − A_i) b_i) − 1 [3, P] over the ``chosen`` [c] of the renders [m, 4, P] uint8; weights [c], colours [c, 3]."""
+    count, pixels = len(chosen), renders.shape[2]
     total = np.full((3, pixels), np.float32(-1.0), np.float32)
     blocks = pixels // _BLOCK
     for block in range(blocks + 1):
         size = _BLOCK if block < blocks else pixels - blocks * _BLOCK
         for i in range(count):
             for channel in range(3):
-                _add_object(total, renders[i], weights[i], colours[i, channel], channel, block * _BLOCK, size)
+                _add_object(total, renders[chosen[i]], weights[i], colours[i, channel], channel, block * _BLOCK, size)
     return total

@@ -243,22 +243,23 @@ def posterior_mean(
     heavy = torch.nonzero(weights > 1e-7).flatten()  # lighter objects change no 8-bit colour
     colours = (background_mean.to(shift) + shift[heavy]).float()
     blend_view = blend_view_numba if weights.device.type == "cpu" else blend_view_torch
-    return torch.stack([blend_view(renders[heavy], weights[heavy].float(), colours) for renders in rgba])
+    return torch.stack([blend_view(renders, heavy, weights[heavy].float(), colours) for renders in rgba])
 
 
-def blend_view_torch(renders: Tensor, weights: Tensor, colours: Tensor) -> Tensor:
-    """One view's Σ_i w_i (2 P_i − 1 + 2 (1 − A_i) b_i) [3, S, S]: renders [m, 4, S, S] uint8, weights [m], background colours [m, 3]."""
-    foreground, clear = _split(renders, weights.dtype)
+def blend_view_torch(renders: Tensor, chosen: Tensor, weights: Tensor, colours: Tensor) -> Tensor:
+    """One view's Σ_i w_i (2 P_i − 1 + 2 (1 − A_i) b_i) [3, S, S] over the ``chosen`` [c] of the renders [m, 4, S, S] uint8; weights [c],
+    background colours [c, 3]."""
+    foreground, clear = _split(renders[chosen], weights.dtype)
     images = foreground + clear[:, None] * colours[:, :, None, None] - 1
     return (weights[:, None, None, None] * images).sum(0)
 
 
-def blend_view_numba(renders: Tensor, weights: Tensor, colours: Tensor) -> Tensor:
+def blend_view_numba(renders: Tensor, chosen: Tensor, weights: Tensor, colours: Tensor) -> Tensor:
     """The same in one pass over the bytes."""
     from fsd_gs.priors._evidence import blend_view
 
-    blended = blend_view(renders.reshape(len(renders), 4, -1).numpy(), weights.numpy(), colours.numpy())
-    return torch.from_numpy(blended).reshape(3, *renders.shape[2:])
+    pixels = renders.reshape(len(renders), 4, -1).numpy()
+    return torch.from_numpy(blend_view(pixels, chosen.numpy(), weights.numpy(), colours.numpy())).reshape(3, *renders.shape[2:])
 
 
 def _split(render: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

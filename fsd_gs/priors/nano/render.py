@@ -41,7 +41,7 @@ def render_mesh(mesh: Mesh, cameras: Cameras, *, supersample: int = 3) -> Tensor
     return torch.from_numpy(images)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _render_view(vertices, faces, corner_colors, viewmat, K, supersample, image):  # noqa: ANN001, ANN202
     """Fill ``image`` [H, W, 4] with one view."""
     height, width = image.shape[0] * supersample, image.shape[1] * supersample
