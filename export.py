@@ -1,17 +1,9 @@
-#!/usr/bin/env python
-"""Export a run, or any splat file, to other formats: ``python export.py --help``."""
+"""python export.py RUN --format ply,spz,html — write an asset for other tools; see docs/formats.md."""
 
 import sys
 
+from fsd_gs.cli import default_rasterizer
 from fsd_gs.export.command import main
-from fsd_gs.render import Rasterizer, make_rasterizer
-
-
-def _rasterizer() -> Rasterizer:
-    import torch
-
-    return make_rasterizer("auto", device="cuda" if torch.cuda.is_available() else "cpu")
-
 
 if __name__ == "__main__":
-    sys.exit(main(make_rasterizer=_rasterizer))
+    sys.exit(main(sys.argv[1:], make_rasterizer=default_rasterizer))

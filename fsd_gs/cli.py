@@ -6,11 +6,15 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from fsd_gs.errors import FsdGsError, unknown_name
+
+if TYPE_CHECKING:
+    from fsd_gs.render import Rasterizer
 
 Command = Callable[[Sequence[str], str], int]
 
@@ -32,13 +36,21 @@ def _train(arguments: Sequence[str], program: str) -> int:
 def _export(arguments: Sequence[str], program: str) -> int:
     from fsd_gs.export.command import main
 
-    return main(arguments, program)
+    return main(arguments, make_rasterizer=default_rasterizer, program=program)
 
 
 def _doctor(arguments: Sequence[str], program: str) -> int:
     from fsd_gs.doctor import main
 
     return main(arguments, program)
+
+
+def default_rasterizer() -> Rasterizer:
+    """CUDA where it works, else the CPU kernels."""
+    from fsd_gs.device import resolve_device
+    from fsd_gs.render import make_rasterizer
+
+    return make_rasterizer("auto", resolve_device("auto"))
 
 
 COMMANDS: dict[str, Command] = {"train": _train, "export": _export, "doctor": _doctor}

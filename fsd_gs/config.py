@@ -102,6 +102,7 @@ class DensifyConfig:
     grow_percentile: float = setting(90.0, "percentile: splats above it in accumulated screen-space gradient grow")
     grow_grad2d: float = setting(0.0002, "default: gsplat's gradient threshold (depends on the loss scale)")
     prune_opacity: float = setting(0.02, "splats below this opacity are removed")
+    prune_scale: float = setting(0.5, "splats with a standard deviation above this, in world units, are removed (inf: none)")
 
 
 @dataclass
@@ -130,7 +131,7 @@ class GuidanceConfig:
     method: str = setting("score", "score (SDS, annealed SDS and FSD alike), ism, sdi, dsd, nfsd, vsd, rfds or ucm")
     cfg_scale: float = setting(2.0, "classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1 = none")
     cfg_rescale: float = setting(0.0, "CFG rescale, 0 to 1")
-    weight: str = setting("lambda", "w(t): one, sigma2, lambda or lambda_capped")
+    weight: str = setting("lambda", "w(t): one, sigma, sigma2, fantasia3d, lambda, lambda_capped, or auto (as the method was published)")
 
 
 @dataclass
@@ -158,9 +159,19 @@ class GuardConfig:
 
 
 @dataclass
+class Image2DConfig:
+    methods: list[str] = setting(["ddim", "fsd", "sds-annealed", "sds"], "rows of the picture: ddim (exact rule), fsd, sds-annealed, sds")
+    exact_steps: int = setting(50, "steps of ddim; the other rows take `steps`")
+    spacing: str = setting("leading", "timesteps of ddim: leading, trailing or linspace")
+    space: str = setting("latent", "what Adam moves: latent or image (pixels, through the encoder)")
+    rate: float = setting(0.02, "Adam's learning rate")
+
+
+@dataclass
 class Config:
     """All settings of one run."""
 
+    mode: str = setting("3d", "3d (splats), or 2d (the same guidance on images: a grid of methods × seeds)")
     prompt: str = setting("", "what to make, in words")
     negative_prompt: str = setting("", "what to avoid (text backbones)")
     seed: int = setting(0, "one number decides everything; another seed gives another asset")
@@ -185,6 +196,7 @@ class Config:
     guidance: GuidanceConfig = group(GuidanceConfig, "the residual and its weight")
     regularize: RegularizeConfig = group(RegularizeConfig, "gentle pressure towards clean splats")
     outputs: OutputConfig = group(OutputConfig, "what is written, and when")
+    image2d: Image2DConfig = group(Image2DConfig, "mode=2d: what is compared")
     guard: GuardConfig = group(GuardConfig, "what happens when values stop being finite")
 
     def __post_init__(self) -> None:
@@ -219,12 +231,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "outputs.checkpoint_every": (0, 10_000_000),
     "outputs.turntable_frames": (0, 100_000),
     "outputs.turntable_size": (16, 8192),
+    "image2d.exact_steps": (1, 1000),
     "guard.snapshot_every": (1, 10_000_000),
     "guard.max_rollbacks": (0, 1000),
     "guard.rate_factor": (0.01, 1.0),
 }
 
 _CHOICES: dict[str, tuple[str, ...]] = {
+    "mode": ("3d", "2d"),
+    "image2d.spacing": ("leading", "trailing", "linspace"),
+    "image2d.space": ("latent", "image"),
     "prior.dtype": ("auto", "float32", "bfloat16", "float16"),
     "render.backend": ("auto", "cpu", "cuda", "reference"),
     "render.background": ("random", "white", "gray", "black"),
@@ -233,7 +249,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "noise.background": ("fixed", "fresh"),
     "schedule.kind": ("linear", "sqrt", "dreamtime", "piecewise", "random"),
     "guidance.method": ("score", "ism", "sdi", "dsd", "nfsd", "vsd", "rfds", "ucm"),
-    "guidance.weight": ("one", "sigma2", "lambda", "lambda_capped"),
+    "guidance.weight": ("one", "sigma", "sigma2", "fantasia3d", "lambda", "lambda_capped", "auto"),
 }
 
 

@@ -31,7 +31,7 @@ from fsd_gs.guidance.rfds import velocity_residual
 from fsd_gs.guidance.time_schedules import Linear
 from fsd_gs.guidance.weights import one
 from fsd_gs.priors.base import FlowPrior, Prior
-from fsd_gs.priors.schedule import DiscreteSchedule
+from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 from fsd_gs.rng import make_generator
 from fsd_gs.types import Cameras, TextCondition, check_shape
 
@@ -172,13 +172,14 @@ def flow_grid(steps: int, shift: float = 1.0, timesteps: int = 1000) -> list[flo
 def _exact(problem: _Problem, steps: int, grid: Grid) -> Tensor:
     """x at the end of the DDIM path."""
     schedule, noise = problem.prior.schedule, problem.noise
-    if not isinstance(schedule, DiscreteSchedule):
+    trained = schedule.base if isinstance(schedule, ShiftedSchedule) else schedule
+    if not isinstance(trained, DiscreteSchedule):
         raise ConfigError(
             f"rule: 'exact' needs a prior with trained timesteps or a flow prior, got {type(schedule).__name__}; use rule='adam'"
         )
-    indices = timestep_grid(schedule.timesteps, steps, grid.spacing, grid.steps_offset)
+    indices = timestep_grid(trained.timesteps, steps, grid.spacing, grid.steps_offset)
     indices.append(-1 if grid.set_alpha_to_one else 0)
-    times = [schedule.time(n).to(noise) for n in indices]
+    times = [trained.time(n).to(noise) for n in indices]
     x = (1 - schedule.sigma(times[0])) / schedule.alpha(times[0]) * noise
     for t, s in itertools.pairwise(times):
         rate = schedule.lambda_(t) - schedule.lambda_(s)

@@ -17,6 +17,7 @@ from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.api import prepare, run
 from fsd_gs.train.backbones import load_prior
+from fsd_gs.train.command2d import main_2d
 from fsd_gs.train.loop import Observer
 from fsd_gs.train.observers import Checkpoints, Interrupts, JsonLog, Previews, ProgressBar
 from fsd_gs.train.result import Result, draw_preview
@@ -56,7 +57,10 @@ def main(arguments: Sequence[str], program: str = "train.py") -> int:
     options = make_parser(program).parse_args(arguments)
     config = load_config(options.config, options.overrides)
     console = Console(stderr=False)
-    prior = load_prior(config, resolve_device(config.device))
+    device = resolve_device(config.device)
+    prior = load_prior(config, device)
+    if config.mode == "2d":
+        return main_2d(config, prior, device, console)
     for offset in range(config.count):
         code = train_one(replace(config, seed=config.seed + offset, count=1), prior, console)
         if code:

@@ -29,7 +29,7 @@ from fsd_gs.export.formats import load_splats
 from fsd_gs.io import write_text
 from fsd_gs.metrics.diversity import DiversitySettings, diversity
 from fsd_gs.metrics.geometry import geometry_report
-from fsd_gs.render import Rasterizer, render_frames
+from fsd_gs.render import Rasterizer, make_rasterizer, render_frames
 from fsd_gs.train import runs
 from fsd_gs.train.result import orbit_of
 from fsd_gs.types import Cameras, Gaussians
@@ -92,16 +92,18 @@ class VariantSet:
 def train_variants(
     config: Config,
     make_asset: MakeAsset,
-    rasterizer: Rasterizer,
+    rasterizer: Rasterizer | None = None,
     *,
     write_gallery: Callable[[Path], object] | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[VariantSet, int]:
     """``config.count`` assets from ``config.seed`` on; the set and the exit code (that of the first run that did not finish, else 0).
 
-    make_asset: trains one seed (sharing the prior is its business). rasterizer: for looking at the results. write_gallery: called with
+    make_asset: trains one seed (sharing the prior is its business). rasterizer: for looking at the results, for splats
+    on the CPU; None takes the CPU kernels. write_gallery: called with
     the prompt's folder after each finished slot. say: one line for people.
     """
+    rasterizer = rasterizer or make_rasterizer("cpu")
     folder = runs.run_folder(config).parent
     result = VariantSet(config.prompt)
     assets: list[Gaussians] = []
