@@ -87,6 +87,13 @@ def test_interpolated_embedding_is_the_mixture(folder):
     torch.testing.assert_close(between, front * (2 / 3) + side / 3, rtol=1e-4, atol=1e-5)
 
 
+def test_a_prompt_that_is_cut_off_is_said(folder):
+    """The view words are at the end, so they would be the first to go."""
+    prior = priors.load(folder)
+    with pytest.warns(UserWarning, match=r"only the first 32 of 38 tokens are used of 'a very long prompt about nothing, back view'"):
+        prior.encode_text("a very long prompt about nothing", "", orbit_cameras([180.0]))
+
+
 def test_perpendicular_is_perpendicular_and_keeps_the_rest():
     a, b = torch.randn(3, 4, 5, 5, dtype=torch.float64), torch.randn(3, 4, 5, 5, dtype=torch.float64)
     p = perpendicular(a, b)

@@ -32,7 +32,7 @@ from transformers import (
 SD_BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 
-def clip_tokenizer(length: int = 16, pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
+def clip_tokenizer(length: int = 32, pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
     """Letters as tokens: any ASCII prompt is representable, different prompts differ."""
     letters = [chr(c) for c in range(33, 127)]
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -54,7 +54,7 @@ def clip_config(width: int = 32, projection: int = 32) -> CLIPTextConfig:
         projection_dim=projection,
         num_hidden_layers=3,
         num_attention_heads=4,
-        max_position_embeddings=16,
+        max_position_embeddings=32,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -6,7 +6,8 @@ The family is read from the folder's own configs, never from its name. Weights a
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ def load_module(cls: Any, folder: Path, component: str, dtype: torch.dtype) -> A
         what = f"only pickle weights ({pickles[0].name}), which can run code" if pickles else "no weights"
         raise FileFormatError(f"prior: {place} holds {what}; save the model as safetensors (save_pretrained(safe_serialization=True))")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _without_progress_bars():
             warnings.simplefilter("ignore")  # about options of newer or older library versions that do not matter here
             precision = {_dtype_argument(cls): dtype}
             model = cls.from_pretrained(place, **precision, variant=_variant(safe, dtype), use_safetensors=True, local_files_only=True)
@@ -76,6 +77,20 @@ def load_module(cls: Any, folder: Path, component: str, dtype: torch.dtype) -> A
     except Exception as error:  # truncated files, shape mismatches: many types, one meaning
         raise FileFormatError(f"prior: {place} cannot be loaded ({_first_line(error)}); download or save it again") from error
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """transformers draws one for each component; loading from the disk takes seconds and the run has its own."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _dtype_argument(cls: Any) -> str:

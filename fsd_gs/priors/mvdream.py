@@ -273,6 +273,7 @@ def load_official(
     official = OFFICIAL_UNET if official is None else official
     state = read_official(file)
     unet = build_unet(state, official, dtype)
+    _fuse_lora(unet, options)
     configs = resolve(options.config or "sd21", offline=options.offline)
     vae = _official_vae(state, configs, torch.float32 if dtype == torch.float16 else dtype)
     codec = LatentCodec(
@@ -350,16 +351,20 @@ def load_folder(folder: Path, device: torch.device, dtype: torch.dtype, options:
 
 def _from_parts(folder: Path, unet: Any, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> MVDreamPrior:
     components.require_text_components(folder, "clip")
-    if options.lora is not None:
-        from fsd_gs.priors.lora import fuse_lora
-
-        fuse_lora(unet, options.lora, options.lora_scale, "sd")
+    _fuse_lora(unet, options)
     schedule, prediction = components.load_schedule(folder)
     codec = load_codec(folder, device, dtype, options, unet.config.sample_size)
     bank = TextBank(components.text_loader(folder, "clip", dtype), device=device, dtype=dtype, policy=options.text_encoder)
     index = read_json(folder / "model_index.json")
     views, suffix = int(index.get("views", VIEWS)), str(index.get("prompt_suffix", IMAGE_SUFFIX))
     return MVDreamPrior(place(unet, device, options), codec, bank, schedule, options, prediction, views, suffix)
+
+
+def _fuse_lora(unet: Any, options: LoadOptions) -> None:
+    if options.lora is not None:
+        from fsd_gs.priors.lora import fuse_lora
+
+        fuse_lora(unet, options.lora, options.lora_scale, "sd")
 
 
 def save_folder(prior: MVDreamPrior, folder: Path) -> Path:

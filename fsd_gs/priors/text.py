@@ -11,6 +11,7 @@ Encoders are loaded when the first new prompt comes and, by default, freed right
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -93,6 +94,12 @@ class TextEncoders:
 
 def _ids(tokenizer: Any, prompts: list[str], encoder: Any, length: int | None = None) -> Tensor:
     length = tokenizer.model_max_length if length is None else length
+    for prompt, whole in zip(prompts, tokenizer(prompts, truncation=False, verbose=False).input_ids, strict=True):
+        if len(whole) > length:
+            # View words come last, so a long prompt loses them first: never silently.
+            warnings.warn(
+                f"prompt: only the first {length} of {len(whole)} tokens are used of '{prompt}'; shorten it", UserWarning, stacklevel=2
+            )
     ids = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
     return ids.to(next(encoder.parameters()).device)
 
