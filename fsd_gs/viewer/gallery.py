@@ -55,13 +55,13 @@ class Asset:
 def write_gallery(prompt_folder: str | os.PathLike[str], rasterizer: Rasterizer | None = None) -> Path:
     """Write ``gallery.html`` into the folder of a prompt (``outputs/<prompt>/``) from its finished runs.
 
-    rasterizer: for the diversity score; None chooses one. Unfinished runs and seeds that were replaced are left out. Raises
+    rasterizer: for the diversity score; None takes the CPU kernels. Unfinished runs and seeds that were replaced are left out. Raises
     FileFormatError where there is nothing to show.
     """
     folder = Path(prompt_folder)
     variants = load_variants(folder / VARIANTS)
     assets = read_assets(folder, variants)
-    score = diversity_score([a.splats for a in assets], assets[0].config, rasterizer or make_rasterizer("auto"))
+    score = diversity_score([a.splats for a in assets], assets[0].config, rasterizer or make_rasterizer("cpu"))
     path = folder / GALLERY
     write_text(path, gallery_page(assets, score))
     return path

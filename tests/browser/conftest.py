@@ -38,12 +38,11 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A fresh page; the test fails if it logged an error or asked for anything outside this machine."""
+    """A fresh page; the test fails if a script of it failed, or it asked for anything outside this machine."""
     context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
     page = context.new_page()
     errors, requests = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: requests.append(request.url))
     page.on("websocket", lambda socket: requests.append(socket.url))
     yield page

@@ -1,0 +1,94 @@
+"""The web server of the live pages: one viser server, by default only for this machine."""
+
+from __future__ import annotations
+
+import io
+import math
+import socket
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fsd_gs.cameras import orbit_positions
+from fsd_gs.errors import BackendError
+
+if TYPE_CHECKING:
+    import viser
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+HOME_AZIMUTH_DEG, HOME_ELEVATION_DEG, HOME_DISTANCE, FOV_Y_DEG = 35.0, 15.0, 2.6, 49.1
+BRAND = (194, 65, 12)
+
+
+def open_server(host: str = "127.0.0.1", port: int = 8080, *, say: Callable[[str], None] = print) -> viser.ViserServer:
+    """A running server with our camera conventions and theme. port: 0 takes any free one.
+
+    Says a warning for a host that others can reach: whoever opens the page can use it. Raises BackendError where viser is missing, the
+    host is unknown or the port is taken.
+    """
+    viser = _import_viser()
+    check_port(host, port)  # viser itself would silently move on to the next free port
+    if host not in LOCAL_HOSTS:
+        say(f"warning: the viewer listens on {host}: everybody who can reach this machine can see and use it, without a password")
+    with redirect_stdout(io.StringIO()):  # it prints its own banner
+        server = viser.ViserServer(host=host, port=port, label="fsd-gs", verbose=False)
+    server.request_share_url = _no_tunnel  # a page may ask for a public address; nothing here ever leaves the machine
+    if port and server.get_port() != port:  # somebody was faster between the check and the start
+        server.stop()
+        raise BackendError(_taken(port))
+    server.gui.configure_theme(control_layout="fixed", control_width="large", show_logo=False, show_share_button=False, brand_color=BRAND)
+    server.scene.set_up_direction("+z")
+    server.initial_camera.position = home_position()
+    server.initial_camera.look_at = (0.0, 0.0, 0.0)
+    server.initial_camera.fov = math.radians(FOV_Y_DEG)
+    server.initial_camera.near = 0.02
+    return server
+
+
+def home_position() -> tuple[float, float, float]:
+    """Where a camera starts: the three-quarter view."""
+    angles = (torch.tensor([value]) for value in (HOME_AZIMUTH_DEG, HOME_ELEVATION_DEG, HOME_DISTANCE))
+    x, y, z = orbit_positions(*angles)[0].tolist()
+    return x, y, z
+
+
+def address(server: viser.ViserServer) -> str:
+    """The page's URL as a person on this machine opens it."""
+    host = server.get_host()
+    shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{server.get_port()}"
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise BackendError unless one could listen on host:port now. Port 0 is always free."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except (OSError, UnicodeError) as error:
+        raise BackendError(f"viewer host: '{host}' is not an address of this machine ({error}); use 127.0.0.1") from error
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except PermissionError as error:
+            raise BackendError(f"viewer port: {port} needs administrator rights; choose one above 1023") from error
+        except OSError as error:
+            in_use = error.errno in (48, 98, 10048)  # EADDRINUSE on macOS, Linux, Windows
+            raise BackendError(_taken(port) if in_use else f"viewer host: cannot listen on {host}:{port} ({error.strerror})") from error
+
+
+def _no_tunnel(verbose: bool = True) -> None:
+    return None
+
+
+def _taken(port: int) -> str:
+    return f"viewer port: {port} is in use; choose another (--port N, or viewer_port=N while training; 0 takes any free one)"
+
+
+def _import_viser() -> Any:
+    try:
+        import viser
+    except ImportError as error:
+        raise BackendError("the viewer needs the package viser: pip install 'fsd-gs[viewer]'") from error
+    return viser

@@ -1,0 +1,76 @@
+"""Splats as viser draws them: Σ = R diag(s²) Rᵀ, base colour 0.5 + C₀ sh₀, opacity; no view-dependent colour.
+
+viser sends 32 bytes a splat and keeps Σ in half precision, whose smallest step is 6·10⁻⁸: fine for standard deviations above 10⁻³, which
+is why the display is framed into the unit ball first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fsd_gs.export.filters import keep_most_important
+from fsd_gs.types import Gaussians
+
+if TYPE_CHECKING:
+    import viser
+
+C0 = 0.28209479177387814
+PREVIEW_CAP = 50_000
+SplatArrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+
+
+@torch.no_grad()
+def splat_arrays(gaussians: Gaussians, cap: int = PREVIEW_CAP) -> SplatArrays:
+    """(centers [N, 3], covariances [N, 3, 3], rgbs [N, 3], opacities [N, 1]) of the ``cap`` most important finite splats."""
+    finite = torch.isfinite(torch.cat([gaussians.means, gaussians.scales, gaussians.quats, gaussians.sh[:, 0]], dim=1)).all(dim=1)
+    g = gaussians if bool(finite.all()) else gaussians.select(finite)
+    g = keep_most_important(g, cap).to("cpu", torch.float32)
+    factors = rotations(g.quats) * g.scales[:, None, :]  # R diag(s)
+    covariances = factors @ factors.transpose(1, 2)
+    colours = (0.5 + C0 * g.sh[:, 0]).clamp(0, 1)
+    return g.means.numpy(), covariances.numpy(), colours.numpy(), g.opacities[:, None].clamp(0, 1).numpy()
+
+
+def rotations(quats: torch.Tensor) -> torch.Tensor:
+    """[N, 3, 3] rotation matrices of wxyz quaternions [N, 4] of any length."""
+    w, x, y, z = torch.nn.functional.normalize(quats, dim=1).unbind(1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, dim=1).reshape(-1, 3, 3)
+
+
+class SplatNode:
+    """The splats of a scene; ``show`` replaces them in one message, whatever their number."""
+
+    def __init__(self, server: viser.ViserServer, name: str = "/splats") -> None:
+        self._server, self._name = server, name
+        self._handle: viser.GaussianSplatHandle | None = None
+        self._visible = True
+
+    def show(self, gaussians: Gaussians, cap: int = PREVIEW_CAP) -> int:
+        """Draw up to ``cap`` of ``gaussians``; how many were drawn. None at all hides the node: viser cannot draw zero splats."""
+        centers, covariances, rgbs, opacities = splat_arrays(gaussians, cap)
+        if not len(centers):
+            self.remove()
+        elif self._handle is None:
+            self._handle = self._server.scene.add_gaussian_splats(self._name, centers, covariances, rgbs, opacities, visible=self._visible)
+        else:
+            self._handle.set_gaussians(centers, covariances, rgbs, opacities)
+        return len(centers)
+
+    def set_visible(self, visible: bool) -> None:
+        self._visible = visible
+        if self._handle is not None:
+            self._handle.visible = visible
+
+    def remove(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None

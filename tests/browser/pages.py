@@ -1,0 +1,33 @@
+"""Waiting for pages, and reading screenshots: is the object there, and in its colours?"""
+
+import io
+import time
+
+import numpy as np
+from PIL import Image
+
+
+def wait_until(page, condition, seconds=15.0):
+    """Poll while the page goes on; the last value. (playwright's own waiting uses eval, which our pages forbid.)"""
+    end = time.monotonic() + seconds
+    while not (value := condition()) and time.monotonic() < end:
+        page.wait_for_timeout(50)
+    return value
+
+
+def screenshot(element, **options) -> np.ndarray:
+    """[H, W, 3] float in [0, 1] of a playwright locator or page."""
+    return np.asarray(Image.open(io.BytesIO(element.screenshot(**options))).convert("RGB")).astype(float) / 255
+
+
+def object_mask(picture: np.ndarray, threshold: float = 0.15) -> np.ndarray:
+    """[H, W] saturated pixels: the colourful test objects, not the grey, white or black page around them."""
+    return picture.max(2) - picture.min(2) > threshold
+
+
+def coverage(picture: np.ndarray) -> float:
+    return float(object_mask(picture).mean())
+
+
+def mean_colour(picture: np.ndarray) -> np.ndarray:
+    return picture[object_mask(picture)].mean(0)
