@@ -93,13 +93,12 @@ class TextEncoders:
 
 
 def _ids(tokenizer: Any, prompts: list[str], encoder: Any, length: int | None = None) -> Tensor:
-    length = tokenizer.model_max_length if length is None else length
+    length = int(tokenizer.model_max_length) if length is None else length
     for prompt, whole in zip(prompts, tokenizer(prompts, truncation=False, verbose=False).input_ids, strict=True):
         if len(whole) > length:
             # View words come last, so a long prompt loses them first: never silently.
-            warnings.warn(
-                f"prompt: only the first {length} of {len(whole)} tokens are used of '{prompt}'; shorten it", UserWarning, stacklevel=2
-            )
+            message = f"prompt: only the first {length} of {len(whole)} tokens are used of '{prompt}'; shorten it"
+            warnings.warn(message, UserWarning, stacklevel=2)
     ids = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
     return ids.to(next(encoder.parameters()).device)
 
