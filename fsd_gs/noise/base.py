@@ -111,7 +111,8 @@ def mix(a: Tensor, b: Tensor, share: float) -> Tensor:
 def pooled(image: Tensor, height: int, width: int) -> Tensor:
     """The mean of each latent cell: [V, H, W, 1] → [V, 1, h, w], float32, without gradient."""
     check_shape("alpha", image, ("V", "H", "W", 1))
-    return torch.nn.functional.adaptive_avg_pool2d(image.detach().permute(0, 3, 1, 2).float(), (height, width))
+    image = image.detach().permute(0, 3, 1, 2).float()
+    return image if image.shape[2:] == (height, width) else torch.nn.functional.adaptive_avg_pool2d(image, (height, width))
 
 
 def check_fraction(name: str, value: float) -> float:
