@@ -20,6 +20,11 @@ def screenshot(element, **options) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(element.screenshot(**options))).convert("RGB")).astype(float) / 255
 
 
+def painted(picture: np.ndarray) -> float:
+    """Share of the picture that is not white."""
+    return float((picture.min(2) < 0.95).mean())
+
+
 def object_mask(picture: np.ndarray, threshold: float = 0.15) -> np.ndarray:
     """[H, W] saturated pixels: the colourful test objects, not the grey, white or black page around them."""
     return picture.max(2) - picture.min(2) > threshold

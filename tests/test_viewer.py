@@ -1,0 +1,386 @@
+"""The viewer without a browser: server, conversions to viser, server-side pictures, filters, the live observer, files."""
+
+import math
+import socket
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from export_scenes import SH_C0, egg, random_gaussians
+
+from fsd_gs.cameras import orbit_cameras
+from fsd_gs.config import load_config
+from fsd_gs.errors import BackendError, FileFormatError, InputError
+from fsd_gs.export.formats import ExportOptions, load_splats
+from fsd_gs.export.pictures import save_png
+from fsd_gs.export.ply import save_ply
+from fsd_gs.render import make_rasterizer
+from fsd_gs.train import runs
+from fsd_gs.train.api import generate
+from fsd_gs.viewer import command
+from fsd_gs.viewer.inspector import Filter, Inspector, apply_filter, count_line, exported
+from fsd_gs.viewer.latest import LatestWins
+from fsd_gs.viewer.live import LiveSettings, LiveViewer, duration, plain_markdown, views_picture
+from fsd_gs.viewer.painter import Scene, View, camera_of, paint
+from fsd_gs.viewer.server import address, check_port, open_server
+from fsd_gs.viewer.splat_node import SplatNode, rotations, splat_arrays
+from fsd_gs.viewer.start_page import DEFAULTS, presets
+from fsd_gs.viewer.timelapse import preview_files, timelapse_frames, write_timelapse
+
+pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
+CPU = make_rasterizer("cpu")
+TINY = ["render.sizes=[32]", "render.size_at=[0.0]", "splats.count=100", "densify.kind=none", "prior.objects=2", "prior.distractors=1"]
+TINY += ["cameras.azimuth_grid=4", "cameras.elevation_grid=1"]
+
+
+@pytest.fixture
+def server():
+    server = open_server(port=0, say=lambda _: None)
+    yield server
+    server.stop()
+
+
+def nothing():
+    return egg(10).select(torch.arange(0))
+
+
+# -- the server ------------------------------------------------------------------------------------------------------------
+
+
+def test_listens_on_this_machine_only(server):
+    assert server.get_host() == "127.0.0.1"
+    assert address(server) == f"http://127.0.0.1:{server.get_port()}"
+    assert server.request_share_url() is None  # the page's share button, if somebody found one, reaches nobody
+
+
+def test_a_taken_port_is_an_error_not_another_port():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(BackendError, match=f"viewer port: {port} is in use; choose another"):
+            open_server(port=port)
+    check_port("127.0.0.1", port)
+
+
+def test_other_hosts_warn_and_unknown_ones_fail():
+    said = []
+    open_server("0.0.0.0", 0, say=said.append).stop()
+    assert len(said) == 1
+    assert "warning: the viewer listens on 0.0.0.0" in said[0]
+    with pytest.raises(BackendError, match=r"'no\.such\.host\.invalid' is not an address of this machine"):
+        open_server("no.such.host.invalid", 0)
+    with pytest.raises(BackendError, match=r"cannot listen on 192\.0\.2\.1"):  # TEST-NET-1: valid, but never ours
+        open_server("192.0.2.1", 0)
+
+
+# -- splats for viser ------------------------------------------------------------------------------------------------------
+
+
+def test_rotations_by_hand():
+    half = math.sqrt(0.5)
+    quarter_turn = rotations(2.0 * torch.tensor([[half, 0, 0, half]], dtype=torch.float64))[0]  # 90° about z, any length
+    expected = torch.tensor([[0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
+    assert torch.allclose(quarter_turn, expected, atol=1e-12)
+
+
+def test_splat_arrays_are_those_of_the_asset():
+    g = random_gaussians(50, sh_degree=2)
+    centers, covariances, rgbs, opacities = splat_arrays(g)
+    assert np.array_equal(centers, g.means.numpy())
+    eigenvalues = np.linalg.eigvalsh(covariances.astype(np.float64))
+    assert np.allclose(eigenvalues, np.sort(g.scales.double().numpy() ** 2, axis=1), rtol=1e-3, atol=1e-9)
+    assert np.allclose(rgbs, np.clip(0.5 + SH_C0 * g.sh[:, 0].numpy(), 0, 1))
+    assert np.array_equal(opacities[:, 0], g.opacities.numpy())
+
+
+def test_splat_arrays_keep_the_important_and_the_finite():
+    g = random_gaussians(50)
+    means = g.means.clone()
+    means[7] = float("nan")
+    opacities = torch.where(torch.arange(50) % 2 == 0, 0.9, 1e-6)
+    centers = splat_arrays(replace(g, means=means, opacities=opacities), cap=20)[0]
+    assert len(centers) == 20
+    assert np.isfinite(centers).all()
+    assert {tuple(c) for c in centers} <= {tuple(c) for c in g.means[::2].numpy()}
+
+
+def test_the_number_of_splats_may_change_to_zero_and_back(server):
+    node = SplatNode(server)
+    for splats in (egg(100), egg(30), nothing(), nothing(), egg(50)):
+        assert node.show(splats) == len(splats)
+    assert node.show(egg(100), cap=40) == 40
+
+
+# -- pictures from here ----------------------------------------------------------------------------------------------------
+
+
+def browser_view(azimuth, elevation, distance=2.4, fov_deg=40.0, aspect=1.5):
+    """The camera as viser describes it: from scipy, independent of our own conversion."""
+    from scipy.spatial.transform import Rotation
+
+    pose = orbit_cameras([azimuth], elevation, distance=distance).world_from_camera[0].double().numpy()
+    x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
+    return View((w, x, y, z), tuple(pose[:3, 3]), math.radians(fov_deg), aspect)
+
+
+def test_the_browsers_camera_becomes_ours():
+    camera = camera_of(browser_view(70, 25), height=100)
+    expected = orbit_cameras([70], 25, distance=2.4, fov_y_deg=40, width=150, height=100)
+    assert (camera.width, camera.height) == (150, 100)
+    assert torch.allclose(camera.viewmats, expected.viewmats, atol=1e-5)
+    assert torch.allclose(camera.Ks, expected.Ks, atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", ["rgb", "depth", "alpha", "normal"])
+def test_every_mode_paints_the_object_over_the_background(mode):
+    green = (0.0, 1.0, 0.0)
+    picture = paint(Scene(egg(500), mode, green), browser_view(10, 10), 64, CPU)
+    assert picture.shape == (64, 96, 3)
+    corner = (0, 0, 0) if mode == "alpha" else (0, 255, 0)
+    assert tuple(picture[0, 0]) == corner
+    assert np.abs(picture[32, 48].astype(int) - corner).max() > 50
+    empty = paint(Scene(nothing(), mode, green), browser_view(10, 10), 64, CPU)
+    assert (empty == (0, 255, 0)).all()
+
+
+def test_rendered_pictures_show_view_dependent_colour():
+    front, back = (paint(Scene(with_sh(egg(500)), "rgb"), browser_view(azimuth, 0), 48, CPU)[24, 36] for azimuth in (0, 180))
+    assert int(front[0]) - int(back[0]) > 100
+
+
+def with_sh(splats):
+    """Grey splats whose first band makes what faces −x brighter in red when looked at along −x."""
+    sh = torch.zeros(len(splats), 4, 3)
+    sh[:, 3, 0] = 0.9  # Y_11 ∝ −x of the viewing direction
+    return replace(splats, sh=sh)
+
+
+def test_latest_wins_merges_pokes_survives_errors_and_stops():
+    runs_, release = [], threading.Event()
+
+    def job():
+        runs_.append(time.monotonic())
+        release.wait(5)
+        if len(runs_) == 1:
+            raise ValueError("one bad picture")
+        return 0.01 if len(runs_) == 2 else None
+
+    worker = LatestWins(job, "test")
+    for _ in range(10):
+        worker.poke()
+        time.sleep(0.005)
+    assert len(runs_) == 1  # busy: nine pokes wait as one
+    release.set()
+    deadline = time.monotonic() + 5
+    while len(runs_) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert len(runs_) == 3  # the failure, the nine pokes, and the one it asked for itself
+    worker.close()
+    worker.poke()
+    time.sleep(0.03)
+    assert len(runs_) == 3
+
+
+# -- inspecting ------------------------------------------------------------------------------------------------------------
+
+
+def test_filters():
+    g = random_gaussians(200)
+    assert apply_filter(g, Filter()) is g
+    kept = apply_filter(g, Filter(min_opacity=0.5))
+    assert torch.equal(kept.means, g.means[g.opacities >= 0.5])
+    low, high = g.means[:, 2].min(), g.means[:, 2].max()
+    lower_half = apply_filter(g, Filter(crop=((0, 1), (0, 1), (0, 0.5))))
+    assert torch.equal(lower_half.means, g.means[g.means[:, 2] <= low + 0.5 * (high - low)])
+    assert len(apply_filter(nothing(), Filter(min_opacity=0.5))) == 0
+    floater = replace(egg(300), means=torch.cat([egg(300).means[:-1], torch.tensor([[5.0, 5.0, 5.0]])]))
+    assert len(apply_filter(floater, Filter(largest_component=True))) == 299
+
+
+def test_exported_bytes_read_back(tmp_path):
+    name, content = exported(egg(50), "an-egg", "compressed-ply", ExportOptions(target="blender"))
+    assert name == "an-egg.compressed.ply"
+    (tmp_path / name).write_bytes(content)
+    assert len(load_splats(tmp_path / name, target="blender")) == 50
+    with pytest.raises(InputError, match="no splats to export; loosen the filters"):
+        exported(nothing(), "an-egg", "ply", ExportOptions())
+
+
+def test_inspector_follows_its_controls(server, tmp_path):
+    far_away = replace(egg(300), means=egg(300).means * 10 + 100)
+    for name, splats in (("a", egg(200)), ("b", far_away)):
+        save_ply(splats, tmp_path / f"{name}.ply")
+    inspector = Inspector(server, {name: tmp_path / f"{name}.ply" for name in "ab"}, CPU)
+    controls = inspector._controls
+    try:
+        inspector._refresh()
+        assert controls.count.content == "**200** splats"
+        controls.asset.value, controls.min_opacity.value = "b", 0.95
+        inspector._refresh()
+        assert controls.count.content == "**300** splats"  # all of the egg's opacities are 0.97
+        shown = inspector._display(inspector._filtered)
+        assert shown.means.norm(dim=1).max() < 1.2  # framed for the camera …
+        assert torch.allclose(inspector._filtered.means, far_away.means, atol=1e-4)  # … but exported where it is
+        controls.crop[0].value = (0, 50)
+        inspector._refresh()
+        assert 0 < len(inspector._filtered) < 300
+        controls.export_format.value = "spz"
+        controls._follow_format()
+        assert set(controls.target.options) == {"usual for the format", "raw", "supersplat", "spark"}
+    finally:
+        inspector.close()
+
+
+def test_count_line():
+    assert count_line(10, 0, 0) == "**no splats left**: loosen the filters"
+    assert count_line(2000, 2000, 2000) == "**2,000** splats"
+    assert count_line(2000, 1500, 1000) == "**1,500** of 2,000 splats, the 1,000 most important shown"
+
+
+# -- live ------------------------------------------------------------------------------------------------------------------
+
+
+def test_live_viewer_shows_saves_pauses_and_stops(server, tmp_path):
+    viewer = LiveViewer(server, "a chair", tmp_path, settings=LiveSettings(rate=50, share=1.0, idle_seconds=0.01))
+    seen = {}
+
+    def watch(report):
+        if report.step == 2:
+            viewer._saving.set()
+        if report.step == 3:
+            viewer._toggle_pause()
+            threading.Timer(0.3, lambda: (seen.update(step_while_paused=viewer._losses[-1][0]), viewer._toggle_pause())).start()
+        if report.step == 4:
+            time.sleep(0.2)  # the thread sends what it has
+            seen["numbers"], seen["points"] = viewer._panel._numbers.content, len(viewer._panel._plot.data[0])
+            viewer.stopping.set()
+
+    result = generate("a red chair", overrides=[*TINY, "steps=9"], callbacks=[watch, viewer])
+    assert not result.complete
+    assert seen["step_while_paused"] == 3
+    assert viewer._losses[-1][0] == 4
+    assert "of 9" in seen["numbers"]
+    assert "100 splats" in seen["numbers"]
+    assert seen["points"] >= 3
+    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["step-000002.ply"]
+    assert len(viewer.node._handle.buffer) == 100  # stays on the page after the run
+
+
+def test_a_paused_run_can_be_interrupted(server, tmp_path):
+    interrupted = threading.Event()
+    viewer = LiveViewer(server, "a chair", tmp_path, interrupted=interrupted.is_set)
+    viewer.paused.set()
+    threading.Timer(0.3, interrupted.set).start()
+    result = generate("a red chair", overrides=[*TINY, "steps=2"], callbacks=[viewer])
+    assert result.complete  # waiting ended; ending the run is the business of whoever caught Ctrl-C
+
+
+def test_the_publisher_rests_in_proportion_to_its_cost(server, tmp_path, monkeypatch):
+    """With updates that cost 20 ms and a share of 10 %, half a second has room for three, not for the fifty that were offered."""
+    viewer = LiveViewer(server, "a chair", tmp_path, settings=LiveSettings(rate=100, share=0.1, idle_seconds=0))
+    published = []
+
+    def busy(snapshot):
+        published.append(snapshot)
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    monkeypatch.setattr(viewer, "_publish", busy)
+    viewer._thread.start()
+    for number in range(50):
+        viewer._offer(number)  # type: ignore[arg-type]
+        time.sleep(0.01)
+    before_closing = len(published)
+    viewer.closed()
+    assert 1 <= before_closing <= 4
+    assert published[-1] == 49  # the newest is never lost
+
+
+def test_words():
+    assert [duration(s) for s in (0.4, 59, 61, 3599, 7620)] == ["0 s", "59 s", "1 min 01 s", "59 min 59 s", "2 h 07 min"]
+    assert plain_markdown("a *b*\n<i>[c](d)</i>") == r"a \*b\* \<i\>\[c\]\(d\)\</i\>"
+    assert views_picture(torch.rand(5, 32, 32, 3)).shape == (2 * 160 + 4, 2 * 160 + 4, 3)
+
+
+# -- time-lapse and command line -------------------------------------------------------------------------------------------
+
+
+def previews(run, steps=(50, 100, 1000), size=(64, 48)):
+    for step in steps:
+        save_png(np.full((size[1], size[0], 3), step % 251, np.uint8), run / "previews" / f"{step:06d}.png")
+
+
+def test_timelapse(tmp_path):
+    import imageio.v2 as imageio
+
+    previews(tmp_path)
+    assert [step for step, _ in preview_files(tmp_path)] == [50, 100, 1000]
+    frames = list(timelapse_frames(preview_files(tmp_path), extra_last=2))
+    assert len(frames) == 5
+    assert [int(frame[40, 60, 0]) for frame in frames] == [50, 100, 1000 % 251, 1000 % 251, 1000 % 251]
+    assert frames[0][:20].std() > 5  # the label
+    assert len(imageio.mimread(write_timelapse(tmp_path, fps=4, hold=0.5))) == 5
+    assert len(imageio.mimread(write_timelapse(tmp_path, tmp_path / "t.gif", fps=4, hold=0))) == 3
+
+
+def test_timelapse_bad_input(tmp_path):
+    with pytest.raises(FileFormatError, match="at least two pictures in previews/, got 0"):
+        write_timelapse(tmp_path)
+    previews(tmp_path)
+    with pytest.raises(InputError, match=r"expected \.mp4 or \.gif, got 't\.avi'"):
+        write_timelapse(tmp_path, "t.avi")
+    (tmp_path / "previews" / "000100.png").write_bytes(b"half a pict")
+    with pytest.raises(FileFormatError, match=r"000100\.png: not a readable picture"):
+        write_timelapse(tmp_path)
+
+
+def test_view_finds_files_runs_and_prompts(tmp_path):
+    for seed in (0, 1):
+        run = runs.prepare_folder(load_config(overrides=["prompt=an egg", f"output={tmp_path}", f"seed={seed}"]))
+        save_ply(egg(20), run / runs.SPLATS)
+    assert list(command.find_assets(run / runs.SPLATS)) == ["splats"]
+    assert list(command.find_assets(run)) == ["an-egg-seed-0001"]
+    assert list(command.find_assets(run.parent)) == ["an-egg-seed-0000", "an-egg-seed-0001"]
+
+
+def test_view_bad_input(tmp_path):
+    with pytest.raises(FileFormatError, match="no such run or file; check the path"):
+        command.main([str(tmp_path / "nothing")])
+    with pytest.raises(FileFormatError, match="no finished runs here"):
+        command.main([str(tmp_path)])
+    unfinished = runs.prepare_folder(load_config(overrides=["prompt=an egg", f"output={tmp_path}"]))
+    with pytest.raises(FileFormatError, match="this run is not finished; go on with resume=true"):
+        command.main([str(unfinished)])
+    save_ply(nothing(), tmp_path / "empty.ply")
+    with pytest.raises(InputError, match="there are no splats to show"):
+        command.main([str(tmp_path / "empty.ply")])
+
+
+def test_view_serves_until_told_to_end(tmp_path, capsys):
+    import urllib.request
+
+    save_ply(egg(20), tmp_path / "egg.ply")
+    until, codes = threading.Event(), []
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serving = threading.Thread(target=lambda: codes.append(command.main([str(tmp_path / "egg.ply"), "--port", str(port)], until=until)))
+    serving.start()
+    deadline = time.monotonic() + 10
+    while f"open http://127.0.0.1:{port}" not in capsys.readouterr().out and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert b"<html" in urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).read(2000).lower()
+    until.set()
+    serving.join(15)
+    assert codes == [0]
+
+
+def test_presets_begin_with_the_default():
+    assert presets()[0] == DEFAULTS
+    assert len(set(presets())) == len(presets())
