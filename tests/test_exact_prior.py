@@ -166,4 +166,4 @@ def test_shift_follows_the_resolution():
     torch.testing.assert_close(shifted.lambda_(t), 4 * base.lambda_(t))
     torch.testing.assert_close(shifted.alpha(t) ** 2 + shifted.sigma(t) ** 2, torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(shifted.sigma(t) / shifted.alpha(t), shifted.lambda_(t))
-    assert ExactPrior(ImageObjects(torch.zeros(1, 1, 64, 64, 4), [""]), image_size=64).schedule.shift == 2
+    assert ExactPrior(ImageObjects(torch.zeros(1, 1, 64, 64, 4), [""]), image_size=64).schedule.shift == 4

@@ -36,7 +36,7 @@ from fsd_gs.types import Cameras, TextCondition
 
 GUESSED_MEAN, GUESSED_STD = 0.5, 0.3  # b̄, τ in [0, 1] colours of an unknown background: black, grey and white are all likely
 KNOWN_STD = 1e-3  # less than one 8-bit step
-BASE_SIZE = 32  # the resolution at which Stable Diffusion's own λ range suits this prior
+BASE_SIZE = 16  # at S = BASE_SIZE λ is Stable Diffusion's; from there seeds choose between objects, not the objects' distance from the mean
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Evidence:
 class ExactPrior:
     """The ideal denoiser over ``objects``, rendered at ``image_size`` pixels, ``views`` images jointly.
 
-    shift: λ is this many times Stable Diffusion's; None follows the resolution (S / 32).
+    shift: λ is this many times Stable Diffusion's; None follows the resolution (S / 16).
     cache_bytes: memory for renders (8 bits a channel); cameras from a grid are rendered once.
     """
 
