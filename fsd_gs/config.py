@@ -75,7 +75,7 @@ class RenderConfig:
 @dataclass
 class SplatConfig:
     init: str = setting("ball", "ball, or a .ply of splats, or a mesh file (.glb, .obj, .stl, .ply)")
-    count: int = setting(3000, "splats at the start")
+    count: int = setting(4000, "splats at the start")
     radius: float = setting(0.6, "radius of the starting ball in world units")
     opacity: float = setting(0.1, "starting opacity")
     sh_degree: int = setting(0, "degree of the spherical harmonics, 0 to 3 (0: colour does not depend on the view)")
@@ -98,7 +98,7 @@ class DensifyConfig:
     start: float = setting(0.15, "fraction of the run at which densification begins")
     stop: float = setting(0.7, "fraction of the run at which it ends")
     every: int = setting(25, "steps between two densifications")
-    cap: int = setting(8000, "never more splats than this")
+    cap: int = setting(12000, "never more splats than this")
     grow_percentile: float = setting(90.0, "percentile: splats above it in accumulated screen-space gradient grow")
     grow_grad2d: float = setting(0.0002, "default: gsplat's gradient threshold (depends on the loss scale)")
     prune_opacity: float = setting(0.02, "splats below this opacity are removed")
@@ -108,7 +108,7 @@ class DensifyConfig:
 @dataclass
 class NoiseConfig:
     kind: str = setting("world_map", "world_map (FSD), gaussian (SDS), constant or surface (CFD)")
-    theta: int | float | str = setting(180.0, "world map: degrees of azimuth that one view covers, or auto from fov and distance")
+    theta: int | float | str = setting(90.0, "world map: Θ, degrees of azimuth that one view covers, or auto from fov and distance")
     beta: float = setting(1.0, "share of fixed noise: ε = √β ε_fixed + √(1−β) ε_fresh; 0 is SDS, 1 is FSD")
     gamma: float = setting(0.0, "refresh of the fixed noise a step; 1 is annealed SDS")
     background: str = setting("fixed", "noise where the object is transparent: fixed (in screen space) or fresh")
@@ -176,7 +176,7 @@ class Config:
     negative_prompt: str = setting("", "what to avoid (text backbones)")
     seed: int = setting(0, "one number decides everything; another seed gives another asset")
     count: int = setting(1, "how many assets: seeds seed, seed + 1, …")
-    steps: int = setting(300, "optimisation steps")
+    steps: int = setting(400, "optimisation steps")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/")
     reseed: int = setting(1, "with count > 1: how often a failed asset (empty, hazy, exploded, holes) is tried again with another seed")
