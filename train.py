@@ -2,8 +2,7 @@
 
 import sys
 
-from fsd_gs.cli import guarded
-from fsd_gs.train.command import main
+from fsd_gs.cli import guarded, train
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, sys.argv[1:], "train.py"))
+    sys.exit(guarded(train, sys.argv[1:], "train.py"))

@@ -21,14 +21,24 @@ Command = Callable[[Sequence[str], str], int]
 USAGE = """usage: fsd-gs COMMAND ...
 
   train    make assets from words            fsd-gs train prompt="a red chair" count=4
+  view     look at assets in the browser     fsd-gs view outputs/a-red-chair
   export   write an asset in another format  fsd-gs export outputs/a-red-chair/seed-0000 --format ply
   doctor   check this machine                fsd-gs doctor
 
 fsd-gs COMMAND --help says more."""
 
 
-def _train(arguments: Sequence[str], program: str) -> int:
+def train(arguments: Sequence[str], program: str) -> int:
+    """``train.py`` and ``fsd-gs train``, with the gallery and the live viewer that training itself does not know."""
     from fsd_gs.train.command import main
+    from fsd_gs.viewer.gallery import write_gallery
+    from fsd_gs.viewer.training_page import TrainingPage
+
+    return main(arguments, program, write_gallery=write_gallery, open_page=TrainingPage)
+
+
+def _view(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.viewer.command import main
 
     return main(arguments, program)
 
@@ -53,7 +63,7 @@ def default_rasterizer() -> Rasterizer:
     return make_rasterizer("auto", resolve_device("auto"))
 
 
-COMMANDS: dict[str, Command] = {"train": _train, "export": _export, "doctor": _doctor}
+COMMANDS: dict[str, Command] = {"train": train, "view": _view, "export": _export, "doctor": _doctor}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

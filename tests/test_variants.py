@@ -99,6 +99,15 @@ def test_an_interrupted_set_keeps_what_is_finished(tmp_path):
     assert load_variants(runs.run_folder(config).parent / VARIANTS) == variants
 
 
+def test_a_second_command_keeps_the_notes_of_the_first(tmp_path):
+    train_variants(config_in(tmp_path, "count=2"), FakeTraining({0: hazy(egg(1500))}), CPU, say=lambda _: None)
+    variants, _ = train_variants(config_in(tmp_path, "seed=5"), FakeTraining({}), CPU)
+    kept = load_variants(tmp_path / "an-egg" / VARIANTS)
+    assert variants.seeds == [5]
+    assert kept is not None
+    assert kept.seeds == [1000, 1, 5]
+
+
 def test_seeds_never_collide_and_a_single_asset_keeps_its_seed(tmp_path):
     config = config_in(tmp_path, "count=1500", "reseed=3", "seed=7")
     tried = [seed for slot in range(config.count) for seed in seeds_of_slot(config, slot)]

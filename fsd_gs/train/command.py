@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 
@@ -22,6 +22,7 @@ from fsd_gs.train.loop import Observer
 from fsd_gs.train.observers import Checkpoints, Interrupts, JsonLog, Previews, ProgressBar
 from fsd_gs.train.result import Result, draw_preview
 from fsd_gs.train.session import Session
+from fsd_gs.train.variants import train_variants
 
 DESCRIPTION = """Make 3D assets from words: python train.py prompt="a red chair" [key=value ...]
 
@@ -52,8 +53,25 @@ def _settings_help() -> str:
     return "\n".join(lines).replace("%", "%%")
 
 
-def main(arguments: Sequence[str], program: str = "train.py") -> int:
-    """Run the command; the exit code is 0 when all assets are complete, 130 or 143 after Ctrl-C or kill."""
+class Page(Protocol):
+    """What the live viewer is to this command; it comes from above, since training knows no viewer."""
+
+    def watch(self, config: Config, interrupted: Callable[[], bool]) -> Observer: ...
+    def stay(self, folder: Path, backend: str) -> None: ...
+    def close(self) -> None: ...
+
+
+def main(
+    arguments: Sequence[str],
+    program: str = "train.py",
+    *,
+    write_gallery: Callable[[Path], Path] | None = None,
+    open_page: Callable[[Config, Callable[[str], None]], Page] | None = None,
+) -> int:
+    """Run the command; the exit code is 0 when all assets are complete, 130 or 143 after Ctrl-C or kill.
+
+    write_gallery: called with the prompt's folder after each asset. open_page: for ``viewer=true``.
+    """
     options = make_parser(program).parse_args(arguments)
     config = load_config(options.config, options.overrides)
     console = Console(stderr=False)
@@ -61,14 +79,37 @@ def main(arguments: Sequence[str], program: str = "train.py") -> int:
     prior = load_prior(config, device)
     if config.mode == "2d":
         return main_2d(config, prior, device, console)
-    for offset in range(config.count):
-        code = train_one(replace(config, seed=config.seed + offset, count=1), prior, console)
-        if code:
-            return code
-    return 0
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    page = open_page(config, say) if config.viewer and open_page is not None else None
+    try:
+        code = train_set(config, prior, console, write_gallery, page)
+        if page is not None and not code:
+            page.stay(runs.run_folder(config).parent, config.render.backend)
+    finally:
+        if page is not None:
+            page.close()
+    return code
 
 
-def train_one(config: Config, prior: Prior, console: Console) -> int:
+def train_set(
+    config: Config, prior: Prior, console: Console, write_gallery: Callable[[Path], Path] | None = None, page: Page | None = None
+) -> int:
+    """``config.count`` assets and their gallery; the exit code."""
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    galleries: list[Path] = []
+    variants, code = train_variants(
+        config,
+        lambda asset: train_one(asset, prior, console, page),
+        write_gallery=None if write_gallery is None else lambda folder: galleries.append(write_gallery(folder)),
+        say=say,
+    )
+    if galleries:
+        score = "" if variants.diversity is None else f"  (diversity {variants.diversity:.2f})"
+        say(f"gallery: {galleries[-1]}{score}")
+    return code
+
+
+def train_one(config: Config, prior: Prior, console: Console, page: Page | None = None) -> int:
     """One seed: nothing to do if ``resume`` finds it finished."""
     folder = runs.run_folder(config)
     if config.resume and runs.is_finished(folder):
@@ -78,7 +119,10 @@ def train_one(config: Config, prior: Prior, console: Console) -> int:
     runs.prepare_folder(config)
     checkpoint = folder / runs.CHECKPOINT
     interrupts = Interrupts()
-    observers = [*file_observers(config, session, folder), ProgressBar(console, f"{runs.slug(config.prompt)} #{config.seed}"), interrupts]
+    observers = [*file_observers(config, session, folder), ProgressBar(console, f"{runs.slug(config.prompt)} #{config.seed}")]
+    if page is not None:
+        observers.append(page.watch(config, lambda: interrupts.received is not None))
+    observers.append(interrupts)
     began = time.perf_counter()
     result = run(config, session, observers, checkpoint if config.resume and checkpoint.is_file() else None)
     if not result.complete:

@@ -105,6 +105,9 @@ def train_variants(
     """
     rasterizer = rasterizer or make_rasterizer("cpu")
     folder = runs.run_folder(config).parent
+    before = load_variants(folder / VARIANTS)  # slots of earlier commands keep their notes
+    requested = range(config.seed, config.seed + config.count)
+    earlier = [] if before is None else [v for v in before.variants if v.requested_seed not in requested]
     result = VariantSet(config.prompt)
     assets: list[Gaussians] = []
     for slot in range(config.count):
@@ -122,7 +125,7 @@ def train_variants(
         result.diversity = diversity_score(assets, config, rasterizer)
         if result.variants[-1].note:
             say(result.variants[-1].note)
-        save_variants(result, folder / VARIANTS)
+        save_variants(replace(result, variants=earlier + result.variants), folder / VARIANTS)
         if write_gallery is not None:
             write_gallery(folder)
     return result, 0
@@ -187,7 +190,7 @@ def load_variants(path: Path) -> VariantSet | None:
             raise ValueError("a variant without attempts")
         score = values["diversity"]
         return VariantSet(str(values["prompt"]), slots, None if score is None else float(score))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path}: not a list of variants ({error}); delete it, the gallery works without") from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fsd_gs.config import Config, load_config
 from fsd_gs.device import resolve_device
-from fsd_gs.errors import FsdGsError
+from fsd_gs.errors import ConfigError, FsdGsError
 from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.api import prepare, run
@@ -143,9 +143,11 @@ def finished_assets(folder: Path) -> dict[str, Path]:
 
 
 def presets() -> list[str]:
-    """Names of the configuration files of this folder and of the source tree, the default first."""
+    """Names of the configurations of this folder and of the source tree that make 3D assets, the default first."""
     roots = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
-    return [DEFAULTS, *sorted({path.relative_to(root).with_suffix("").as_posix() for root in roots for path in root.rglob("*.yaml")})]
+    files = [(root, path) for root in roots for pattern in ("*.yaml", "methods/*.yaml") for path in root.glob(pattern)]
+    names = {path.relative_to(root).with_suffix("").as_posix() for root, path in files}
+    return [DEFAULTS, *sorted(names - {"2d"})]
 
 
 class _Form:
@@ -174,7 +176,10 @@ class _Form:
         files = [] if self._preset.value == DEFAULTS else [self._preset.value]
         chosen = [f"prompt={self._prompt.value}", f"seed={int(self._seed.value)}", f"count={int(self._count.value)}", f"output={output}"]
         existing = ["overwrite=true"] if self._replace.value else ["resume=true"]
-        return load_config(files, [*overrides, *self._extra.value.split(), *chosen, *existing])
+        config = load_config(files, [*overrides, *self._extra.value.split(), *chosen, *existing])
+        if config.mode != "3d":
+            raise ConfigError(f"mode: this page makes 3D assets, got {config.mode}; use fsd-gs train")
+        return config
 
     def say(self, message: str) -> None:
         self._message.content = plain_markdown(message)
