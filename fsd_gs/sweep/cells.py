@@ -21,14 +21,13 @@ from torch import Tensor
 from fsd_gs.cameras import evaluation_orbit
 from fsd_gs.config import Config, to_yaml
 from fsd_gs.device import resolve_device
-from fsd_gs.errors import ConfigError, FileFormatError, FsdGsError
+from fsd_gs.errors import FileFormatError, FsdGsError
 from fsd_gs.export.pictures import save_png, to_uint8
 from fsd_gs.export.ply import save_ply
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.metrics.geometry import geometry_report
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.exact import ExactPrior
-from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 from fsd_gs.sweep.measures import MeasureSettings, nearest_object, over_white
 from fsd_gs.sweep.spec import Cell
 from fsd_gs.train.api import prepare, run
@@ -73,16 +72,12 @@ class PriorCache:
         self._prior: Prior | None = None
         self._references: dict[str, tuple[Tensor, list[str]]] = {}
 
-    def prior(self, config: Config, exact_shift: float | None = None) -> Prior:
-        """The prior that ``config`` names; ``exact_shift`` replaces the noise range of an exact prior."""
-        key = json.dumps([asdict(config.prior), config.cameras.views, max(config.render.sizes), config.device, exact_shift])
+    def prior(self, config: Config) -> Prior:
+        """The prior that ``config`` names."""
+        key = json.dumps([asdict(config.prior), config.cameras.views, max(config.render.sizes), config.device])
         if self._prior is None or key != self._key:
             self._prior, self._references = None, {}  # before loading: two backbones may not fit side by side
             self._prior, self._key = self._load(config, resolve_device(config.device)), key
-            if exact_shift is not None:
-                if not isinstance(self._prior, ExactPrior):
-                    raise ConfigError(f"exact_shift: expected prior.name=exact, got {config.prior.name}; leave it out")
-                self._prior.schedule = ShiftedSchedule(DiscreteSchedule.scaled_linear(), exact_shift)
         return self._prior
 
     def references(self, config: Config, cameras: Cameras) -> tuple[Tensor, list[str]] | None:
@@ -132,7 +127,7 @@ def run_cell(cell: Cell, folder: Path, cache: PriorCache) -> CellResult:
 
 def _measured_run(cell: Cell, folder: Path, cache: PriorCache) -> dict[str, Any]:
     config = cell.config
-    prior = cache.prior(config, cell.exact_shift)
+    prior = cache.prior(config)
     session = prepare(config, prior)
     began = time.perf_counter()
     asset = run(config, session)

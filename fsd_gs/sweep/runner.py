@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fsd_gs.errors import BackendError
 from fsd_gs.sweep.cells import CellResult, PriorCache, load_result, run_cell
-from fsd_gs.sweep.spec import Cell
+from fsd_gs.sweep.spec import Cell, setting_label
 
 _cache = PriorCache()  # one a process; a worker lives as long as its pool
 
@@ -96,14 +96,12 @@ def _watched(results: Iterator[CellResult], total: int, console: Console) -> Ite
             failed += result.error is not None
             progress.update(task, advance=1, description=f"{failed} errors" if failed else "")
             if result.error is not None or not console.is_terminal:
-                console.print(f"{done}/{total}  {describe(result)}", highlight=False, markup=False)
+                console.print(f"{done}/{total}  {describe(result)}", highlight=False, markup=False, soft_wrap=True)
             yield result
 
 
 def describe(result: CellResult) -> str:
     """One line about a finished cell."""
-    from fsd_gs.sweep.spec import setting_label
-
     head = f"{result.prompt} #{result.seed}  {setting_label(result.setting)}"
     if result.error is not None:
         return f"{head}  error: {result.error}"

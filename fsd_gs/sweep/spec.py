@@ -7,7 +7,6 @@
     prompts: [a chair, a lamp]
     seeds: [0, 1, 2, 3]
     measure: {max_distance: 0.01}         # how assets are judged, see ``measures``
-    exact_shift: 4.0                      # λ of the exact prior, in Stable Diffusion's; left out: the prior's own choice
 
 cells = methods × grid × prompts × seeds. Later lines win: configs < methods < base < grid. Keys are strict. A cell is known by the hash of
 its whole configuration, so one that another sweep has finished already is not run again.
@@ -47,7 +46,6 @@ class SweepSpec:
     configs: list[str] = field(default_factory=list)
     base: list[str] = field(default_factory=list)
     measure: MeasureSettings = field(default_factory=MeasureSettings)
-    exact_shift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,6 @@ class Cell:
     setting: tuple[tuple[str, str], ...]
     config: Config
     measure: MeasureSettings
-    exact_shift: float | None = None
 
     @property
     def label(self) -> str:
@@ -67,7 +64,7 @@ class Cell:
     def key(self) -> str:
         """16 hex digits from the whole configuration, the views it is judged from and the version of the package."""
         decisive = {name: value for name, value in asdict(self.config).items() if name not in _NOT_IN_HASH}
-        content = json.dumps([__version__, decisive, self.measure.views, self.measure.elevation_deg, self.exact_shift], sort_keys=True)
+        content = json.dumps([__version__, decisive, self.measure.views, self.measure.elevation_deg], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -104,8 +101,6 @@ def spec_from_dict(values: Mapping[str, Any], origin: str = "sweep") -> SweepSpe
         entries = getattr(spec, key)
         if not entries or len(set(entries)) != len(entries):
             raise ConfigError(f"{origin}: {key}: expected at least one entry and none twice, got {entries}")
-    if spec.exact_shift is not None and spec.exact_shift <= 0:
-        raise ConfigError(f"{origin}: exact_shift: expected a factor above 0, got {spec.exact_shift:g}")
     for key, choices in spec.grid.items():
         if not isinstance(choices, list) or not choices:
             raise ConfigError(f"{origin}: grid.{key}: expected a list of values, got {choices!r}")
@@ -133,7 +128,7 @@ def expand(spec: SweepSpec, overrides: Sequence[str] = ()) -> list[Cell]:
             config = load_config(files, [*spec.base, *(f"{key}={_text(value)}" for key, value in choices.items()), *overrides])
             rows.append((setting, config))
     return [
-        Cell(setting, replace(config, prompt=prompt, seed=seed, count=1), spec.measure, spec.exact_shift)
+        Cell(setting, replace(config, prompt=prompt, seed=seed, count=1), spec.measure)
         for prompt in spec.prompts
         for seed in spec.seeds
         for setting, config in rows

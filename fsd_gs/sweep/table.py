@@ -12,7 +12,7 @@ from statistics import fmean
 
 from torch import Tensor
 
-from fsd_gs.sweep.cells import CellResult
+from fsd_gs.sweep.cells import CellResult, load_views
 from fsd_gs.sweep.measures import Interval, Nearest, bootstrap_interval, distinct_objects, mean_pairwise
 from fsd_gs.sweep.spec import Cell, setting_label
 
@@ -192,6 +192,4 @@ def _mean(values: Sequence[float | None]) -> float:
 
 def view_loader(folder_of: Callable[[str], Path], views: int) -> Views:
     """Reads the views of a result from the folder of its key."""
-    from fsd_gs.sweep.cells import load_views
-
     return lambda result: load_views(folder_of(result.key), views)
