@@ -136,8 +136,8 @@ class GuidanceConfig:
 
 @dataclass
 class RegularizeConfig:
-    opacity: float = setting(0.005, "weight of mean o(1 − o): splats become clear or opaque")
-    alpha: float = setting(0.01, "weight of the entropy of the rendered alpha: no haze")
+    opacity: float = setting(0.0, "weight of mean 4 o(1 − o): splats become clear or opaque (thins out young splats: use with care)")
+    alpha: float = setting(0.05, "weight of the entropy of the rendered alpha: no haze, closed surfaces")
     scale: float = setting(0.0, "weight of the mean scale")
     anisotropy: float = setting(0.01, "weight of scale ratios above 8")
 
