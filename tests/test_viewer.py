@@ -43,6 +43,14 @@ def server():
     server.stop()
 
 
+def soon(condition, seconds=10.0):
+    """Wait for what another thread does; whether it came."""
+    end = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return met
+
+
 def nothing():
     return egg(10).select(torch.arange(0))
 
@@ -218,17 +226,18 @@ def test_inspector_follows_its_controls(server, tmp_path):
     inspector = Inspector(server, {name: tmp_path / f"{name}.ply" for name in "ab"}, CPU)
     controls = inspector._controls
     try:
-        inspector._refresh()
-        assert controls.count.content == "**200** splats"
-        controls.asset.value, controls.min_opacity.value = "b", 0.95
-        inspector._refresh()
-        assert controls.count.content == "**300** splats"  # all of the egg's opacities are 0.97
+        assert soon(lambda: controls.count.content == "**200** splats")
+        controls.asset.value = "b"
+        assert soon(lambda: controls.count.content == "**300** splats")
         shown = inspector._display(inspector._filtered)
         assert shown.means.norm(dim=1).max() < 1.2  # framed for the camera …
         assert torch.allclose(inspector._filtered.means, far_away.means, atol=1e-4)  # … but exported where it is
         controls.crop[0].value = (0, 50)
-        inspector._refresh()
-        assert 0 < len(inspector._filtered) < 300
+        assert soon(lambda: 0 < len(inspector._filtered) < 300)
+        controls.min_opacity.value = 0.98  # all of the egg's opacities are 0.97
+        assert soon(lambda: controls.count.content == "**no splats left**: loosen the filters")
+        controls.clear_filter()
+        assert soon(lambda: controls.count.content == "**300** splats")
         controls.export_format.value = "spz"
         controls._follow_format()
         assert set(controls.target.options) == {"usual for the format", "raw", "supersplat", "spark"}
@@ -305,7 +314,7 @@ def test_the_publisher_rests_in_proportion_to_its_cost(server, tmp_path, monkeyp
 def test_words():
     assert [duration(s) for s in (0.4, 59, 61, 3599, 7620)] == ["0 s", "59 s", "1 min 01 s", "59 min 59 s", "2 h 07 min"]
     assert plain_markdown("a *b*\n<i>[c](d)</i>") == r"a \*b\* \<i\>\[c\]\(d\)\</i\>"
-    assert views_picture(torch.rand(5, 32, 32, 3)).shape == (2 * 160 + 4, 2 * 160 + 4, 3)
+    assert views_picture(torch.rand(5, 32, 32, 3)).shape == (2 * 192 + 4, 2 * 192 + 4, 3)
 
 
 # -- time-lapse and command line -------------------------------------------------------------------------------------------

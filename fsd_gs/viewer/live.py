@@ -278,7 +278,7 @@ def duration(seconds: float) -> str:
 
 def views_picture(views: Tensor) -> Frame:
     """Up to four views [V, H, W, 3] two by two, small ones enlarged to fill the panel."""
-    enlarge = max(1, 180 // views.shape[1])
+    enlarge = -(-180 // views.shape[1])
     frames = [to_uint8(view).repeat(enlarge, axis=0).repeat(enlarge, axis=1) for view in views[:4]]
     return contact_sheet(frames, columns=2)
 
