@@ -1,4 +1,4 @@
-"""``fsd-gs train|export|doctor``: one program for every command, and one place that turns errors into a line and an exit code."""
+"""``fsd-gs train|view|export|sweep|doctor``: one program for every command; errors become one line and an exit code here, once."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ USAGE = """usage: fsd-gs COMMAND ...
   train    make assets from words            fsd-gs train prompt="a red chair" count=4
   view     look at assets in the browser     fsd-gs view outputs/a-red-chair
   export   write an asset in another format  fsd-gs export outputs/a-red-chair/seed-0000 --format ply
+  sweep    compare methods and settings      fsd-gs sweep configs/ablations/beta.yaml
   doctor   check this machine                fsd-gs doctor
 
 fsd-gs COMMAND --help says more."""
@@ -49,6 +50,12 @@ def _export(arguments: Sequence[str], program: str) -> int:
     return main(arguments, make_rasterizer=default_rasterizer, program=program)
 
 
+def _sweep(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.sweep.command import main
+
+    return main(arguments, program)
+
+
 def _doctor(arguments: Sequence[str], program: str) -> int:
     from fsd_gs.doctor import main
 
@@ -63,7 +70,7 @@ def default_rasterizer() -> Rasterizer:
     return make_rasterizer("auto", resolve_device("auto"))
 
 
-COMMANDS: dict[str, Command] = {"train": train, "view": _view, "export": _export, "doctor": _doctor}
+COMMANDS: dict[str, Command] = {"train": train, "view": _view, "export": _export, "sweep": _sweep, "doctor": _doctor}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

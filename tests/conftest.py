@@ -1,0 +1,6 @@
+"""Before anything imports torch: one thread a test process, because pytest runs one process a core and they would fight for them."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
