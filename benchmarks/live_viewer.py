@@ -1,8 +1,9 @@
-"""How much the live viewer slows training: python benchmarks/live_viewer.py [--browser] [--splats N] [--seconds S]
+"""How much the live viewer slows training: python benchmarks/live_viewer.py [--browser | --full-rate] [--splats N] [--seconds S]
 
 One run, whose steps are shown in alternating blocks: block 0 without, block 1 with the viewer, and so on, so that whatever else the machine
 does hits both alike. Printed: the median and mean time from step to step of both kinds, and their ratio. ``--browser`` connects a headless
 Chromium at the lowest priority; it has to draw on the CPU here, which a browser with a GPU leaves alone, so its figure is too high.
+``--full-rate`` sends as many updates as if somebody watched, without anybody.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tempfile import TemporaryDirectory
 from fsd_gs.train.api import generate
 from fsd_gs.train.loop import Observer, StepReport, StopRun
 from fsd_gs.train.session import Session
-from fsd_gs.viewer.live import LiveViewer
+from fsd_gs.viewer.live import LiveSettings, LiveViewer
 from fsd_gs.viewer.server import address, open_server
 
 BLOCK_SECONDS = 2.0
@@ -73,17 +74,19 @@ def browse(stack: ExitStack, url: str, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--browser", action="store_true")
+    parser.add_argument("--full-rate", action="store_true")
     parser.add_argument("--splats", type=int, default=3000)
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
     overrides = ["steps=1000000", f"splats.count={options.splats}", "densify.kind=none", "render.sizes=[128]", "render.size_at=[0.0]"]
+    settings = LiveSettings(idle_seconds=0.0) if options.full_rate else LiveSettings()
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory())
         server = open_server(port=0, say=print)
         stack.callback(server.stop)
         if options.browser:
             browse(stack, address(server), Path(folder))
-        observer = Alternating(LiveViewer(server, "benchmark", Path(folder)), options.seconds)
+        observer = Alternating(LiveViewer(server, "benchmark", Path(folder), settings=settings), options.seconds)
         generate("a red chair", overrides=overrides, callbacks=[observer])
         clients = len(server.get_clients())
     for watched, name in ((False, "without"), (True, "with   ")):
