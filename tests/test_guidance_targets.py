@@ -147,7 +147,7 @@ def test_nfsd(prior, text, x, noise):
         grad = guidance(prior, x, noise, t, text, CAMERAS)
         alpha, sigma = coefficients(prior, t)
         x_t = alpha * x + sigma * noise
-        prompted, empty, bad = (prior.score_noise(x_t, time(t), mean) for mean in (2.0, 0.0, 3.0))  # "red", "", anything else
+        prompted, empty, bad = (prior.score_noise(x_t, time(t), mean) for mean in (2.0, 0.0, -3.0))  # "red", "", other negative words
         domain = empty if t < 0.2 else empty - bad
         assert torch.allclose(grad, domain + 7.5 * (prompted - empty), atol=1e-12)
     assert "blurry" in BAD_PICTURE

@@ -57,6 +57,7 @@ class NoiseFreeScoreDistillation(Stateless):
         empty = prior.predict_noise(x_t, time, plain, cameras, 0.0)
         domain = empty
         if float(time) >= self.t_clean:
-            bad = prior.encode_text(self.bad_picture, "", cameras)
-            domain = empty - prior.predict_noise(x_t, time, bad, cameras, 1.0)
+            # As a *negative* prompt: view words are not added to it, and priors without such words fall back to ∅.
+            bad = prior.encode_text(text.prompt, self.bad_picture, cameras)
+            domain = empty - prior.predict_noise(x_t, time, bad, cameras, 0.0)
         return finite_weight(weight_by_name(self.weight), prior, time) * (domain + self.scale * (prompted - empty))

@@ -118,50 +118,50 @@ def _per_view(background: Tensor | None, views: int, like: Tensor, device: torch
     return background.to(device, like.dtype)
 
 
-def _cpu(settings: RasterizerSettings) -> Rasterizer:
+def _cpu(settings: RasterizerSettings, device: torch.device) -> Rasterizer:
     from fsd_gs.render import cpu
 
     return ContractRasterizer(cpu.rasterization, settings, torch.device("cpu"))
 
 
-def _cuda(settings: RasterizerSettings) -> Rasterizer:
+def _cuda(settings: RasterizerSettings, device: torch.device) -> Rasterizer:
     from fsd_gs.render import cuda
 
     cuda.check_cuda()
-    return ContractRasterizer(cuda.rasterization, settings)
+    return ContractRasterizer(cuda.rasterization, settings, device if device.type == "cuda" else torch.device("cuda"))
 
 
-def _reference(settings: RasterizerSettings) -> Rasterizer:
+def _reference(settings: RasterizerSettings, device: torch.device) -> Rasterizer:
     from fsd_gs.render import reference
 
     return ContractRasterizer(reference.rasterization, settings)
 
 
-BACKENDS: dict[str, Callable[[RasterizerSettings], Rasterizer]] = {"cpu": _cpu, "cuda": _cuda, "reference": _reference}
+BACKENDS: dict[str, Callable[[RasterizerSettings, torch.device], Rasterizer]] = {"cpu": _cpu, "cuda": _cuda, "reference": _reference}
 
 
 def make_rasterizer(backend: str = "auto", device: torch.device | str = "cpu", settings: RasterizerSettings | None = None) -> Rasterizer:
     """A rasterizer by name: "cpu", "cuda", "reference", or "auto" (gsplat on a CUDA device where it works, else the CPU kernels).
 
-    device: where the splats live; only "auto" looks at it. Raises BackendError if "cuda" is asked for and does not work here, InputError
-    for an unknown name.
+    device: where "cuda" renders; "auto" takes CUDA only if this is a CUDA device. Splats that live elsewhere are moved there and the images
+    back. Raises BackendError if "cuda" is asked for and does not work here, InputError for an unknown name.
     """
     settings = settings or RasterizerSettings()
     if backend == "auto":
         return _auto(torch.device(device), settings)
     if backend not in BACKENDS:
         raise InputError(unknown_name("render.backend", backend, ["auto", *BACKENDS]))
-    return BACKENDS[backend](settings)
+    return BACKENDS[backend](settings, torch.device(device))
 
 
 def _auto(device: torch.device, settings: RasterizerSettings) -> Rasterizer:
     if device.type != "cuda":
-        return _cpu(settings)
+        return _cpu(settings, device)
     try:
-        return _cuda(settings)
+        return _cuda(settings, device)
     except BackendError as error:
         log.warning("rendering on the CPU: %s", error)
-        return _cpu(settings)
+        return _cpu(settings, device)
 
 
 @torch.no_grad()
