@@ -47,6 +47,8 @@ class PriorConfig:
     tiny_vae: str | None = setting(None, "diffusers backbones: path or id of an AutoencoderTiny (TAESD) used as encoder")
     view_prompts: bool = setting(True, "single-view backbones: add 'front view', 'side view', … by azimuth")
     perp_neg: bool = setting(False, "single-view backbones: Perp-Neg against the opposite views (arXiv 2304.04968)")
+    image_size: int | None = setting(None, "diffusers backbones: side of the images in pixels; null is the network's own")
+    config: str | None = setting(None, "single-file checkpoints: folder or hub id with the configs and tokenizers they lack")
     offline: bool = setting(False, "never contact a hub, even for configuration files")
 
 
@@ -147,6 +149,7 @@ class OutputConfig:
     preview_every: int = setting(50, "steps between two live previews (0 = only at the end)")
     checkpoint_every: int = setting(100, "steps between two checkpoints (0 = only on Ctrl-C)")
     turntable_frames: int = setting(60, "frames of turntable.mp4 (0 = none)")
+    timelapse: bool = setting(True, "make timelapse.mp4 from the live previews")
     turntable_size: int = setting(256, "side of the turntable in pixels")
     clean: bool = setting(True, "remove floaters and invisible splats at the end")
 

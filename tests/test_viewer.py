@@ -28,7 +28,7 @@ from fsd_gs.viewer.painter import Scene, View, camera_of, paint
 from fsd_gs.viewer.server import address, check_port, open_server
 from fsd_gs.viewer.splat_node import SplatNode, rotations, splat_arrays
 from fsd_gs.viewer.start_page import DEFAULTS, presets
-from fsd_gs.viewer.timelapse import preview_files, timelapse_frames, write_timelapse
+from fsd_gs.export.timelapse import preview_files, timelapse_frames, write_timelapse
 
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 CPU = make_rasterizer("cpu")

@@ -23,6 +23,8 @@ def load_prior(config: Config, device: torch.device) -> Prior:
         lora_scale=settings.lora_scale,
         compile=settings.compile,
         tiny_vae=settings.tiny_vae,
+        image_size=settings.image_size,
+        config=settings.config,
         offline=settings.offline,
     )
     return load(settings.name, device=device, dtype=settings.dtype, options=options)

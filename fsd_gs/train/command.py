@@ -13,6 +13,7 @@ from rich.console import Console
 
 from fsd_gs.config import Config, describe_settings, load_config
 from fsd_gs.device import resolve_device
+from fsd_gs.export.timelapse import preview_files, write_timelapse
 from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.api import prepare, run
@@ -144,8 +145,10 @@ def file_observers(config: Config, session: Session, folder: Path) -> list[Obser
 
 def finish(result: Result, folder: Path, console: Console, seconds: float) -> None:
     """Write the results and list them."""
+    if result.config.outputs.timelapse and len(preview_files(folder)) > 1:
+        write_timelapse(folder)
     result.save(folder)
     console.print(f"{len(result.splats)} splats in {seconds:.0f} s", highlight=False)
-    for name in (runs.SPLATS, runs.PREVIEW, runs.TURNTABLE):
+    for name in (runs.SPLATS, runs.PREVIEW, runs.TURNTABLE, runs.TIMELAPSE):
         if (folder / name).is_file():
             console.print(f"  {folder / name}", highlight=False, soft_wrap=True)

@@ -14,11 +14,12 @@ from fsd_gs.config import Config, config_from_dict, describe_settings, to_yaml
 from fsd_gs.errors import FileFormatError, OutputError
 from fsd_gs.io import make_folder, output_error, write_text
 
-CONFIG, SPLATS, PREVIEW, TURNTABLE, LOG, CHECKPOINT = (
+CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT = (
     "config.yaml",
     "splats.ply",
     "preview.png",
     "turntable.mp4",
+    "timelapse.mp4",
     "log.jsonl",
     "checkpoint/state.safetensors",
 )
@@ -102,7 +103,7 @@ def _value(config: object, key: str) -> object:
 def _empty(folder: Path) -> None:
     """Remove what a run writes, and nothing else that somebody may have put there."""
     try:
-        for name in (CONFIG, SPLATS, PREVIEW, TURNTABLE, LOG):
+        for name in (CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG):
             (folder / name).unlink(missing_ok=True)
         for name in ("checkpoint", "previews"):
             shutil.rmtree(folder / name, ignore_errors=True)
