@@ -110,7 +110,7 @@ class DensifyConfig:
 @dataclass
 class NoiseConfig:
     kind: str = setting("world_map", "world_map (FSD), gaussian (SDS), constant or surface (CFD)")
-    theta: int | float | str = setting(90.0, "world map: Θ, degrees of azimuth that one view covers, or auto from fov and distance")
+    theta: int | float | str = setting(180.0, "world map: Θ, degrees of azimuth that one view covers, or auto from fov and distance")
     beta: float = setting(1.0, "share of fixed noise: ε = √β ε_fixed + √(1−β) ε_fresh; 0 is SDS, 1 is FSD")
     gamma: float = setting(0.0, "refresh of the fixed noise a step; 1 is annealed SDS")
     background: str = setting("fixed", "noise where the object is transparent: fixed (in screen space) or fresh")
