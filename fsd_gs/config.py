@@ -131,7 +131,7 @@ class ScheduleConfig:
 @dataclass
 class GuidanceConfig:
     method: str = setting("score", "score (SDS, annealed SDS and FSD alike), ism, sdi, dsd, nfsd, vsd, rfds or ucm")
-    cfg_scale: float = setting(2.0, "classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1 = none")
+    cfg_scale: float = setting(1.0, "classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1 = none, which is all the exact prior needs")
     cfg_rescale: float = setting(0.0, "CFG rescale, 0 to 1")
     weight: str = setting("lambda", "w(t): one, sigma, sigma2, fantasia3d, lambda, lambda_capped, or auto (as the method was published)")
 

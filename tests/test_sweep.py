@@ -56,6 +56,9 @@ def test_later_sources_win():
 def test_the_key_knows_what_decides_the_result_and_nothing_else():
     cell = expand(spec())[0]
     assert replace(cell, config=replace(cell.config, output="elsewhere", viewer=True), setting=(("method", "x"),)).key == cell.key
+    quiet, unclean = (replace(cell.config.outputs, **change) for change in ({"preview_every": 7}, {"clean": False}))
+    assert replace(cell, config=replace(cell.config, outputs=quiet)).key == cell.key
+    assert replace(cell, config=replace(cell.config, outputs=unclean)).key != cell.key
     assert replace(cell, measure=MeasureSettings(max_distance=0.5)).key == cell.key
     assert replace(cell, measure=MeasureSettings(views=3)).key != cell.key
     assert replace(cell, config=replace(cell.config, seed=7)).key != cell.key
@@ -149,7 +152,7 @@ def test_a_sweep_runs_measures_and_goes_on_where_it_stopped(tmp_path, console, m
         assert "chair" in result.caption
         assert 0 < result.distance < 1
         views = load_views(tmp_path / "cells" / cell.key, 8)
-        assert views.shape == (8, 16, 16, 3)
+        assert views.shape == (16, 16, 16, 3)
         assert load_result(tmp_path / "cells" / cell.key) == result
 
 
@@ -258,7 +261,7 @@ def test_the_sheet_frames_failures_in_red(tmp_path):
     cells = expand(spec(seeds=[0, 1]))
     cells = [replace(cell, measure=MeasureSettings(views=2)) for cell in cells]
     for cell in cells:
-        save_png(np.full((16, 32, 3), 255, np.uint8), tmp_path / cell.key / "views.png")
+        save_png(np.full((32, 32, 3), 255, np.uint8), tmp_path / cell.key / "views.png")
     results = {
         cell.key: CellResult(cell.key, cell.setting, "a chair", cell.config.seed, nearest=0, distance=distance)
         for cell, distance in zip(cells, (0.001, 0.1), strict=True)

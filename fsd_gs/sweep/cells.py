@@ -1,6 +1,6 @@
 """Running one cell of a sweep, and what is kept of it.
 
-OUTPUT/cells/<key>/  config.yaml, views.png (the evaluation views side by side, lossless: pairwise distances are measured on it later),
+OUTPUT/cells/<key>/  config.yaml, views.png (evaluation views, above over white, below over black; lossless, for pairwise distances),
                      splats.ply, and last result.json: its presence says that all is there.
 """
 
@@ -28,7 +28,7 @@ from fsd_gs.io import make_folder, write_text
 from fsd_gs.metrics.geometry import geometry_report
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.exact import ExactPrior
-from fsd_gs.sweep.measures import MeasureSettings, nearest_object, over_white
+from fsd_gs.sweep.measures import MeasureSettings, nearest_object, over_both
 from fsd_gs.sweep.spec import Cell
 from fsd_gs.train.api import prepare, run
 from fsd_gs.train.backbones import load_prior
@@ -81,7 +81,7 @@ class PriorCache:
         return self._prior
 
     def references(self, config: Config, cameras: Cameras) -> tuple[Tensor, list[str]] | None:
-        """Views [M, V, H, W, 3] over white of the prompt's objects with their captions, from the last prior; None where it has no
+        """Pictures [M, 2V, H, W, 3] (``over_both``) of the prompt's objects with their captions, from the last prior; None where it has no
         finite set."""
         prior = self._prior
         if not isinstance(prior, ExactPrior):
@@ -90,7 +90,7 @@ class PriorCache:
         if key not in self._references:
             weights = prior.objects.weights(config.prompt, "")
             chosen = [index for index, log_p in zip(weights.objects, weights.positive.tolist(), strict=True) if log_p > -torch.inf]
-            views = torch.stack([over_white(prior.objects.render(index, cameras)) for index in chosen])
+            views = torch.stack([over_both(prior.objects.render(index, cameras)) for index in chosen])
             self._references = {key: (views, [caption_of(prior, index) for index in chosen])}
         return self._references[key]
 
@@ -132,11 +132,19 @@ def _measured_run(cell: Cell, folder: Path, cache: PriorCache) -> dict[str, Any]
     began = time.perf_counter()
     asset = run(config, session)
     seconds = time.perf_counter() - began
-    cameras = evaluation_cameras(config, cell.measure, max(config.render.sizes))
-    views = asset.render(cameras).rgb.cpu().clamp(0, 1)
-    save_png(np.concatenate([to_uint8(view) for view in views], axis=1), folder / VIEWS)
     save_ply(asset.splats, folder / SPLATS)
-    return {"seconds": seconds, "splats": len(asset.splats), **_geometry(asset), **_nearest(config, views, cameras, cache)}
+    return {"seconds": seconds, **measure(asset, cell.measure, folder, cache)}
+
+
+def measure(asset: Result, settings: MeasureSettings, folder: Path, cache: PriorCache) -> dict[str, Any]:
+    """The fields of :class:`CellResult` that describe a finished asset; writes its evaluation views to ``folder``."""
+    config = asset.config
+    cameras = evaluation_cameras(config, settings, max(config.render.sizes))
+    render = asset.render(cameras, background=torch.zeros(3))
+    pictures = over_both(torch.cat([render.rgb, render.alpha], dim=-1).cpu().clamp(0, 1))
+    rows = [np.concatenate([to_uint8(picture) for picture in half], axis=1) for half in pictures.chunk(2)]
+    save_png(np.concatenate(rows), folder / VIEWS)
+    return {"splats": len(asset.splats), **_geometry(asset), **_nearest(config, pictures, cameras, cache)}
 
 
 def _geometry(asset: Result) -> dict[str, Any]:
@@ -146,12 +154,12 @@ def _geometry(asset: Result) -> dict[str, Any]:
     return {"failures": report.failures, "holes": report.holes, "haze": report.haze}
 
 
-def _nearest(config: Config, views: Tensor, cameras: Cameras, cache: PriorCache) -> dict[str, Any]:
+def _nearest(config: Config, pictures: Tensor, cameras: Cameras, cache: PriorCache) -> dict[str, Any]:
     references = cache.references(config, cameras)
     if references is None:
         return {}
     objects, captions = references
-    nearest = nearest_object(views, objects)
+    nearest = nearest_object(pictures, objects)
     return {"nearest": nearest.index, "distance": nearest.distance, "caption": captions[nearest.index], "objects": len(captions)}
 
 
@@ -170,7 +178,7 @@ def load_result(folder: Path) -> CellResult | None:
 
 
 def load_views(folder: Path, views: int) -> Tensor:
-    """The evaluation views [V, H, W, 3] in [0, 1] of a finished cell."""
+    """The evaluation pictures [2V, H, W, 3] in [0, 1] of a finished cell, over white and then over black."""
     from PIL import Image
 
     path = folder / VIEWS
@@ -178,4 +186,5 @@ def load_views(folder: Path, views: int) -> Tensor:
         pixels = np.asarray(Image.open(path).convert("RGB"))
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read ({error}); remove its folder to run the cell again") from error
-    return torch.from_numpy(np.stack(np.split(pixels, views, axis=1))).float() / 255
+    tiles = [tile for row in np.split(pixels, 2) for tile in np.split(row, views, axis=1)]
+    return torch.from_numpy(np.stack(tiles)).float() / 255

@@ -1,8 +1,9 @@
 """How diverse and how good the assets of one prompt are, given the finite set of objects they should have come from.
 
-Let x_a be asset a rendered from V evaluation views over white, r_i the same views of object i of the prompt's set, and
+Let x_a be asset a rendered from V evaluation views, over white and again over black (over white alone a ghost, translucent everywhere,
+looks like a white object), r_i the same 2V pictures of object i of the prompt's set, and
 
-    d(a, i) = mean over views, pixels and channels of (x_a − r_i)²         MSE, colours in [0, 1]
+    d(a, i) = mean over pictures, pixels and channels of (x_a − r_i)²         MSE, colours in [0, 1]
     nearest(a) = argmin_i d(a, i)         distance(a) = min_i d(a, i)
 
 An asset *failed* if its run ended in an error, if its geometry is unsound (``metrics.geometry``), or if distance(a) > max_distance: it is
@@ -61,13 +62,13 @@ class Interval:
     n: int
 
 
-def over_white(rgba: Tensor) -> Tensor:
-    """Premultiplied [..., 4] in [0, 1] → [..., 3] over white."""
-    return rgba[..., :3] + (1 - rgba[..., 3:])
+def over_both(rgba: Tensor) -> Tensor:
+    """Premultiplied views [V, H, W, 4] in [0, 1] → pictures [2V, H, W, 3]: all views over white, then all over black."""
+    return torch.cat([rgba[..., :3] + (1 - rgba[..., 3:]), rgba[..., :3]])
 
 
 def distances(asset: Tensor, objects: Tensor) -> Tensor:
-    """d(a, ·) [M] for the views of an asset [V, H, W, 3] and of M objects [M, V, H, W, 3]."""
+    """d(a, ·) [M] for the pictures of an asset [P, H, W, 3] and of M objects [M, P, H, W, 3]."""
     check_shape("asset", asset, tuple(objects.shape[1:]))
     return (objects.double() - asset.double()).square().mean(dim=(1, 2, 3, 4))
 
@@ -80,7 +81,7 @@ def nearest_object(asset: Tensor, objects: Tensor) -> Nearest:
 
 
 def mean_pairwise(assets: Sequence[Tensor]) -> float:
-    """Mean MSE over pairs of assets [V, H, W, 3]; NaN for fewer than two."""
+    """Mean MSE over pairs of assets [P, H, W, 3]; NaN for fewer than two."""
     if len(assets) < 2:
         return float("nan")
     flat = torch.stack([asset.double().flatten() for asset in assets])

@@ -32,7 +32,7 @@ from fsd_gs.errors import ConfigError, unknown_name
 from fsd_gs.sweep.measures import MeasureSettings
 
 # Settings that say where a result goes or who watches, not what it is.
-_NOT_IN_HASH = ("output", "count", "reseed", "viewer", "viewer_host", "viewer_port", "resume", "overwrite")
+_NOT_IN_HASH = ("output", "outputs", "count", "reseed", "viewer", "viewer_host", "viewer_port", "resume", "overwrite", "mode", "image2d")
 
 
 @dataclass
@@ -64,6 +64,7 @@ class Cell:
     def key(self) -> str:
         """16 hex digits from the whole configuration, the views it is judged from and the version of the package."""
         decisive = {name: value for name, value in asdict(self.config).items() if name not in _NOT_IN_HASH}
+        decisive["clean"] = self.config.outputs.clean
         content = json.dumps([__version__, decisive, self.measure.views, self.measure.elevation_deg], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
