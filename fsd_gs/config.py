@@ -65,8 +65,8 @@ class CameraConfig:
 @dataclass
 class RenderConfig:
     backend: str = setting("auto", "rasterizer: auto, cpu, cuda or reference")
-    sizes: list[int] = setting([64, 128], "image sides in pixels over the run; the prior resizes to its own")
-    size_at: list[float] = setting([0.0, 0.25], "fraction of the run at which each of render.sizes begins")
+    sizes: list[int] = setting([128], "image sides in pixels over the run; the prior resizes to its own")
+    size_at: list[float] = setting([0.0], "fraction of the run at which each of render.sizes begins")
     background: str = setting("random", "random (a colour each step), white, gray or black")
     antialiased: bool = setting(
         False, "compensate the opacity of small splats (Mip-Splatting); exported files then need a viewer that does the same"
@@ -140,6 +140,7 @@ class GuidanceConfig:
 class RegularizeConfig:
     opacity: float = setting(0.0, "weight of mean 4 o(1 − o): splats become clear or opaque (thins out young splats: use with care)")
     alpha: float = setting(0.05, "weight of the entropy of the rendered alpha: no haze, closed surfaces")
+    start: float = setting(0.0, "fraction of the run at which regularisers begin")
     scale: float = setting(0.0, "weight of the mean scale")
     anisotropy: float = setting(0.01, "weight of scale ratios above 8")
 
@@ -179,7 +180,7 @@ class Config:
     negative_prompt: str = setting("", "what to avoid (text backbones)")
     seed: int = setting(0, "one number decides everything; another seed gives another asset")
     count: int = setting(1, "how many assets: seeds seed, seed + 1, …")
-    steps: int = setting(400, "optimisation steps")
+    steps: int = setting(300, "optimisation steps")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/")
     reseed: int = setting(1, "with count > 1: how often a failed asset (empty, hazy, exploded, holes) is tried again with another seed")
@@ -226,6 +227,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "noise.beta": (0, 1),
     "noise.gamma": (0, 1),
     "noise.like_mix": (0, 1),
+    "regularize.start": (0, 1),
     "schedule.start": (0, 1),
     "schedule.end": (0, 1),
     "guidance.cfg_scale": (0, 1000),
