@@ -140,7 +140,6 @@ class GuidanceConfig:
 class RegularizeConfig:
     opacity: float = setting(0.0, "weight of mean 4 o(1 − o): splats become clear or opaque (thins out young splats: use with care)")
     alpha: float = setting(0.05, "weight of the entropy of the rendered alpha: no haze, closed surfaces")
-    start: float = setting(0.0, "fraction of the run at which regularisers begin")
     scale: float = setting(0.0, "weight of the mean scale")
     anisotropy: float = setting(0.01, "weight of scale ratios above 8")
 
@@ -227,7 +226,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "noise.beta": (0, 1),
     "noise.gamma": (0, 1),
     "noise.like_mix": (0, 1),
-    "regularize.start": (0, 1),
     "schedule.start": (0, 1),
     "schedule.end": (0, 1),
     "guidance.cfg_scale": (0, 1000),

@@ -67,7 +67,6 @@ def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
         regularize=build_regularizers(config),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
-        regularize_from=math.ceil(config.regularize.start * config.steps),
         with_depth=config.noise.kind == "surface",
     )
 

@@ -40,7 +40,6 @@ class Parts:
     regularize: Regularizers
     prompt: str
     negative_prompt: str
-    regularize_from: int = 0  # the step at which regularisers begin
     with_depth: bool = False  # only surface noise looks at depth
 
 
@@ -78,7 +77,5 @@ def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Gener
     latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
     score = parts.guidance(parts.prior, latents.detach(), noise, t, text, cameras, generator=generators.guidance)  # w(t) (ε_φ − ε(c))
 
-    loss = inject(latents, score, "mean")
-    if step >= parts.regularize_from:
-        loss = loss + parts.regularize(splats, view.alpha)
+    loss = inject(latents, score, "mean") + parts.regularize(splats, view.alpha)
     return StepOutput(loss, score.norm().item(), float(t), cameras, view)
