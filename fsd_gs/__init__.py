@@ -1,8 +1,8 @@
 """Text to many different 3D assets: Flow Score Distillation on Gaussian splats.
 
-    import fsd_gs
-    result = fsd_gs.generate("a red chair", seed=0)
-    result.save("my-chair")
+import fsd_gs
+result = fsd_gs.generate("a red chair", seed=0)
+result.save("my-chair")
 """
 
 from __future__ import annotations

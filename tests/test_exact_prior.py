@@ -158,11 +158,11 @@ def test_errors(prior):
         prior.encode_text("c", "", CAMERAS)
 
 
-def test_shift_follows_the_resolution():
+def test_shift_widens_the_range_of_lambda():
     t = torch.tensor([0.1, 0.5, 1.0], dtype=torch.float64)
     base = DiscreteSchedule.scaled_linear()
     shifted = ShiftedSchedule(base, 4.0)
     torch.testing.assert_close(shifted.lambda_(t), 4 * base.lambda_(t))
     torch.testing.assert_close(shifted.alpha(t) ** 2 + shifted.sigma(t) ** 2, torch.ones(3, dtype=torch.float64))
     torch.testing.assert_close(shifted.sigma(t) / shifted.alpha(t), shifted.lambda_(t))
-    assert ExactPrior(ImageObjects(torch.zeros(1, 1, 64, 64, 4), [""]), image_size=64).schedule.shift == 4
+    assert ExactPrior(ImageObjects(torch.zeros(1, 1, 8, 8, 4), [""]), image_size=8).schedule.lambda_(t)[-1] > 50

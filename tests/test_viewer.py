@@ -17,6 +17,7 @@ from fsd_gs.errors import BackendError, FileFormatError, InputError
 from fsd_gs.export.formats import ExportOptions, load_splats
 from fsd_gs.export.pictures import save_png
 from fsd_gs.export.ply import save_ply
+from fsd_gs.export.timelapse import preview_files, timelapse_frames, write_timelapse
 from fsd_gs.render import make_rasterizer
 from fsd_gs.train import runs
 from fsd_gs.train.api import generate
@@ -28,7 +29,6 @@ from fsd_gs.viewer.painter import Scene, View, camera_of, paint
 from fsd_gs.viewer.server import address, check_port, open_server
 from fsd_gs.viewer.splat_node import SplatNode, rotations, splat_arrays
 from fsd_gs.viewer.start_page import DEFAULTS, presets
-from fsd_gs.export.timelapse import preview_files, timelapse_frames, write_timelapse
 
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 CPU = make_rasterizer("cpu")

@@ -1,6 +1,6 @@
 """One optimisation step of Flow Score Distillation on Gaussian splats. Start reading here.
 
-    ∇_θ L_FSD = E_c [ w(t) ( ε_φ(α g_θ(c) + σ ε(c), t(τ), y) − ε(c) ) ∂g_θ(c)/∂θ ]            arXiv 2405.10988, eq. 10
+    ∇_θ L_FSD = E_c [ w(t) ( ε_φ(α g_θ(c) + σ ε(c), t(τ), y) − ε(c) ) ∂g_θ(c)/∂θ ]            arXiv 2405.10988
 
 θ the splats, g_θ(c) their render from camera c (in the prior's latent space), ε(c) a noise that is *fixed* for the whole run and agrees
 between views (the world map), t(τ) a diffusion time that only falls with the step τ, one for the whole batch. SDS is the same line
