@@ -178,10 +178,12 @@ def _nearest_cell(position: Tensor) -> Tensor:
 def _cut(maps: Tensor, top: Tensor, left: Tensor, latent_shape: tuple[int, int, int]) -> Tensor:
     """[V, C, h, w] from maps [V, C, B_H + h, B_W]: rows from ``top``, columns from ``left`` around the back."""
     _, height, width = latent_shape
-    rows = top.long()[:, None] + torch.arange(height)
-    columns = (left.long()[:, None] + torch.arange(width)) % maps.shape[-1]
-    view = torch.arange(len(maps))[:, None, None]
-    return maps[view, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    patches = []
+    for noise_map, row, column in zip(maps, top.long().tolist(), left.long().tolist(), strict=True):
+        rows, first = noise_map[:, row : row + height], column % maps.shape[-1]
+        around = max(first + width - maps.shape[-1], 0)  # columns beyond the seam at the back; slices copy faster than an index would
+        patches.append(torch.cat([rows[..., first : first + width], rows[..., :around]], dim=-1))
+    return torch.stack(patches)
 
 
 def _shifted(noise_map: Tensor, row: Tensor, column: Tensor) -> Tensor:
