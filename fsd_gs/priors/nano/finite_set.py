@@ -18,7 +18,7 @@ from fsd_gs.errors import InputError
 from fsd_gs.priors.exact import ObjectWeights
 from fsd_gs.priors.nano.catalogue import CATEGORIES, CatalogueObject, sample_objects
 from fsd_gs.priors.nano.render import render_mesh
-from fsd_gs.priors.nano.vocabulary import ParsedPrompt, describe_vocabulary, parse_prompt
+from fsd_gs.priors.nano.vocabulary import ParsedPrompt, parse_prompt
 from fsd_gs.types import Cameras
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,10 @@ def understand(prompt: str) -> _Query:
     """The catalogue's reading of a prompt; unknown words are named in a log line, an unknown subject is an InputError."""
     parsed = parse_prompt(prompt)
     if parsed.category is None:
-        raise InputError(f"prompt: '{prompt}' names nothing that the catalogue has{_hints(parsed)}. {describe_vocabulary()}")
+        raise InputError(
+            f"prompt: '{prompt}' names nothing that the catalogue has{_hints(parsed)}; it knows {', '.join(CATEGORIES)}. "
+            "A real backbone understands everything: --config mvdream or --config sd21, on a GPU"
+        )
     color = parsed.color if parsed.color in CATEGORIES[parsed.category].colors else None
     if parsed.color is not None and color is None:
         known = ", ".join(CATEGORIES[parsed.category].colors)
