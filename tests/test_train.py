@@ -132,6 +132,12 @@ class _Collect(Observer):
         self.times.append(report.t)
 
 
+@pytest.mark.parametrize(("method", "published"), [("score", "one"), ("nfsd", "sigma2")])
+def test_weight_auto_is_the_published_one(method, published):
+    assert prepare(tiny(f"guidance.method={method}", "guidance.weight=auto")).parts.guidance.weight == published
+    assert prepare(tiny(f"guidance.method={method}", "guidance.weight=sigma")).parts.guidance.weight == "sigma"
+
+
 def make_guard(said: list[str], **settings: float) -> Guard:
     return Guard(**{"snapshot_every": 2, "max_rollbacks": 2, "rate_factor": 0.5, **settings}, say=said.append)  # type: ignore[arg-type]
 

@@ -12,7 +12,7 @@ from fsd_gs.cameras import OrbitSampler
 from fsd_gs.config import Config
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.export.ply import load_ply
-from fsd_gs.guidance import Cfg, make_guidance
+from fsd_gs.guidance import Cfg, Guidance, make_guidance
 from fsd_gs.guidance.time_schedules import SCHEDULES, Piecewise, RandomUniform, TimeSchedule
 from fsd_gs.noise import ConstantNoise, GaussianNoise, NoiseFunction, SurfaceNoise, WorldMapNoise, mix_world_maps
 from fsd_gs.priors.base import Prior
@@ -63,12 +63,18 @@ def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
         sample_background=BackgroundSampler(config.render.background),
         noise=build_noise(config, prior, device),
         schedule=build_schedule(config),
-        guidance=make_guidance(config.guidance.method, Cfg(config.guidance.cfg_scale, config.guidance.cfg_rescale), config.guidance.weight),
+        guidance=build_guidance(config),
         regularize=build_regularizers(config),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
         with_depth=config.noise.kind == "surface",
     )
+
+
+def build_guidance(config: Config) -> Guidance:
+    settings = config.guidance
+    weight = None if settings.weight == "auto" else settings.weight  # None: the weight the method was published with
+    return make_guidance(settings.method, Cfg(settings.cfg_scale, settings.cfg_rescale), weight)
 
 
 def build_views(config: Config) -> ViewSampler:
