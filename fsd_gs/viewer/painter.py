@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fsd_gs.cameras import intrinsics
+from fsd_gs.device import resolve_device
 from fsd_gs.export.pictures import MODES, Frame, SplatRasterizer, to_uint8
-from fsd_gs.render.base import ContractRasterizer, Rasterizer, make_rasterizer
+from fsd_gs.render.base import Rasterizer, make_rasterizer
 from fsd_gs.types import Cameras, Gaussians
 from fsd_gs.viewer.latest import LatestWins
 from fsd_gs.viewer.splat_node import rotations
@@ -50,9 +51,7 @@ class View:
 
 def viewing_rasterizer(backend: str = "auto") -> Rasterizer:
     """gsplat where CUDA works, else the CPU kernels; either way for splats on the CPU, as files are loaded."""
-    device = torch.device("cuda" if torch.cuda.is_available() and backend != "cpu" else "cpu")
-    rasterizer = make_rasterizer(backend, device)
-    return replace(rasterizer, device=device) if isinstance(rasterizer, ContractRasterizer) and rasterizer.device is None else rasterizer
+    return make_rasterizer(backend, resolve_device("cpu" if backend == "cpu" else "auto"))
 
 
 class Painter:
