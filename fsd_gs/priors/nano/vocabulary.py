@@ -47,6 +47,8 @@ FILLER = frozenset(
         trending artstation light dark bright pale wooden wood shiny glossy matte art covered full filled made two three four""",
     )
 )
+STYLE_BEFORE = ("", "a photo of ", "a 3d model of ", "a render of ")
+STYLE_AFTER = ("", ", highly detailed", ", 3d asset", ", studio lighting")
 # Too common on its own to name a design: "with a tall back" is recognised by "tall back", never by "with" or "a".
 _JOINERS = frozenset(("a", "an", "the", "with", "in", "on", "of", "its", "has", "having", "and"))
 _NUMBERS = frozenset(("two", "three", "four", "six"))
@@ -203,6 +205,5 @@ def _one_caption(obj: CatalogueObject, kind: Category, rng: np.random.Generator)
         text = f"{article(noun)} {obj.design}, {color}" if has_design else f"{article(noun)}, {color}"
     else:
         text = article(f"{color} {noun}" if has_color else noun) + (f" {obj.design}" if has_design else "")
-    before = pick(("", "a photo of ", "a 3d model of ", "a render of "), 0.6)
-    after = pick(("", ", highly detailed", ", 3d asset", ", studio lighting"), 0.7)
+    before, after = pick(STYLE_BEFORE, 0.6), pick(STYLE_AFTER, 0.7)
     return before + text + after
