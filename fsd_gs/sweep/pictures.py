@@ -23,14 +23,15 @@ TILE, GAP, LABEL_WIDTH, HEADER = 96, 3, 190, 18
 
 def save_plots(rows: Sequence[SettingRow], folder: Path) -> list[Path]:
     """``plot.png``: each measure against the settings; and ``plot-<key>.png`` against every setting that takes several values."""
-    plt = _pyplot()
-    written = [_save_figure(plt, _settings_figure(plt, rows), folder / "plot.png")]
+    plt = pyplot()
+    written = [save_figure(plt, _settings_figure(plt, rows), folder / "plot.png")]
     for key in _varying(rows):
-        written.append(_save_figure(plt, _curve_figure(plt, rows, key), folder / f"plot-{key}.png"))
+        written.append(save_figure(plt, _curve_figure(plt, rows, key), folder / f"plot-{key}.png"))
     return written
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib.pyplot without a screen; BackendError where matplotlib is missing."""
     try:
         import matplotlib
     except ImportError as error:
@@ -72,7 +73,7 @@ def _curve_figure(plt: Any, rows: Sequence[SettingRow], key: str) -> Any:
             rest = tuple((k, v) for k, v in row.setting if k != key)
             curves.setdefault(setting_label(rest), []).append((choices[key], row))
     ticks = list(dict.fromkeys(value for points in curves.values() for value, _ in points))
-    numeric = all(_is_number(tick) for tick in ticks)
+    numeric = all(is_number(tick) for tick in ticks)
     places = {tick: float(tick) if numeric else float(i) for i, tick in enumerate(ticks)}  # "auto" has no place on a scale
     figure, axes = plt.subplots(1, len(MEASURES), figsize=(3.1 * len(MEASURES), 2.8))
     for axis, (name, (heading, _)) in zip(axes, MEASURES.items(), strict=True):
@@ -97,14 +98,15 @@ def _bars(intervals: Sequence[Interval]) -> tuple[NDArray[np.float64], NDArray[n
     return means, np.abs(np.array([[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]]))
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
     except ValueError:
         return False
 
 
-def _save_figure(plt: Any, figure: Any, path: Path) -> Path:
+def save_figure(plt: Any, figure: Any, path: Path) -> Path:
+    """Write ``figure`` to ``path``, atomically, and close it."""
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)

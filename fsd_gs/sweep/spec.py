@@ -14,11 +14,10 @@ its whole configuration, so one that another sweep has finished already is not r
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fsd_gs import __version__
 from fsd_gs.config import Config, config_files, load_config
 from fsd_gs.errors import ConfigError, unknown_name
 from fsd_gs.sweep.measures import MeasureSettings
-
-# Settings that say where a result goes or who watches, not what it is.
-_NOT_IN_HASH = ("output", "outputs", "count", "reseed", "viewer", "viewer_host", "viewer_port", "resume", "overwrite", "mode", "image2d")
+from fsd_gs.train.identity import config_key
 
 
 @dataclass
@@ -63,10 +59,7 @@ class Cell:
     @property
     def key(self) -> str:
         """16 hex digits from the whole configuration, the views it is judged from and the version of the package."""
-        decisive = {name: value for name, value in asdict(self.config).items() if name not in _NOT_IN_HASH}
-        decisive["clean"] = self.config.outputs.clean
-        content = json.dumps([__version__, decisive, self.measure.views, self.measure.elevation_deg], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+        return config_key(self.config, self.measure.views, self.measure.elevation_deg)
 
 
 def setting_label(setting: Sequence[tuple[str, str]]) -> str:
@@ -77,13 +70,18 @@ def setting_label(setting: Sequence[tuple[str, str]]) -> str:
 def load_spec(name: str) -> SweepSpec:
     """The sweep that ``name`` means: a path, or a name below ``configs/``. ConfigError, one line, for whatever is wrong with it."""
     path = config_files(name)
+    return spec_from_dict(read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file; ConfigError, one line, for anything else."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
-    return spec_from_dict(values, str(path))
+    return values
 
 
 def spec_from_dict(values: Mapping[str, Any], origin: str = "sweep") -> SweepSpec:
@@ -124,9 +122,9 @@ def expand(spec: SweepSpec, overrides: Sequence[str] = ()) -> list[Cell]:
         for values in itertools.product(*spec.grid.values()):
             choices = dict(zip(spec.grid, values, strict=True))
             named = [("method", Path(method).stem)] if method else []
-            setting = (*named, *((key, _text(value)) for key, value in choices.items()))
-            files = [*spec.configs, *([_method_file(method)] if method else [])]
-            config = load_config(files, [*spec.base, *(f"{key}={_text(value)}" for key, value in choices.items()), *overrides])
+            setting = (*named, *((key, value_text(value)) for key, value in choices.items()))
+            files = [*spec.configs, *([method_file(method)] if method else [])]
+            config = load_config(files, [*spec.base, *(f"{key}={value_text(value)}" for key, value in choices.items()), *overrides])
             rows.append((setting, config))
     return [
         Cell(setting, replace(config, prompt=prompt, seed=seed, count=1), spec.measure)
@@ -136,13 +134,14 @@ def expand(spec: SweepSpec, overrides: Sequence[str] = ()) -> list[Cell]:
     ]
 
 
-def _method_file(method: str) -> str:
+def method_file(method: str) -> str:
+    """The file that ``method`` names: below ``configs/methods``, else the name itself."""
     try:
         return str(config_files(f"methods/{method}"))
     except ConfigError:
         return method  # a file of the user's own; load_config says what is wrong with it
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A YAML value as it is written on the command line."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,34 @@
+"""What makes two runs the same run: the settings that decide the result, and a short name for them.
+
+Two runs with equal keys give equal splats on one machine, so a finished one need not be made again. Settings that only say where a result
+goes, or who watches, are no part of the key; the version of the package is, because its code decides as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from fsd_gs import __version__
+from fsd_gs.config import Config
+
+NOT_DECISIVE = ("output", "outputs", "count", "reseed", "viewer", "viewer_host", "viewer_port", "resume", "overwrite", "mode", "image2d")
+
+
+def decisive_settings(config: Config) -> dict[str, Any]:
+    """The settings that decide what the splats become, nested as in ``config.yaml``."""
+    decisive = {name: value for name, value in asdict(config).items() if name not in NOT_DECISIVE}
+    decisive["clean"] = config.outputs.clean
+    return decisive
+
+
+def config_key(config: Config, *more: object) -> str:
+    """16 hex digits from the version of the package, the decisive settings and whatever else matters (``more``: plain values)."""
+    return digest([__version__, decisive_settings(config), *more])
+
+
+def digest(content: object) -> str:
+    """16 hex digits of plain values (what JSON can hold)."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
