@@ -175,10 +175,12 @@ def _root(name: str, cov: Tensor, size: int) -> Tensor:
     tolerance = _ROUNDING * cov.abs().max()
     if (cov - cov.T).abs().max() > tolerance:
         raise InputError(f"{name}: expected a symmetric matrix, got entries that differ by {(cov - cov.T).abs().max().item():g}")
-    values, vectors = torch.linalg.eigh((cov + cov.T) / 2)
+    values, vectors = torch.linalg.eigh((cov + cov.T) / 2)  # ascending
     if values[0] < -tolerance:
         raise InputError(f"{name}: expected a covariance (no negative eigenvalues), got {values[0].item():g}")
-    return values.clamp_min(0).sqrt()[:, None] * vectors.T
+    # Below the numerical rank there is only rounding, which the square root would lift from 1e-16 to 1e-8 of the largest.
+    floor = size * torch.finfo(values.dtype).eps * values[-1]
+    return torch.where(values > floor, values, 0).sqrt()[:, None] * vectors.T
 
 
 def _check_halves(features: Mapping[int, Tensor], halves: Halves) -> None:
