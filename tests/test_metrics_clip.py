@@ -108,7 +108,9 @@ def test_score_is_that_of_torchmetrics(scorer, folder):
         for image in pictures(3, 60, 48):
             levels = (image * 255).round().to(torch.uint8)
             expected = clip_score(levels, prompt, lambda: (Model.from_pretrained(folder).eval(), processor))
-            assert scorer.alignment(image[None], prompt).item() == pytest.approx(expected.item(), abs=0.3)
+            assert scorer.alignment(image[None], prompt).item() == pytest.approx(
+                expected.item(), abs=0.15
+            )  # one 8-bit level here and there
 
 
 def test_negative_cosines_score_zero(scorer, monkeypatch):
