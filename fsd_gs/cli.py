@@ -1,4 +1,4 @@
-"""``fsd-gs train|view|export|sweep|doctor``: one program for every command; errors become one line and an exit code here, once."""
+"""``fsd-gs train|view|export|sweep|evaluate|doctor``: one program for every command; errors become one line and an exit code here, once."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ USAGE = """usage: fsd-gs COMMAND ...
   view     look at assets in the browser     fsd-gs view outputs/a-red-chair
   export   write an asset in another format  fsd-gs export outputs/a-red-chair/seed-0000 --format ply
   sweep    compare methods and settings      fsd-gs sweep configs/ablations/beta.yaml
+  evaluate measure diversity and quality     fsd-gs evaluate --suite nano --quick
   doctor   check this machine                fsd-gs doctor
 
 fsd-gs COMMAND --help says more."""
@@ -56,6 +57,12 @@ def _sweep(arguments: Sequence[str], program: str) -> int:
     return main(arguments, program)
 
 
+def _evaluate(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.evaluate.command import main
+
+    return main(arguments, program)
+
+
 def _doctor(arguments: Sequence[str], program: str) -> int:
     from fsd_gs.doctor import main
 
@@ -70,7 +77,7 @@ def default_rasterizer() -> Rasterizer:
     return make_rasterizer("auto", resolve_device("auto"))
 
 
-COMMANDS: dict[str, Command] = {"train": train, "view": _view, "export": _export, "sweep": _sweep, "doctor": _doctor}
+COMMANDS: dict[str, Command] = {"train": train, "view": _view, "export": _export, "sweep": _sweep, "evaluate": _evaluate, "doctor": _doctor}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
