@@ -1,6 +1,7 @@
 """Geometry metrics on constructed scenes whose holes, haze and floaters are known, rendered by marching rays through a solid."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,16 @@ import torch
 
 from fsd_gs.cameras import evaluation_orbit
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.metrics.geometry import GeometrySettings, border_share, geometry_report, haze_share, image_floaters, splat_statistics
-from fsd_gs.types import Gaussians
+from fsd_gs.metrics.geometry import (
+    GeometrySettings,
+    border_share,
+    geometry_report,
+    haze_report,
+    haze_share,
+    image_floaters,
+    splat_statistics,
+)
+from fsd_gs.types import Gaussians, Render
 
 CAMERAS = evaluation_orbit(24, width=64)
 CLOSE = evaluation_orbit(24, width=64, fov_y_deg=25.0)  # the ball of radius ½ nearly fills the image
@@ -190,6 +199,19 @@ def test_haze_is_the_share_that_was_put_there():
     assert haze_share(alpha) == pytest.approx(1600 / 6400)
 
 
+@pytest.mark.parametrize("fog", [0.1, 0.3, 0.7])
+def test_a_fog_of_known_alpha(fog):
+    """A solid square of 200² pixels beside a foggy one of 400²: all but the seams of width e count."""
+    alpha = np.zeros((1, 600, 700))
+    alpha[0, 20:220, 20:220] = 1
+    alpha[0, 100:500, 250:650] = fog
+    report = haze_report(alpha, edge=0.005)  # 4 pixels, and the outline itself
+    inner = (400 - 2 * 5) ** 2
+    assert report.alpha == pytest.approx(fog)
+    assert report.share == pytest.approx(inner / (200**2 + 400**2))
+    assert report.mass == pytest.approx(fog * inner / (200**2 + fog * 400**2))
+
+
 def test_floaters_of_splats_and_images():
     left, right = torch.tensor([0.0, -0.6, 0.0]), torch.tensor([0.0, 0.6, 0.0])
     two = joined(make_splats(SOLID.means[:400] * 0.5 + left), make_splats(SOLID.means[:200] * 0.5 + right))
@@ -252,6 +274,49 @@ def test_bad_input_is_named():
         GeometrySettings(max_haze=2)
 
 
+# -- what the report is made from, and what it hands on -------------------------------------------------------------------
+
+
+def test_a_report_is_a_flat_table_of_floats():
+    values = geometry_report(SOLID, alphas_of(ball), CAMERAS).as_dict()
+    assert all(type(value) is float for value in values.values())
+    assert (values["ok"], values["splats"], values["floater_count"], values["scale_p50"]) == (1, 600, 0, pytest.approx(0.04))
+    assert math.isnan(values["tears"])  # alphas alone do not say
+    assert sum(math.isnan(value) for value in values.values()) == 1
+
+
+def drawn_shell(gaussians, cameras, *, depth=False):
+    """A rasterizer of one picture: a torn plate of 40² pixels, its inside 0.5 behind the front."""
+    alpha, z = (torch.zeros(len(cameras), cameras.height, cameras.width, 1) for _ in range(2))
+    alpha[:, 12:52, 12:52], z[:, 12:52, 12:52] = 1, 2.2
+    z[:, 28:36, 28:36] = 2.7
+    return Render(alpha.expand(-1, -1, -1, 3), alpha, z if depth else None)
+
+
+def test_a_rasterizer_or_its_pictures_give_the_same_report():
+    settings = GeometrySettings(tear_openness=1.0)  # the same picture from everywhere is no solid: all look into the tear
+    by_rasterizer = geometry_report(SOLID, drawn_shell, CAMERAS, settings)
+    assert by_rasterizer == geometry_report(SOLID, drawn_shell(SOLID, CAMERAS, depth=True), CAMERAS, settings)
+    assert by_rasterizer.torn == 24
+    assert by_rasterizer.tears == pytest.approx(64 / 1600)
+    assert by_rasterizer.failures == ("holes",)
+    assert geometry_report(SOLID, drawn_shell, CAMERAS, replace(settings, max_tears=0.05)).ok
+    assert geometry_report(SOLID, drawn_shell(SOLID, CAMERAS), CAMERAS, settings).ok  # without depths, no tears
+
+
+def test_a_rasterizer_must_draw_depth():
+    with pytest.raises(InputError, match="views: expected a rasterizer that draws depth"):
+        geometry_report(SOLID, lambda g, c, depth: drawn_shell(g, c), CAMERAS)
+    picture = drawn_shell(SOLID, CAMERAS, depth=True)
+    with pytest.raises(InputError, match="depths: expected shape"):
+        geometry_report(SOLID, Render(picture.rgb, picture.alpha, picture.alpha[:3]), CAMERAS)
+
+
+def test_no_splats_are_an_empty_picture():
+    none = SOLID.select(torch.zeros(len(SOLID), dtype=torch.bool))
+    assert geometry_report(none, drawn_shell).failures == ("empty",)
+
+
 # -- on real splats --------------------------------------------------------------------------------------------------------
 
 
@@ -265,3 +330,22 @@ def test_rendered_splats(opacity, sigma, failures):
     with torch.no_grad():
         alphas = make_rasterizer("cpu")(splats, cameras).alpha
     assert geometry_report(splats, alphas, cameras).failures == failures
+
+
+def test_a_torn_shell_of_splats():
+    """From splats to verdict: a sphere of splats, and the same with four caps of 12° cut out."""
+    from fsd_gs.render.base import make_rasterizer
+
+    i = torch.arange(3000) + 0.5  # Fibonacci sphere
+    z, angle = 1 - 2 * i / 3000, i * math.pi * (3 - math.sqrt(5))
+    points = 0.6 * torch.stack([(1 - z * z).sqrt() * angle.cos(), (1 - z * z).sqrt() * angle.sin(), z], dim=1)
+    shell = make_splats(points, opacity=0.95, sigma=0.018)
+    spots = 0.6 * torch.tensor([[0.8, 0, 0.6], [-0.6, 0.8, 0], [0.6, 0.8, 0], [0, -1, 0]])
+    torn = shell.select((torch.cdist(points, spots) > 0.125).all(dim=1))
+    rasterizer, cameras = make_rasterizer("cpu"), evaluation_orbit(24, width=64)
+    whole, broken = (geometry_report(splats, rasterizer, cameras) for splats in (shell, torn))
+    assert (whole.ok, whole.tears, whole.holes) == (True, 0, 0)
+    assert broken.failures == ("holes",)
+    assert broken.holes == 0  # alpha is 1 everywhere: the back is intact
+    assert broken.tears > 0.01
+    assert broken.splats.components == 1

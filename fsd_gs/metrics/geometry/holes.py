@@ -30,18 +30,19 @@ MAX_RAYS = 400  # of one gap: enough for a share; a large gap need not be sample
 @dataclass(frozen=True)
 class GapReport:
     """holes, pinholes: shares in [0, 1]; gaps, leaks: regions enclosed by a silhouette, and those among them that are leaks, over all
-    views."""
+    views; mask [V, H, W]: the pixels of the leaks."""
 
     holes: float
     pinholes: float
     gaps: int
     leaks: int
+    mask: np.ndarray
 
 
 def gap_report(a: np.ndarray, cameras: Cameras | None, settings: GeometrySettings) -> GapReport:
     """Finds the gaps of every view of a [V, H, W] and decides which of them are leaks."""
     silhouettes = a > HALF
-    bounding = filled(silhouettes)
+    bounding, mask = filled(silhouettes), np.zeros(a.shape, dtype=bool)
     gaps = leaks = 0
     hole_mass = pinhole_mass = 0.0
     for v, image in enumerate(a):
@@ -57,9 +58,10 @@ def gap_report(a: np.ndarray, cameras: Cameras | None, settings: GeometrySetting
             else:
                 leak = share_of_rays_that_miss(silhouettes, cameras, v, rows, columns, settings) < settings.design_share
             leaks += leak
+            mask[v, rows, columns] = leak
             hole_mass += mass * leak
     area = int(bounding.sum())
-    return GapReport(hole_mass / area if area else 0.0, pinhole_mass / area if area else 0.0, gaps, leaks)
+    return GapReport(hole_mass / area if area else 0.0, pinhole_mass / area if area else 0.0, gaps, leaks, mask)
 
 
 def share_of_rays_that_miss(

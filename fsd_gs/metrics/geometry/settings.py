@@ -25,7 +25,7 @@ class GeometrySettings:
     max_coverage: float = 0.95
     max_haze: float = 0.25
     max_holes: float = 0.005
-    max_tears: float = 0.02
+    max_tears: float = 0.01
     max_escaped: float = 0.1
     max_border: float = 0.3
     edge: float = 0.03
@@ -34,7 +34,7 @@ class GeometrySettings:
     hull_samples: int = 128
     max_radius: float = 1.5
     tear_depth: float = 0.1
-    tear_openness: float = 0.2
+    tear_openness: float = 0.25
     link: float = 0.03
     reach: float = 2.0
     link_opacity: float = 0.05

@@ -7,7 +7,7 @@ Letters: z_v(p) depth of view v at pixel p, ∞ outside the silhouette S_v = {a_
     basin  a connected region of {z_v − ẑ_v > τ}; those that are mostly background are gaps, and belong to ``holes``.
 
 A basin is a tear unless something speaks for a design:
-    1. its rim is a step of more than τ nearly all round (≥ 90 % of it): the floor of a dent or the inside of a bowl goes on from its
+    1. its rim is a step of more than τ most of the way round (≥ 60 % of it): the floor of a dent or the inside of a bowl goes on from its
        rim, the edge of a tear does not;
     2. half of its rays' segments (ẑ_v, z_v) lie in the visual hull of the views off the axis of v (``rays``): between the slats of a
        chair and its seat they do not, since the side view sees the background there;
@@ -29,7 +29,7 @@ from fsd_gs.metrics.geometry.settings import GeometrySettings
 from fsd_gs.metrics.geometry.silhouettes import HALF, filled, outline, pixels_of_regions, regions
 from fsd_gs.types import Cameras
 
-RIM_SHARE, HULL_SHARE = 0.9, 0.5
+RIM_SHARE, HULL_SHARE = 0.6, 0.5
 SEGMENT_SAMPLES, MAX_RAYS = 8, 200
 SURFACE = 0.05  # in world units: a view sees a point as free if its own surface is at least this much farther
 
