@@ -104,6 +104,7 @@ def suite_of(options: argparse.Namespace) -> Suite:
     suite = replace(
         suite,
         configs=[*suite.configs, *options.config],
+        baselines=suite.baselines if options.baselines else [b for b in suite.baselines if b in map(_stem, suite.methods)],
         stand_ins=[prompt for prompt in suite.stand_ins if prompt in suite.prompts],
         scorer=replace(suite.scorer, **{key: value for key, value in scorer.items() if value is not None}),
     )
@@ -111,6 +112,10 @@ def suite_of(options: argparse.Namespace) -> Suite:
         raise InputError("--reference-only: this suite has no DDIM images; set images: {per_seed: 4} in its YAML file")
     check_suite(suite, "command line")
     return suite
+
+
+def _stem(method: str) -> str:
+    return Path(method).stem
 
 
 def _words(text: str | None) -> list[str] | None:

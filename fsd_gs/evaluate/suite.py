@@ -83,7 +83,7 @@ class Suite:
     size: int | None = None
     elevation_deg: float | None = None
     methods: list[str] = field(default_factory=lambda: ["sds", "sds-annealed", "fsd"])
-    baselines: list[str] = field(default_factory=lambda: ["sds", "sds-annealed"])
+    baselines: list[str] = field(default_factory=list)
     prior: str = "exact"
     scorer: ScorerSettings = field(default_factory=ScorerSettings)
     images: ImageSettings = field(default_factory=ImageSettings)
@@ -190,11 +190,14 @@ def check_suite(suite: Suite, origin: str = "suite") -> None:
         )
     if suite.scorer.kind not in SCORER_KINDS:
         raise ConfigError(f"{origin}: {unknown_name('scorer.kind', suite.scorer.kind, SCORER_KINDS)}")
-    if suite.views < 2 or suite.images.per_seed < 0 or suite.images.steps < 1:
-        raise ConfigError(
-            f"{origin}: expected views ≥ 2, images.per_seed ≥ 0 and images.steps ≥ 1, got {suite.views}, {suite.images.per_seed} and "
-            f"{suite.images.steps}"
-        )
+    if suite.views < 4 or suite.views % 4:
+        raise ConfigError(f"{origin}: views: expected a multiple of 4 (the Janus check compares quarter turns), got {suite.views}")
+    if suite.images.per_seed < 0 or suite.images.steps < 1:
+        raise ConfigError(f"{origin}: images: expected per_seed ≥ 0 and steps ≥ 1, got {suite.images.per_seed} and {suite.images.steps}")
+    labels = [Path(method).stem for method in suite.methods]
+    for baseline in suite.baselines:
+        if baseline not in labels:
+            raise ConfigError(f"{origin}: {unknown_name('baselines', baseline, labels)}")
     for grid in (suite.axes, *suite.pairs):
         _check_grid(grid, origin)
 
