@@ -1,0 +1,133 @@
+"""The training loop of the denoiser: one step, its state on disk, the falling rate; stops and resumes anywhere.
+
+    rate(p) = lr · min(1, step / warmup) · (1 if p ≤ 1 − cooldown, else falling linearly to 0 at p = 1),   p the share of the training done
+
+The state (weights, their average, optimizer, generator, elapsed time) is one safetensors file beside a small JSON, written atomically
+every few minutes and when the training is interrupted.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import FileFormatError
+from fsd_gs.io import atomic_write, write_text
+from fsd_gs.pretrain.captions import CaptionSettings
+from fsd_gs.pretrain.diffusion import Denoiser, LatentSet, WeightAverage, draw_batch, v_loss
+from fsd_gs.pretrain.settings import DiffusionSettings
+
+STATE, FACTS = "state.safetensors", "state.json"
+
+
+@dataclass
+class Progress:
+    """step: steps done; seconds: time spent training, over all sessions; loss: its running mean over about 100 steps."""
+
+    step: int = 0
+    seconds: float = 0.0
+    loss: float = float("nan")
+
+    def share(self, settings: DiffusionSettings) -> float:
+        """Of the training, in [0, 1]: by steps or by the clock, whichever is further."""
+        by_clock = self.seconds / (60 * settings.minutes) if settings.minutes > 0 else 0.0
+        return min(1.0, max(self.step / settings.steps, by_clock))
+
+
+def learning_rate(progress: Progress, settings: DiffusionSettings) -> float:
+    left = 1 - progress.share(settings)
+    return settings.lr * min(1.0, (progress.step + 1) / max(settings.warmup, 1)) * min(1.0, left / max(settings.cooldown, 1e-9))
+
+
+class Trainer:
+    """Denoiser, optimizer, average and random stream of one training; ``step`` is the whole algorithm."""
+
+    def __init__(self, denoiser: Denoiser, alphas_cumprod: Tensor, settings: DiffusionSettings, *, seed: int) -> None:
+        self.denoiser, self.settings, self.alphas_cumprod = denoiser, settings, alphas_cumprod
+        decayed = [p for p in denoiser.parameters() if p.ndim >= 2]
+        rest = [p for p in denoiser.parameters() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
+        self.average = WeightAverage(denoiser, settings.ema)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.progress = Progress()
+
+    def step(self, data: LatentSet) -> float:
+        """One update; returns the loss."""
+        started, settings = time.monotonic(), self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.progress, settings)
+        batch = draw_batch(data, settings.objects, CaptionSettings(settings.drop_text), self.generator)
+        cameras = torch.rand((), generator=self.generator).item() >= settings.drop_cameras
+        loss = v_loss(self.denoiser, batch, self.alphas_cumprod, cameras=cameras, snr_gamma=settings.snr_gamma, generator=self.generator)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update(self.denoiser)
+        return self._count(float(loss.detach()), time.monotonic() - started)
+
+    def _count(self, loss: float, seconds: float) -> float:
+        progress = self.progress
+        progress.step += 1
+        progress.seconds += seconds
+        progress.loss = loss if progress.loss != progress.loss else progress.loss + (loss - progress.loss) / min(100, progress.step)
+        return loss
+
+    def averaged(self) -> Denoiser:
+        """A frozen copy with the averaged weights."""
+        return self.average.copy_of(self.denoiser)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {f"weights.{k}": v.detach() for k, v in self.denoiser.named_parameters()}
+        tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
+        names = {id(p): k for k, p in self.denoiser.named_parameters()}
+        for parameter, state in self.optimizer.state.items():
+            tensors |= {f"optimizer.{names[id(parameter)]}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        with atomic_write(folder / STATE) as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+        facts = {
+            "step": self.progress.step,
+            "seconds": self.progress.seconds,
+            "loss": self.progress.loss,
+            "updates": self.average.updates,
+            "generator": base64.b64encode(self.generator.get_state().numpy().tobytes()).decode(),
+        }
+        write_text(folder / FACTS, json.dumps(facts))
+
+    def load(self, folder: Path) -> None:
+        """Continue where :meth:`save` left off; FileFormatError where the state does not fit these settings."""
+        from safetensors.torch import load_file
+
+        try:
+            tensors, facts = load_file(folder / STATE), json.loads((folder / FACTS).read_text())
+            for name, parameter in self.denoiser.named_parameters():
+                parameter.data.copy_(tensors[f"weights.{name}"])
+                self.average.values[name].copy_(tensors[f"average.{name}"])
+                self.optimizer.state[parameter] = {
+                    key: tensors[f"optimizer.{name}.{key}"].to("cpu" if key == "step" else parameter.device)
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                }
+            self.average.updates = facts["updates"]
+            self.progress = Progress(facts["step"], facts["seconds"], facts["loss"])
+            self.generator.set_state(torch.frombuffer(bytearray(base64.b64decode(facts["generator"])), dtype=torch.uint8))
+        except (KeyError, RuntimeError, ValueError, OSError) as error:
+            raise FileFormatError(
+                f"{folder} does not continue this training ({error}); choose another output, or delete its '{STATE}' to start anew"
+            ) from error
+
+
+def train(trainer: Trainer, data: LatentSet, *, after_step: Callable[[Progress, float], None]) -> None:
+    """Steps until the training is done; ``after_step`` sees (progress, loss) and may save, preview or stop by raising."""
+    while trainer.progress.share(trainer.settings) < 1.0:
+        loss = trainer.step(data)
+        after_step(trainer.progress, loss)
