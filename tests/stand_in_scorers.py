@@ -8,6 +8,7 @@ import torch
 
 from fsd_gs.evaluate.scorers import Scorers
 from fsd_gs.priors.nano.categories import CATEGORIES
+from fsd_gs.priors.nano.vocabulary import parse_prompt
 
 GRID = 3
 
@@ -32,6 +33,10 @@ class StandIn:
 
     def alignment(self, images, prompt):
         return 100 * (1 - images.mean(dim=(1, 2, 3)))
+
+    def read(self, prompt):
+        parsed = parse_prompt(prompt)
+        return SimpleNamespace(category=parsed.category, color=parsed.color, design=None)
 
     def __call__(self, images):
         """Everything is a chair, of the colour of its strongest channel, dark or bright."""

@@ -12,8 +12,8 @@ from fsd_gs.evaluate.suite import SUITES, common_protocol, expand, load_suite, p
 from fsd_gs.train.identity import files_fingerprint
 
 
-def suite(quick=False, **changes):
-    return suite_from_dict({"prompts": ["a chair", "a lamp"], "methods": ["sds", "fsd"], **changes}, quick=quick)
+def suite(**changes):
+    return suite_from_dict({"prompts": ["a chair", "a lamp"], "methods": ["sds", "fsd"], **changes})
 
 
 def options(*arguments):
@@ -22,13 +22,8 @@ def options(*arguments):
 
 def test_assets_are_the_product_prompt_by_prompt_with_axes_around_every_method():
     assets = expand(suite(axes={"noise.gamma": [0.0, 0.5]}, pairs=[{"noise.beta": [0.5, 1.0], "guidance.cfg_scale": [2.0]}]))
-    labels = [
-        "",
-        ", noise.gamma=0.0",
-        ", noise.gamma=0.5",
-        ", noise.beta=0.5, guidance.cfg_scale=2.0",
-        ", noise.beta=1.0, guidance.cfg_scale=2.0",
-    ]
+    labels = ["", ", noise.gamma=0.0", ", noise.gamma=0.5"]
+    labels += [f", noise.beta={beta}, guidance.cfg_scale=2.0" for beta in (0.5, 1.0)]
     assert [a.label for a in assets[:10]] == [method + label for method in ("sds", "fsd") for label in labels]
     assert len(assets) == 2 * 4 * 10
     assert [a.config.prompt for a in assets] == ["a chair"] * 40 + ["a lamp"] * 40
@@ -41,11 +36,9 @@ def test_assets_are_the_product_prompt_by_prompt_with_axes_around_every_method()
 def test_quick_adds_to_base_merges_mappings_and_replaces_the_rest():
     spec = {"base": ["steps=300", "render.sizes=[64]"], "images": {"per_seed": 8, "steps": 50}, "seeds": [0, 1, 2, 3]}
     quick = {"base": ["steps=60"], "images": {"per_seed": 2}, "seeds": [0, 1], "axes": {"noise.beta": [0.5]}}
-    small, whole = suite(**spec, quick=quick), suite(**spec)
-    assert whole.images.per_seed == small.images.per_seed == 8
-    small = suite_from_dict(
-        {"prompts": ["a chair"], "methods": ["fsd"], "axes": {"noise.gamma": [0.5]}, **spec, "quick": quick}, quick=True
-    )
+    values = {"prompts": ["a chair"], "methods": ["fsd"], "axes": {"noise.gamma": [0.5]}, **spec, "quick": quick}
+    whole, small = suite_from_dict(values), suite_from_dict(values, quick=True)
+    assert (whole.images.per_seed, whole.seeds) == (8, [0, 1, 2, 3])
     assert (small.images.per_seed, small.images.steps, small.seeds) == (2, 50, [0, 1])
     assert expand(small)[0].config.steps == 60
     assert expand(small)[0].config.render.sizes == [64]
@@ -86,7 +79,7 @@ def test_mixed_resolutions_and_cameras_are_refused(tmp_path):
         common_protocol(expand(mixed), mixed)
     assert common_protocol(expand(replace(mixed, size=64)), replace(mixed, size=64)).size == 64
     far = suite(methods=["fsd", str(tmp_path / "far.yaml")])
-    with pytest.raises(InputError, match="differ in distance 2.2 and 3"):
+    with pytest.raises(InputError, match=r"differ in distance 2\.2 and 3"):
         common_protocol(expand(far), far)
 
 
@@ -171,9 +164,8 @@ def test_the_papers_figures_stand_beside_ours_only_where_they_may():
 
 
 def test_the_command_line_changes_the_suite():
-    chosen = suite_of(
-        options("--suite", "paper", "--prior", "mvdream", "--methods", "sds,fsd", "--prompts", "a chair; a b, c", "--seeds", "4,5")
-    )
+    words = ("--methods", "sds,fsd", "--prompts", "a chair; a b, c", "--seeds", "4,5")
+    chosen = suite_of(options("--suite", "paper", "--prior", "mvdream", *words))
     assert (chosen.prior, chosen.methods, chosen.prompts, chosen.seeds) == ("mvdream", ["sds", "fsd"], ["a chair", "a b, c"], [4, 5])
     assert chosen.stand_ins == ["a chair"]
     assert chosen.baselines == ["sds"], "a baseline that is not run is none"

@@ -20,7 +20,7 @@ from fsd_gs.evaluate.images import ImageJob, image_folder, image_jobs, load_imag
 from fsd_gs.evaluate.page import report_page
 from fsd_gs.evaluate.pictures import save_plots
 from fsd_gs.evaluate.runner import check_priors, finished_assets, run_assets
-from fsd_gs.evaluate.scorers import Scorers, load_scorers
+from fsd_gs.evaluate.scorers import Scorers, check_prompts, load_scorers
 from fsd_gs.evaluate.suite import SCORER_KINDS, SUITES, Asset, ScorerSettings, Suite, check_suite, common_protocol, expand, load_suite
 from fsd_gs.evaluate.tables import markdown, methods_csv, prompts_csv, results_json
 from fsd_gs.io import make_folder, write_text
@@ -75,6 +75,7 @@ def main(arguments: Sequence[str], program: str = "fsd-gs evaluate", *, make_sco
     suite = suite_of(options)
     assets = expand(suite, options.overrides, weights=weights_of(suite.prior))
     scorers = make_scorers(suite.scorer, resolve_device(assets[0].config.device))  # missing weights: now, not after hours
+    check_prompts(scorers, suite.prompts)
     made = make_all(suite, assets, options, console)
     console.print("scoring", highlight=False)
     evaluation = evaluate(made, scorers, console)
@@ -187,9 +188,8 @@ def report_name(options: argparse.Namespace, suite: Suite, assets: Sequence[Asse
     """The report's folder: a changed suite gets a name of its own, so that a look at one prompt does not replace the whole table."""
     name = f"{slug(Path(options.suite).stem)}-{slug(suite.prior)}" + ("-quick" if options.quick else "")
     as_shipped = replace(load_suite(options.suite, quick=options.quick), prior=suite.prior)
-    own = expand(as_shipped, weights=assets[0].weights)
-    same = [a.key for a in own] == [a.key for a in assets] and as_shipped == suite and not options.reference_only
-    return name if same else f"{name}-{digest([[a.key for a in assets], str(suite), options.reference_only])[:6]}"
+    same = as_shipped == suite and not options.reference_only and expand(as_shipped, weights=assets[0].weights) == list(assets)
+    return name if same else f"{name}-{digest([str(suite), options.overrides, options.reference_only])[:6]}"
 
 
 def write_report(evaluation: Evaluation, folder: Path, command: str, *, plots: bool = True) -> list[Path]:

@@ -13,6 +13,7 @@ import json
 import math
 import traceback
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class ImageJob:
     settings: ImageSettings
     weights: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits from what decides the images: the prior and its sampler, not how a method would make splats."""
         config = self.config

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from fsd_gs.errors import InputError
+from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.evaluate.suite import ScorerSettings
 from fsd_gs.metrics.image_sets import classify_images, embed_images, score_images
 from fsd_gs.metrics.lpips import Lpips, PairDistance
 from fsd_gs.metrics.protocols import ImageClassifier, ImageEmbedder, PromptScorer
+from fsd_gs.train.identity import files_fingerprint
 
 CATEGORY, COLOR, DESIGN = range(3)  # columns of the labels
 JUDGE_NOTE = "judge features, not comparable with CLIP/Inception"
@@ -32,7 +34,14 @@ class Labeller(Protocol):
     @property
     def colors(self) -> tuple[str, ...]: ...
     @property
-    def designs(self) -> tuple[str, ...]: ...
+    def designs(self) -> tuple[str, ...]:
+        """Each "category/design"."""
+        ...
+
+    def read(self, prompt: str) -> Any:
+        """What a prompt asks for: an object with ``category``, ``color`` and ``design``, names of the labels or None."""
+        ...
+
     def __call__(self, images: Tensor) -> Any:
         """[B, 3, H, W] → an object with logits ``category``, ``color`` and ``design``, each [B, K]."""
         ...
@@ -40,8 +49,9 @@ class Labeller(Protocol):
 
 @dataclass(frozen=True)
 class Scorers:
-    """embedder: features of FID and CROSS-FID; similarity: features of the cosines; judge: labels, for accuracy and mode coverage; lpips: a
-    second measure of diversity. note: printed beside every figure where the networks are not the paper's."""
+    """embedder: features of FID and CROSS-FID; similarity: features of the cosines; judge: labels, for accuracy and mode coverage; lpips:
+    a second measure of diversity. note: printed beside every figure where the networks are not the paper's. identity: of the weights, where
+    the names do not say it."""
 
     embedder: ImageEmbedder
     similarity: ImageEmbedder
@@ -50,6 +60,7 @@ class Scorers:
     judge: Labeller | None = None
     lpips: PairDistance | None = None
     note: str = ""
+    identity: str = ""
 
     @property
     def comparable(self) -> bool:
@@ -74,10 +85,10 @@ def load_scorers(settings: ScorerSettings, device: torch.device) -> Scorers:
     """The networks that ``settings`` name; FileFormatError or BackendError says which weights are missing and where to get them."""
     lpips = None if settings.lpips is None else Lpips.load(settings.lpips, device=device)
     if settings.kind == "judge":
-        from fsd_gs.metrics.judge import Judge
+        from fsd_gs.metrics.judge import SHIPPED, Judge
 
         judge = Judge.load(settings.judge, device=device)
-        return Scorers(judge, judge, judge, judge, judge, lpips, JUDGE_NOTE)
+        return Scorers(judge, judge, judge, judge, judge, lpips, JUDGE_NOTE, _fingerprint(settings.judge or SHIPPED))
     from fsd_gs.metrics.clip import DEFAULT_MODEL, ClipScorer
     from fsd_gs.metrics.inception import WEIGHTS, InceptionFeatures
 
@@ -86,7 +97,12 @@ def load_scorers(settings: ScorerSettings, device: torch.device) -> Scorers:
         raise InputError(f"inception: no weights given; {advice}")
     inception = InceptionFeatures.load(settings.inception, device=device)
     clip = ClipScorer.load(settings.clip or DEFAULT_MODEL, device=device)
-    return Scorers(inception, clip, inception, clip, None, lpips)
+    return Scorers(inception, clip, inception, clip, None, lpips, identity=_fingerprint(settings.clip))
+
+
+def _fingerprint(path: str | Path | None) -> str:
+    """Of local files; a hub id says itself what it is."""
+    return files_fingerprint(Path(path)) if path is not None and Path(path).exists() else ""
 
 
 @dataclass(frozen=True)
@@ -130,13 +146,22 @@ def score_pictures(scorers: Scorers, pictures: Tensor, prompt: str) -> PictureSc
 
 def wanted_of(prompt: str, judge: Labeller | None) -> Wanted:
     """What ``prompt`` asks for in the judge's labels; nothing without a judge or in words that it does not know."""
-    if judge is None:
+    try:
+        asked = None if judge is None else judge.read(prompt)
+    except InputError:
+        asked = None
+    if judge is None or asked is None:
         return Wanted()
-    from fsd_gs.priors.nano.vocabulary import parse_prompt
+    return Wanted(_index(judge.categories, asked.category), _index(judge.colors, asked.color), _index(judge.designs, asked.design))
 
-    parsed = parse_prompt(prompt)
-    design = f"{parsed.category}/{parsed.design}"
-    return Wanted(_index(judge.categories, parsed.category), _index(judge.colors, parsed.color), _index(judge.designs, design))
+
+def check_prompts(scorers: Scorers, prompts: Sequence[str]) -> None:
+    """InputError for a prompt that the networks cannot judge: now, not after hours of work."""
+    for prompt in prompts:
+        try:
+            scorers.prompt_scorer.alignment(torch.ones(1, 3, 64, 64), prompt)
+        except FsdGsError as error:
+            raise InputError(f"prompt '{prompt}' cannot be scored: {error}") from error
 
 
 def _index(names: Sequence[str], name: str | None) -> int | None:
@@ -147,4 +172,8 @@ def _labels(judge: Labeller | None, pictures: Tensor) -> Tensor:
     if judge is None:
         return torch.zeros(len(pictures), 0, dtype=torch.int64)
     output = judge(pictures)
-    return torch.stack([logits.argmax(1).cpu() for logits in (output.category, output.color, output.design)], dim=1)
+    category, color = output.category.argmax(1).cpu(), output.color.argmax(1).cpu()
+    owner = torch.tensor([judge.categories.index(design.split("/")[0]) for design in judge.designs])
+    foreign = owner[None] != category[:, None]  # the designs of other categories
+    design = output.design.cpu().masked_fill(foreign, -torch.inf).argmax(1)
+    return torch.stack([category, color, design], dim=1)

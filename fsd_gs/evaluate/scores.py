@@ -116,7 +116,7 @@ def score_asset(record: Record, config: Config, folder: Path, protocol: Protocol
     """Score a finished asset, or read its scores from ``folder``; they belong to these splats, views and networks."""
     if record.error is not None:
         return AssetScores(record, values={"alignment": 0.0, **_label_values(None, wanted)})
-    path = folder / f"scores-{digest([vars(protocol), record.digest, scorers.names, config.prompt])}.safetensors"
+    path = folder / f"scores-{digest([vars(protocol), record.digest, scorers.names, scorers.identity, config.prompt])}.safetensors"
     known = read_scores(path)
     if known is None:
         pictures = score_pictures(scorers, asset_views(folder, record, config, protocol), config.prompt)

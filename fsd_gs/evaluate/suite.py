@@ -25,6 +25,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class Asset:
     config: Config
     weights: str = ""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits; assets of any suite with equal keys are the same asset."""
         return config_key(self.config, *([self.weights] if self.weights else []))
