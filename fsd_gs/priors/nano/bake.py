@@ -58,15 +58,20 @@ def openness(vertices: Array, faces: npt.NDArray[np.integer], points: Array, nor
     return np.minimum(1.0, 1.12 * share)  # grazing directions hit the next facet of a round surface: do not count them
 
 
+def lit_colors(vertices: Array, faces: npt.NDArray[np.integer], points: Array, normals: Array, albedo: Array) -> Array:
+    """[P, 3] sRGB in [0, 1]: ``albedo`` [P, 3] at ``points`` [P, 3] with unit ``normals`` under the light that the mesh lets through."""
+    occlusion = SHADE_FLOOR + (1 - SHADE_FLOOR) * openness(vertices, faces, points, normals)
+    factor = (EXPOSURE * open_light(normals) * occlusion)[:, None]
+    # Shadows keep their hue: the darker, the more the channel differences count.
+    shaded = albedo * factor
+    gray = shaded.mean(1, keepdims=True)
+    return np.clip(gray + (shaded - gray) * (1 + 0.35 * np.clip(1 - factor, 0, 1)), 0, 1)
+
+
 def finish(parts: Sequence[Part], *, longest_edge: float = 0.45, radius: float = RADIUS) -> Mesh:
     """One mesh from solids: centred, scaled to ``radius``, creases split, light baked. longest_edge: finer than this for the shading."""
     part = fit_ball(merge(parts), radius)
     part = split_long_edges(part, longest_edge)
     vertices, faces, normals, albedo = split_corners(part)
-    occlusion = SHADE_FLOOR + (1 - SHADE_FLOOR) * openness(part.vertices, np.asarray(part.faces), vertices, normals)
-    factor = (EXPOSURE * open_light(normals) * occlusion)[:, None]
-    # Shadows keep their hue: the darker, the more the channel differences count.
-    shaded = albedo * factor
-    gray = shaded.mean(1, keepdims=True)
-    colors = gray + (shaded - gray) * (1 + 0.35 * np.clip(1 - factor, 0, 1))
-    return Mesh(vertices.astype(np.float32), faces.astype(np.int32), np.clip(colors, 0, 1).astype(np.float32))
+    colors = lit_colors(part.vertices, np.asarray(part.faces), vertices, normals, albedo)
+    return Mesh(vertices.astype(np.float32), faces.astype(np.int32), colors.astype(np.float32))

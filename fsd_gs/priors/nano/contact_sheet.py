@@ -14,15 +14,16 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from fsd_gs.cameras import orbit_cameras
-from fsd_gs.priors.nano.catalogue import CATEGORIES, CatalogueObject, get_category, sample_objects
+from fsd_gs.priors.nano.catalogue import CATEGORIES, get_category, sample_objects
+from fsd_gs.priors.nano.mesh import Mesh
 from fsd_gs.priors.nano.render import render_mesh
 
 BACKGROUND = (0.93, 0.94, 0.95)
 
 
-def draw(obj: CatalogueObject, size: int, azimuths_deg: Sequence[float] = (30.0, 215.0), elevation_deg: float = 18.0) -> np.ndarray:
+def draw(mesh: Mesh, size: int, azimuths_deg: Sequence[float] = (30.0, 215.0), elevation_deg: float = 18.0) -> np.ndarray:
     """[size, views · size, 3] uint8: the views side by side over a light background."""
-    rgba = render_mesh(obj.mesh, orbit_cameras(list(azimuths_deg), elevation_deg, width=size), supersample=3)
+    rgba = render_mesh(mesh, orbit_cameras(list(azimuths_deg), elevation_deg, width=size), supersample=3)
     rgb = rgba[..., :3] + (1 - rgba[..., 3:]) * torch.tensor(BACKGROUND)
     return (torch.cat(list(rgb), dim=1).clamp(0, 1) * 255).round().byte().numpy()
 
@@ -38,8 +39,19 @@ def sheet(categories: Sequence[str], size: int = 96, seed: int = 0, columns: int
             design = kind.designs[column % len(kind.designs)]
             obj = sample_objects(name, 1, seed + column, design=design, color=colors[column])[0]
             x, y = column * 2 * size, row * (size + label)
-            image.paste(Image.fromarray(draw(obj, size)), (x, y + label))
+            image.paste(Image.fromarray(draw(obj.mesh, size)), (x, y + label))
             pen.text((x + 3, y), obj.caption, fill="black", font=font)
+    return image
+
+
+def captioned_sheet(things: Sequence[tuple[str, Mesh]], size: int = 96, columns: int = 4, label: int = 14) -> Image.Image:
+    """Any (caption, mesh), two views each, row by row."""
+    image = Image.new("RGB", (columns * 2 * size, -(-len(things) // columns) * (size + label)), "white")
+    pen, font = ImageDraw.Draw(image), ImageFont.load_default(9)
+    for number, (caption, mesh) in enumerate(things):
+        x, y = number % columns * 2 * size, number // columns * (size + label)
+        image.paste(Image.fromarray(draw(mesh, size)), (x, y + label))
+        pen.text((x + 3, y), caption[: size // 3], fill="black", font=font)
     return image
 
 

@@ -303,11 +303,14 @@ def mirrored(part: Part, axis: str = "y") -> Part:
 
 
 def split_long_edges(part: Part, longest: float) -> Part:
-    """Halve edges longer than ``longest`` until none is left. Neighbours agree on each edge, so no cracks open."""
+    """Halve edges longer than ``longest`` until none is left. Neighbours agree on each edge, so no cracks open.
+
+    Columns of the vertices after x, y, z (texture coordinates, colours) are halved along but do not count for the length.
+    """
     vertices, faces, colors = part.vertices, np.asarray(part.faces), np.asarray(part.colors)
     while True:
         edges = np.sort(np.stack([faces, np.roll(faces, -1, 1)], 2), axis=2)  # [F, 3, 2] edge k joins corners k and k + 1
-        long = np.linalg.norm(vertices[edges[..., 0]] - vertices[edges[..., 1]], axis=2) > longest
+        long = np.linalg.norm(vertices[edges[..., 0], :3] - vertices[edges[..., 1], :3], axis=2) > longest
         if not long.any():
             return Part(vertices, faces, colors)
         pairs, index = np.unique(edges[long], axis=0, return_inverse=True)
