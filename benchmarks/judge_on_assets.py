@@ -1,7 +1,7 @@
-"""What the embedded judge says of finished assets of splats: shares of views, and of assets by majority, that show what the prompt asks for.
+"""What the embedded judge says of finished assets of splats: how many views and assets show what the prompt asks for.
 
-Run: python benchmarks/judge_on_assets.py FOLDER --limit 40. FOLDER is searched for splats.ply beside a config.yaml (a run, a sweep, an
-evaluation); prompts that name no object of the catalogue are passed over. 24 views an asset on white, the default cameras' distance.
+Run: python benchmarks/judge_on_assets.py FOLDER --limit 40. FOLDER (a run, a sweep, an evaluation) is searched for splats.ply beside a
+config.yaml; prompts that name no object of the catalogue are passed over. 24 views an asset on white, the default cameras' distance.
 """
 
 import argparse
@@ -16,6 +16,13 @@ from fsd_gs.errors import InputError
 from fsd_gs.export.ply import load_ply
 from fsd_gs.metrics.judge import Judge
 from fsd_gs.render.base import make_rasterizer, render_frames
+
+
+def report(label: str, assets: int, views: Counter, majority: Counter) -> None:
+    if assets:
+        print(
+            f"{label} right: {views[label] / (24 * assets):.3f} of the views, {majority[label] / assets:.3f} of {assets} assets by majority"
+        )
 
 
 def main() -> None:
@@ -50,14 +57,8 @@ def main() -> None:
             views["color"] += (output.color.argmax(1) == judge.colors.index(asked.color)).sum().item()
             majority["color"] += modes.color == asked.color
             majority["color asked"] += 1
-    print(
-        f"{assets} assets; views with the right category {views['category'] / (24 * assets):.3f}; majority {majority['category'] / assets:.3f}"
-    )
-    if majority["color asked"]:
-        asked_count = majority["color asked"]
-        print(
-            f"colour asked in {asked_count}: views {views['color'] / (24 * asked_count):.3f}; majority {majority['color'] / asked_count:.3f}"
-        )
+    report("category", assets, views, majority)
+    report("color", majority["color asked"], views, majority)
     print("mistakes:", dict(mistakes.most_common()))
 
 
