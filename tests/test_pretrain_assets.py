@@ -124,6 +124,16 @@ def test_a_fine_texture_is_averaged_not_aliased(tmp_path):
     assert np.abs(load_asset(path, tmp_path, LIT).colors - 0.5).max() < 0.03
 
 
+@pytest.mark.parametrize(("mode", "left"), [("MASK", 0.5), ("OPAQUE", 1.0)])
+def test_cut_outs_are_cut_out(tmp_path, mode, left):
+    pixels = np.full((64, 64, 4), 255, dtype=np.uint8)
+    pixels[:32, :, 3] = 0
+    material = PBRMaterial(baseColorTexture=Image.fromarray(pixels), alphaMode=mode)
+    mesh = load_asset(saved(textured_plane(material), tmp_path / "leaf.glb"), tmp_path, AssetSettings(up="z", lit=True))
+    whole = 2 * 0.9**2  # a square with half diagonal 0.9
+    assert trimesh.Trimesh(mesh.vertices, mesh.faces).area == pytest.approx(left * whole, rel=0.05)
+
+
 def test_gltf_factors_are_linear(tmp_path):
     material = PBRMaterial(baseColorFactor=[128, 128, 128, 255])  # 0.502 linear is 0.737 in sRGB
     box = trimesh.creation.box((1, 1, 1))
