@@ -16,7 +16,7 @@ FSD = (("method", "fsd"),)
 
 
 def scores(value, holes, failure_rate=0.0, key="noise.beta", tears=0.0):
-    """Two prompts with holes ± 0.001 around the given mean."""
+    """Six prompts with holes ± 0.001 around the given mean."""
     setting = FSD if value is None else (*FSD, (key, value))
     return [
         PromptScores(
@@ -27,7 +27,7 @@ def scores(value, holes, failure_rate=0.0, key="noise.beta", tears=0.0):
             0,
             0,
         )
-        for prompt, d in (("a", -0.001), ("b", 0.001))
+        for prompt, d in zip("abcdef", (-0.001, 0.001) * 3, strict=True)
     ]
 
 
@@ -71,7 +71,7 @@ def test_a_margin_must_be_exceeded_and_all_sound_is_said():
 def test_a_break_within_its_interval_says_so():
     prompts = scores(None, 0.001) + [
         PromptScores((*FSD, ("noise.beta", "0.5")), prompt, dict.fromkeys(MEASURES, float("nan")) | {"holes": holes}, 4, 0, 0)
-        for prompt, holes in (("a", 0.0), ("b", 0.03))
+        for prompt, holes in zip("abcdef", (0.0, 0.0, 0.0, 0.0, 0.0, 0.1), strict=True)
     ]
     rows = {row.setting: row for row in rows_of(prompts)}
     half = (*FSD, ("noise.beta", "0.5"))

@@ -55,6 +55,13 @@ def test_pairing_takes_the_prompts_own_difficulty_out():
     assert alone.high - alone.low > 100
 
 
+def test_a_handful_of_prompts_is_never_clear():
+    """Five prompts that agree in sign do so by chance in 1 of 16 cases."""
+    assert not compare(prompts([2.0] * 5), prompts([1.0] * 5), rng()).clear
+    assert compare(prompts([2.0] * 6), prompts([1.0] * 6), rng()).clear
+    assert not compare(prompts([2.0] * 6), prompts([2.0, 1.0, 3.0] * 2), rng()).clear
+
+
 def test_the_ratio_is_one_of_means_and_exact_for_proportional_methods():
     y = np.array([1.0, 2.0, 10.0])
     found = compare(prompts(3 * y), prompts(y), rng())

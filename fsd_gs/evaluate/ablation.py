@@ -7,12 +7,12 @@ Let v_0 be the method's own value of a setting, v_1, v_2, … the values of its 
 Geometry *breaks* at v where one of them exceeds its value at v_0 by more than its margin:
 
     h(v) − h(v_0) > 0.005     half a percent of the silhouette leaks; the most that ``metrics.geometry`` lets a sound asset have
-    r(v) − r(v_0) > 0.02
+    r(v) − r(v_0) > 0.01      likewise
     f(v) − f(v_0) > 0.10      one asset in ten more
 
 The **boundary** of an axis of numbers is, on either side of v_0, the first v at which geometry breaks, going away from v_0. Where values
 are names (a noise function, a schedule), order means nothing, and every v at which geometry breaks is listed. A break is called *clear*
-where the 95 % interval of the difference, paired by prompt, excludes 0; otherwise more prompts may undo it.
+where the 95 % interval of the difference, paired by prompt, excludes 0 (``statistics``); otherwise more prompts may undo it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from fsd_gs.evaluate.suite import Setting
 from fsd_gs.sweep.pictures import is_number
 from fsd_gs.sweep.spec import setting_label, value_text
 
-MARGINS = {"holes": 0.005, "tears": 0.02, "failure_rate": 0.10}
+MARGINS = {"holes": 0.005, "tears": 0.01, "failure_rate": 0.10}
 #: What an axis is read by: diversity, quality, geometry.
 SHOWN = ("cross_fid", "diversity", "modes", "alignment", "category", "holes", "tears", "failure_rate")
 
 
 @dataclass(frozen=True)
 class Break:
-    """Geometry breaks at ``value``: ``measure`` exceeds the default's by ``excess`` (in its own unit). clear: beyond its interval."""
+    """Geometry breaks at ``value``: ``measure`` exceeds the default's by ``excess`` (in its own unit). clear: its interval excludes 0."""
 
     value: str
     measure: str

@@ -154,7 +154,7 @@ def _row(setting: Setting, group: Sequence[PromptScores], seed: int) -> Row:
 def comparisons_of(
     prompts: Sequence[PromptScores], baselines: Sequence[str], seed: int = 0
 ) -> dict[tuple[Setting, Setting], dict[str, Comparison]]:
-    """Every setting against every baseline that is there (named by its label), paired by prompt."""
+    """Every setting against every baseline that is there (named by its label), paired by prompt; two baselines once."""
     settings = list(dict.fromkeys(scores.setting for scores in prompts if scores.setting != DDIM))
     values = {(s.setting, name): {} for s in prompts for name in MEASURES}
     for s in prompts:
@@ -170,9 +170,9 @@ def comparisons_of(
             )
             for name in MEASURES
         }
-        for baseline in found
+        for i, baseline in enumerate(found)
         for setting in settings
-        if setting != baseline
+        if setting not in found[: i + 1]  # of two baselines, the later against the earlier
     }
 
 

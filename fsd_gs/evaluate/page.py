@@ -120,8 +120,8 @@ def _comparisons(evaluation: Evaluation) -> str:
         body = "".join(
             f"<tr>{_heading(name)}{''.join(_comparison_cell(found[name], name) for found in columns.values())}</tr>" for name in names
         )
-        tables += f"<h3>Against {html.escape(setting_label(baseline))}</h3>" + _scrolling(head, body, "narrow")
-    return tables
+        tables += f"<div><h3>Against {html.escape(setting_label(baseline))}</h3>{_scrolling(head, body)}</div>"
+    return f'<div class="beside">{tables}</div>' if tables else ""
 
 
 def _comparison_cell(found: Comparison, name: str) -> str:

@@ -7,8 +7,9 @@ prompt are not independent. With B resamples of P prompts with replacement,
     difference   the same for the means of x_p − y_p: pairing takes the prompts' own difficulty out
     ratio        the same for x̄* / ȳ*, both from the same resample; a ratio of means, because a mean of ratios explodes where y_p is near 0
 
-One prompt gives no interval, and no standard deviation either. Percentile intervals are too narrow for a handful of prompts: read those
-of fewer than ten with care.
+One prompt gives no interval, and no standard deviation either. Percentile intervals are too narrow for a handful of prompts, so a
+difference is only called clear from six prompts on: that all of n prompts agree in sign happens by chance alone with probability 2^(1 − n),
+which is below 5 % from n = 6.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
+FEWEST_CLEAR = 6
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Comparison:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval of the difference excludes 0."""
+        """Whether the interval of the difference excludes 0, over at least six prompts."""
         low, high = self.difference.low, self.difference.high
-        return low is not None and high is not None and (low > 0 or high < 0)
+        return low is not None and high is not None and (low > 0 or high < 0) and self.difference.n >= FEWEST_CLEAR
 
 
 def estimate(values: Mapping[str, float], rng: np.random.Generator, resamples: int = RESAMPLES) -> Estimate:

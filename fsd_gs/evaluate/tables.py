@@ -115,7 +115,7 @@ def notes(evaluation: Evaluation) -> list[str]:
         f"{len(suite.prompts)} prompts × {len(suite.seeds)} seeds, {suite.views} views of {made.protocol.size} px at elevation "
         f"{made.protocol.elevation_deg:g}°; prior {suite.prior}. Mean ± standard deviation over prompts, [95 % bootstrap interval over "
         f"prompts]. {failed} of {total} assets failed; all of them are counted.",
-        "Networks: " + "; ".join(f"{question}: {name}" for question, name in evaluation.scorers.names.items()) + ".",
+        f"Networks: {networks(evaluation)}.",
     ]
     if evaluation.scorers.note:
         lines.append(f"**{evaluation.scorers.note[0].upper()}{evaluation.scorers.note[1:]}.**")
@@ -126,6 +126,14 @@ def notes(evaluation: Evaluation) -> list[str]:
     if len(suite.prompts) == 1:
         lines.append("One prompt only: there is no interval and no standard deviation over prompts.")
     return lines
+
+
+def networks(evaluation: Evaluation) -> str:
+    """'judge 1 (alignment, CROSS-FID)', every network once."""
+    questions: dict[str, list[str]] = {}
+    for question, name in evaluation.scorers.names.items():
+        questions.setdefault(name, []).append(question)
+    return "; ".join(f"{name} ({', '.join(asked)})" for name, asked in questions.items())
 
 
 def method_table(rows: Sequence[Row]) -> str:
