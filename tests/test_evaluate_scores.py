@@ -2,15 +2,17 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from stand_in_scorers import stand_ins
 
 from fsd_gs.evaluate.assets import Record
-from fsd_gs.evaluate.scorers import PictureScores, Wanted, score_pictures, wanted_of
+from fsd_gs.evaluate.scorers import PictureScores, Scorers, Wanted, score_pictures, wanted_of
 from fsd_gs.evaluate.scores import MEASURES, AssetScores, score_images_of_prompt, score_prompt
 from fsd_gs.metrics.distribution import cross_fid, inception_score
+from fsd_gs.metrics.judge import Judge
 
 SCORERS = stand_ins()
 SETTING = (("method", "fsd"),)
@@ -156,3 +158,13 @@ def test_the_row_of_images_has_no_cross_fid_and_counts_its_errors():
     assert (broken.errors, broken.values["failure_rate"]) == (1, pytest.approx(1 / 3))
     nothing = score_images_of_prompt(SETTING, "a chair", [errored(0)], SCORERS, Wanted(category=0))
     assert nothing.values["failure_rate"] == 1
+
+
+def test_the_judge_answers_the_same_in_one_pass_as_in_four():
+    judge = Judge.load()
+    images = torch.rand(5, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+    once = score_pictures(Scorers(judge, judge, judge, judge, judge), images, "a red chair")
+    classifier = SimpleNamespace(name="the same, by another name", probabilities=judge.probabilities)
+    apart = score_pictures(Scorers(judge, judge, classifier, judge, judge), images, "a red chair")
+    for name in ("features", "similarity", "probabilities", "alignment", "labels"):
+        torch.testing.assert_close(getattr(once, name), getattr(apart, name))

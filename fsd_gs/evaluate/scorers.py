@@ -18,6 +18,7 @@ from torch import Tensor
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.evaluate.suite import ScorerSettings
 from fsd_gs.metrics.image_sets import classify_images, embed_images, score_images
+from fsd_gs.metrics.judge import SHIPPED, Judge
 from fsd_gs.metrics.lpips import Lpips, PairDistance
 from fsd_gs.metrics.protocols import ImageClassifier, ImageEmbedder, PromptScorer
 from fsd_gs.train.identity import files_fingerprint
@@ -85,8 +86,6 @@ def load_scorers(settings: ScorerSettings, device: torch.device) -> Scorers:
     """The networks that ``settings`` name; FileFormatError or BackendError says which weights are missing and where to get them."""
     lpips = None if settings.lpips is None else Lpips.load(settings.lpips, device=device)
     if settings.kind == "judge":
-        from fsd_gs.metrics.judge import SHIPPED, Judge
-
         judge = Judge.load(settings.judge, device=device)
         return Scorers(judge, judge, judge, judge, judge, lpips, JUDGE_NOTE, _fingerprint(settings.judge or SHIPPED))
     from fsd_gs.metrics.clip import DEFAULT_MODEL, ClipScorer
@@ -133,6 +132,11 @@ class PictureScores:
 
 def score_pictures(scorers: Scorers, pictures: Tensor, prompt: str) -> PictureScores:
     """Ask all networks about ``pictures`` [N, 3, H, W] in [0, 1]."""
+    judge = scorers.judge
+    if isinstance(judge, Judge) and all(
+        n is judge for n in (scorers.embedder, scorers.similarity, scorers.classifier, scorers.prompt_scorer)
+    ):
+        return _judged(judge, pictures, prompt)
     features = embed_images(scorers.embedder, [pictures])
     same = scorers.similarity is scorers.embedder
     return PictureScores(
@@ -142,6 +146,14 @@ def score_pictures(scorers: Scorers, pictures: Tensor, prompt: str) -> PictureSc
         alignment=score_images(scorers.prompt_scorer, [pictures], prompt),
         labels=_labels(scorers.judge, pictures),
     )
+
+
+def _judged(judge: Judge, pictures: Tensor, prompt: str) -> PictureScores:
+    """The same answers from one pass of the judge instead of four."""
+    output = judge(pictures)
+    features = output.features.cpu()
+    alignment = judge.agreement(output, judge.read(prompt)).cpu()
+    return PictureScores(features, features.clone(), output.category.softmax(dim=1).cpu(), alignment, _labels_of(judge, output))
 
 
 def wanted_of(prompt: str, judge: Labeller | None) -> Wanted:
@@ -171,7 +183,10 @@ def _index(names: Sequence[str], name: str | None) -> int | None:
 def _labels(judge: Labeller | None, pictures: Tensor) -> Tensor:
     if judge is None:
         return torch.zeros(len(pictures), 0, dtype=torch.int64)
-    output = judge(pictures)
+    return _labels_of(judge, judge(pictures))
+
+
+def _labels_of(judge: Labeller, output: Any) -> Tensor:
     category, color = output.category.argmax(1).cpu(), output.color.argmax(1).cpu()
     owner = torch.tensor([judge.categories.index(design.split("/")[0]) for design in judge.designs])
     foreign = owner[None] != category[:, None]  # the designs of other categories
