@@ -132,10 +132,8 @@ class PictureScores:
 
 def score_pictures(scorers: Scorers, pictures: Tensor, prompt: str) -> PictureScores:
     """Ask all networks about ``pictures`` [N, 3, H, W] in [0, 1]."""
-    judge = scorers.judge
-    if isinstance(judge, Judge) and all(
-        n is judge for n in (scorers.embedder, scorers.similarity, scorers.classifier, scorers.prompt_scorer)
-    ):
+    judge, networks = scorers.judge, (scorers.embedder, scorers.similarity, scorers.classifier, scorers.prompt_scorer)
+    if isinstance(judge, Judge) and all(network is judge for network in networks):
         return _judged(judge, pictures, prompt)
     features = embed_images(scorers.embedder, [pictures])
     same = scorers.similarity is scorers.embedder
