@@ -67,7 +67,7 @@ def test_shipped_files_are_small_and_know_the_whole_catalogue(judge):
 
 
 def test_it_recognises_fresh_objects(judge, orbits, images):
-    """Held-out seeds, another size and background. Floors: the measured 60/60, 59/60 and 58/60 views less a margin of one in ten."""
+    """Held-out seeds, another size and background. Measured: 60 of 60 views in all three; the floors leave a margin."""
     output = judge(images)
     views = len(orbits[0][1])
     truth = {
@@ -76,9 +76,9 @@ def test_it_recognises_fresh_objects(judge, orbits, images):
         "design": [judge.designs.index(f"{o.category}/{o.design}") for o, _ in orbits for _ in range(views)],
     }
     found = {head: (getattr(output, head).argmax(1) == torch.tensor(labels)).float().mean().item() for head, labels in truth.items()}
-    assert found["category"] >= 0.9, found
-    assert found["color"] >= 0.85, found
-    assert found["design"] >= 0.75, found
+    assert found["category"] >= 0.95, found
+    assert found["color"] >= 0.9, found
+    assert found["design"] >= 0.85, found
 
 
 def test_majority_over_an_orbit_names_the_object(judge, orbits):

@@ -43,7 +43,7 @@ class JudgeTraining:
     """steps: updates; batch: images a step; rate: highest learning rate; ema: decay of the averaged weights (it warms up);
     checkpoint_every: steps between two saves of the state."""
 
-    steps: int = 3000
+    steps: int = 2200
     batch: int = 128
     rate: float = 4e-3
     weight_decay: float = 0.02
