@@ -1,10 +1,11 @@
 """The denoiser of the embedded prior: a small MVDream (arXiv 2308.16512) trained on latents of catalogue views.
 
     x_t = α_t x_0 + σ_t ε,   v = α_t ε − σ_t x_0   (arXiv 2202.00512),   one t for all views of a rig
-    L = E [ min(SNR_t, γ) / (SNR_t + 1) · ‖v_φ(x_t, t, y, c) − v‖² ],   SNR_t = α²/σ²       Min-SNR, arXiv 2303.09556
+    L = E [ σ_t ‖v_φ(x_t, t, y, c) − v‖² ]
 
-y a caption (dropped now and then for classifier-free guidance), c the cameras (dropped now and then, together with cross-view attention, so
-that the network also works on single pictures). The weights that ship are their exponential moving average.
+y a caption (dropped now and then for classifier-free guidance), c the cameras (dropped now and then, together with cross-view attention,
+so that the network also works on single pictures). The weight σ_t favours noisy times a little, where v-prediction settles what the object
+is and distillation begins; Min-SNR (arXiv 2303.09556) hardly trains them. The weights that ship are their exponential moving average.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def make_unet(settings: DiffusionSettings, latent_channels: int, sample_size: in
         cross_attention_dim=settings.text_width,
         attention_head_dim=tuple(width // settings.head_width for width in settings.channels),  # diffusers' name for the number of heads
         use_linear_projection=True,
-        norm_num_groups=16,
+        norm_num_groups=8,
+        addition_embed_type="text",  # the caption as a whole joins the time embedding: text is learned sooner than by cross-attention alone
+        addition_embed_type_num_heads=settings.text_width // settings.head_width,
         class_embed_type="projection",
         projection_class_embeddings_input_dim=16,
     )
@@ -148,24 +151,19 @@ def draw_batch(data: LatentSet, objects: int, captions: CaptionSettings, generat
     return Batch(data.latents[chosen, rigs].flatten(0, 1).float(), data.cameras[chosen, rigs].flatten(0, 1), texts)
 
 
-def v_loss(
-    denoiser: Denoiser, batch: Batch, alphas_cumprod: Tensor, *, cameras: bool, snr_gamma: float, generator: torch.Generator
-) -> Tensor:
+def v_loss(denoiser: Denoiser, batch: Batch, alphas_cumprod: Tensor, *, cameras: bool, generator: torch.Generator) -> Tensor:
     """L of one batch; one timestep for all views of an object."""
     x_0, objects = batch.latents, len(batch.captions)
     device = alphas_cumprod.device
     n = torch.randint(len(alphas_cumprod), (objects,), generator=generator).repeat_interleave(len(x_0) // objects).to(device)
     noise = torch.randn(x_0.shape, generator=generator).to(device)
     x_0 = x_0.to(device)
-    alpha_squared = alphas_cumprod[n].view(-1, 1, 1, 1)
-    alpha, sigma = alpha_squared.sqrt(), (1 - alpha_squared).sqrt()
+    alpha, sigma = (value.sqrt().view(-1, 1, 1, 1) for value in (alphas_cumprod[n], 1 - alphas_cumprod[n]))
     x_t, v = alpha * x_0 + sigma * noise, alpha * noise - sigma * x_0
+    numbers = batch.cameras.to(device) if cameras else None
     with torch.autocast(device.type, torch.bfloat16):
-        predicted = denoiser(
-            x_t.to(memory_format=torch.channels_last), n, batch.captions, batch.cameras.to(device) if cameras else None
-        ).float()
-    snr = alpha_squared / (1 - alpha_squared)
-    return (snr.clamp_max(snr_gamma) / (snr + 1) * (predicted - v) ** 2).mean()
+        predicted = denoiser(x_t.to(memory_format=torch.channels_last), n, batch.captions, numbers).float()
+    return (sigma * (predicted - v).pow(2)).mean()
 
 
 class WeightAverage:

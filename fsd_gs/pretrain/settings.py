@@ -55,26 +55,27 @@ class AutoencoderSettings:
 class DiffusionSettings:
     """UNet2DConditionModel with camera projection, a small CLIPTextModel, v-prediction.
 
+    lr: of Muon, for the matrices; other_lr: of AdamW, for the rest (the two must differ).
     objects: objects a batch (each with data.views views). drop_text: classifier-free guidance. drop_cameras: share of steps without
-    cameras and cross-view attention (2D). snr_gamma: Min-SNR γ (arXiv 2303.09556). ema: horizon of the weight average in steps, at most.
+    cameras and cross-view attention (2D). ema: horizon of the weight average in steps, at most.
     """
 
-    channels: list[int] = field(default_factory=lambda: [64, 128, 160])
+    channels: list[int] = field(default_factory=lambda: [64, 96, 128])
     layers: int = 1
     head_width: int = 32
     text_width: int = 128
     text_layers: int = 2
     objects: int = 8
-    lr: float = 8e-4
-    warmup: int = 200
+    lr: float = 2e-3
+    other_lr: float = 8e-4
+    warmup: int = 100
     cooldown: float = 0.3
     weight_decay: float = 0.01
     steps: int = 200000
     minutes: float = 0.0
     drop_text: float = 0.1
     drop_cameras: float = 0.15
-    snr_gamma: float = 5.0
-    ema: float = 1000.0
+    ema: float = 600.0
     log_every: int = 20
     save_every_minutes: float = 5.0
     preview_every_minutes: float = 20.0

@@ -1,6 +1,6 @@
 """The training loop of the denoiser: one step, its state on disk, the falling rate; stops and resumes anywhere.
 
-    rate(p) = lr · min(1, step / warmup) · (1 if p ≤ 1 − cooldown, else falling linearly to 0 at p = 1),   p the share of the training done
+    rate(p) = peak · min(1, step / warmup) · (1 if p ≤ 1 − cooldown, else falling linearly to 0 at p = 1),   p the share of the training done
 
 The state (weights, their average, optimizer, generator, elapsed time) is one safetensors file beside a small JSON, written atomically
 every few minutes and when the training is interrupted.
@@ -22,6 +22,7 @@ from fsd_gs.errors import FileFormatError
 from fsd_gs.io import atomic_write, write_text
 from fsd_gs.pretrain.captions import CaptionSettings
 from fsd_gs.pretrain.diffusion import Denoiser, LatentSet, WeightAverage, draw_batch, v_loss
+from fsd_gs.pretrain.muon import Muon
 from fsd_gs.pretrain.settings import DiffusionSettings
 
 STATE, FACTS = "state.safetensors", "state.json"
@@ -41,9 +42,10 @@ class Progress:
         return min(1.0, max(self.step / settings.steps, by_clock))
 
 
-def learning_rate(progress: Progress, settings: DiffusionSettings) -> float:
+def rate_factor(progress: Progress, settings: DiffusionSettings) -> float:
+    """Of the peak rates, in [0, 1]."""
     left = 1 - progress.share(settings)
-    return settings.lr * min(1.0, (progress.step + 1) / max(settings.warmup, 1)) * min(1.0, left / max(settings.cooldown, 1e-9))
+    return min(1.0, (progress.step + 1) / max(settings.warmup, 1)) * min(1.0, left / max(settings.cooldown, 1e-9))
 
 
 class Trainer:
@@ -51,10 +53,11 @@ class Trainer:
 
     def __init__(self, denoiser: Denoiser, alphas_cumprod: Tensor, settings: DiffusionSettings, *, seed: int) -> None:
         self.denoiser, self.settings, self.alphas_cumprod = denoiser, settings, alphas_cumprod
-        decayed = [p for p in denoiser.parameters() if p.ndim >= 2]
-        rest = [p for p in denoiser.parameters() if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.99), fused=True)
+        matrices, others = split_parameters(denoiser)
+        self.optimizers: dict[float, torch.optim.Optimizer] = {
+            settings.lr: Muon(matrices, settings.lr, weight_decay=settings.weight_decay),
+            settings.other_lr: torch.optim.AdamW(others, lr=settings.other_lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+        }
         self.average = WeightAverage(denoiser, settings.ema)
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = Progress()
@@ -62,15 +65,17 @@ class Trainer:
     def step(self, data: LatentSet) -> float:
         """One update; returns the loss."""
         started, settings = time.monotonic(), self.settings
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.progress, settings)
+        for rate, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * rate_factor(self.progress, settings)
         batch = draw_batch(data, settings.objects, CaptionSettings(settings.drop_text), self.generator)
         cameras = torch.rand((), generator=self.generator).item() >= settings.drop_cameras
-        loss = v_loss(self.denoiser, batch, self.alphas_cumprod, cameras=cameras, snr_gamma=settings.snr_gamma, generator=self.generator)
+        loss = v_loss(self.denoiser, batch, self.alphas_cumprod, cameras=cameras, generator=self.generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.average.update(self.denoiser)
         return self._count(float(loss.detach()), time.monotonic() - started)
 
@@ -91,8 +96,9 @@ class Trainer:
         tensors = {f"weights.{k}": v.detach() for k, v in self.denoiser.named_parameters()}
         tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
         names = {id(p): k for k, p in self.denoiser.named_parameters()}
-        for parameter, state in self.optimizer.state.items():
-            tensors |= {f"optimizer.{names[id(parameter)]}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        for optimizer in self.optimizers.values():
+            for parameter, state in optimizer.state.items():
+                tensors |= {f"optimizer.{names[id(parameter)]}.{k}": torch.as_tensor(v) for k, v in state.items()}
         with atomic_write(folder / STATE) as temporary:
             save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
         facts = {
@@ -113,10 +119,9 @@ class Trainer:
             for name, parameter in self.denoiser.named_parameters():
                 parameter.data.copy_(tensors[f"weights.{name}"])
                 self.average.values[name].copy_(tensors[f"average.{name}"])
-                self.optimizer.state[parameter] = {
-                    key: tensors[f"optimizer.{name}.{key}"].to("cpu" if key == "step" else parameter.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+            names = {id(p): k for k, p in self.denoiser.named_parameters()}
+            for optimizer in self.optimizers.values():
+                _restore(optimizer, names, tensors)
             self.average.updates = facts["updates"]
             self.progress = Progress(facts["step"], facts["seconds"], facts["loss"])
             self.generator.set_state(torch.frombuffer(bytearray(base64.b64decode(facts["generator"])), dtype=torch.uint8))
@@ -124,6 +129,24 @@ class Trainer:
             raise FileFormatError(
                 f"{folder} does not continue this training ({error}); choose another output, or delete its '{STATE}' to start anew"
             ) from error
+
+
+def split_parameters(denoiser: Denoiser) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """(the weight matrices inside, which Muon trains; everything else: biases, norms, embeddings, the first and the last layer)."""
+    outer = ("embed", "conv_in", "conv_out")
+    matrices, others = [], []
+    for name, parameter in denoiser.named_parameters():
+        (matrices if parameter.ndim >= 2 and not any(word in name for word in outer) else others).append(parameter)
+    return matrices, others
+
+
+def _restore(optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]) -> None:
+    """The optimizer's state of each parameter that has one."""
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        prefix = f"optimizer.{names[id(parameter)]}."
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if state:
+            optimizer.state[parameter] = {k: v.to("cpu" if k == "step" else parameter.device) for k, v in state.items()}
 
 
 def train(trainer: Trainer, data: LatentSet, *, after_step: Callable[[Progress, float], None]) -> None:

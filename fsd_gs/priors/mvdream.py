@@ -357,7 +357,13 @@ def _from_parts(folder: Path, unet: Any, device: torch.device, dtype: torch.dtyp
     bank = TextBank(components.text_loader(folder, "clip", dtype), device=device, dtype=dtype, policy=options.text_encoder)
     index = read_json(folder / "model_index.json")
     views, suffix = int(index.get("views", VIEWS)), str(index.get("prompt_suffix", IMAGE_SUFFIX))
-    return MVDreamPrior(place(unet, device, options), codec, bank, schedule, options, prediction, views, suffix)
+    network = place(unet, device, options)
+    if index.get("names_background"):
+        from fsd_gs.priors.nano.prior import NanoPrior
+
+        catalogue = index.get("vocabulary") == "catalogue"
+        return NanoPrior(network, codec, bank, schedule, options, prediction, views, suffix, catalogue=catalogue)
+    return MVDreamPrior(network, codec, bank, schedule, options, prediction, views, suffix)
 
 
 def _fuse_lora(unet: Any, options: LoadOptions) -> None:

@@ -9,7 +9,7 @@ from fsd_gs.priors.base import Prior
 
 
 def load_prior(config: Config, device: torch.device) -> Prior:
-    """The prior of ``config.prior``: the exact one over the catalogue, or a diffusers backbone."""
+    """The prior of ``config.prior``: the embedded one, the exact one over the catalogue, or another diffusers backbone."""
     if config.prior.name == "exact":
         return exact_prior(config, device)
     from fsd_gs.priors import LoadOptions, load
