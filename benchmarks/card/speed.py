@@ -1,0 +1,50 @@
+"""What one guidance step costs: encode V renders, one guided prediction, and the way back through the encoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsd_gs.cameras import orbit_cameras
+from fsd_gs.priors.latent_prior import LatentPrior
+
+PARTS = ("encode", "predict", "backward")
+
+
+def guidance_step(prior: LatentPrior, rgb: Tensor, noise: Tensor, guided: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """Milliseconds of each part of one step at t = 1/2; ``guided``: x_t → ε_φ."""
+    began = time.perf_counter()
+    latents = prior.encode(rgb)
+    encoded = time.perf_counter()
+    t = torch.tensor(0.5, dtype=torch.float64)
+    x_t = float(prior.schedule.alpha(t)) * latents.detach() + float(prior.schedule.sigma(t)) * noise
+    residual = guided(x_t) - noise
+    predicted = time.perf_counter()
+    (latents * residual).sum().backward()
+    done = time.perf_counter()
+    return {"encode": 1e3 * (encoded - began), "predict": 1e3 * (predicted - encoded), "backward": 1e3 * (done - predicted)}
+
+
+def time_steps(prior: LatentPrior, prompt: str, cfg_scale: float, repetitions: int) -> dict[str, Any]:
+    """Median milliseconds of a step and of its parts, with the prior's own number of views."""
+    cameras = orbit_cameras([360.0 * v / prior.views for v in range(prior.views)], 15.0, distance=2.2, width=prior.image_size)
+    text = prior.encode_text(prompt, "", cameras)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(prior.views, *prior.latent_shape, generator=generator)
+    t = torch.tensor(0.5, dtype=torch.float64)
+
+    def guided(x_t: Tensor) -> Tensor:
+        return prior.predict_noise(x_t, t, text, cameras, cfg_scale)
+
+    runs = []
+    for _ in range(repetitions + 3):
+        rgb = torch.rand(prior.views, 3, prior.image_size, prior.image_size, generator=generator).requires_grad_()
+        runs.append(guidance_step(prior, rgb, noise, guided))
+    kept = runs[3:]  # the first ones choose kernels
+    parts = {part: median(run[part] for run in kept) for part in PARTS}
+    return {"step_ms": median(sum(run.values()) for run in kept), "parts_ms": parts, "repetitions": repetitions, "views": prior.views}
