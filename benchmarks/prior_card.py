@@ -34,10 +34,10 @@ from fsd_gs.metrics.judge import Judge
 from fsd_gs.pretrain.folder import checksums
 from fsd_gs.pretrain.views import over
 from fsd_gs.priors import LoadOptions, load
-from fsd_gs.priors.latent_prior import LatentPrior
 from fsd_gs.priors.nano.prior import WEIGHTS
 from fsd_gs.priors.nano.render import render_mesh
 from fsd_gs.priors.sampling import sample_views
+from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.rng import make_generator, stream_seed
 from fsd_gs.types import Cameras
 
@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def measure_2d(prior: LatentPrior, captions: list[Caption], given: argparse.Namespace) -> dict[str, Any]:
+def measure_2d(prior: StableDiffusionPrior, captions: list[Caption], given: argparse.Namespace) -> dict[str, Any]:
     """Agreement of samples with cameras, of single pictures without, and of true renders, which the judge errs on as well."""
     judge = Judge.load()
     numbers = [n for n in range(len(captions)) for _ in range(given.seeds)]
@@ -97,7 +97,7 @@ def _row(captions: Sequence[Caption], v: Verdict) -> dict[str, Any]:
 
 @torch.no_grad()
 def sample_all(
-    prior: LatentPrior, captions: Sequence[Caption], rigs: Sequence[Cameras] | None, given: argparse.Namespace, stream: str
+    prior: StableDiffusionPrior, captions: Sequence[Caption], rigs: Sequence[Cameras] | None, given: argparse.Namespace, stream: str
 ) -> Tensor:
     """[S, V, 3, H, W]: one sample for each caption."""
     generator, images = make_generator(given.seed, stream), []
@@ -141,7 +141,7 @@ def draw_worst(path: Path, captions: Sequence[Caption], verdicts: Sequence[Verdi
         pictures.grid(rows).save(path, optimize=True)
 
 
-def measure_views(prior: LatentPrior, captions: list[Caption], given: argparse.Namespace) -> dict[str, Any]:
+def measure_views(prior: StableDiffusionPrior, captions: list[Caption], given: argparse.Namespace) -> dict[str, Any]:
     """PSNR of predicted views for joint samples, true renders and four-view samples completed by the nearest catalogue object."""
     generator = make_generator(given.seed, "card/views")
     rng = np.random.default_rng(stream_seed(given.seed, "card/views-objects"))
@@ -180,10 +180,10 @@ def measure_speed(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _load(folder: Path, device: str, dtype: str) -> LatentPrior:
+def _load(folder: Path, device: str, dtype: str) -> StableDiffusionPrior:
     prior = load(folder, device=device, dtype=dtype, options=LoadOptions(text_encoder="keep"))
-    if not isinstance(prior, LatentPrior):
-        sys.exit(f"--prior: expected a latent diffusion prior, got {type(prior).__name__}")
+    if not isinstance(prior, StableDiffusionPrior):
+        sys.exit(f"--prior: expected a prior of the Stable Diffusion family, got {type(prior).__name__}")
     return prior
 
 
@@ -231,8 +231,10 @@ def report(card: dict[str, Any]) -> None:
             line = "  ".join(f"{label} {_percent(values['majority'])}" for label, values in labels.items())
             print(f"2d     {name}, {group}: {line}")
     for name, regions in ((n, r) for n, r in card.get("views", {}).items() if isinstance(r, dict) and "object" in r):
-        line = "  ".join(f"{key} {regions['object'][key]['mean']:.1f}" for key in ("own", "other", "neighbour", "own − other"))
-        print(f"views  {name}, PSNR of the object in dB: {line}")
+        means = "  ".join(f"{key} {regions['object'][key]['mean']:.1f}" for key in ("own", "other", "neighbour"))
+        gap, above = regions["object"]["own − other"], regions["object"]["own above other"]
+        interval = "" if gap["low"] is None else f" [{gap['low']:.1f}, {gap['high']:.1f}]"
+        print(f"views  {name}, PSNR of the object in dB: {means}  own − other {gap['mean']:.1f}{interval}, above in {100 * above:.0f} %")
     for name, timing in ((n, r) for n, r in card.get("speed", {}).items() if isinstance(r, dict) and "step_ms" in r):
         print(f"speed  {name}, {card['speed']['threads']} threads: {timing['step_ms']:.0f} ms a step")
 

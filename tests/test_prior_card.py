@@ -23,7 +23,7 @@ from fsd_gs.priors import LoadOptions
 from fsd_gs.priors.nano.catalogue import make_object
 from fsd_gs.priors.nano.prior import NanoPrior
 from fsd_gs.priors.nano.render import render_mesh
-from fsd_gs.priors.sampling import ddim, join_texts, sample_views, views_together
+from fsd_gs.priors.sampling import clean_and_noise, ddim, join_texts, sample_views, views_together
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 agreement, captions, consistency, pictures, speed = (
@@ -38,16 +38,20 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(scope="module")
-def prior(tmp_path_factory):
-    """A tiny random embedded prior with v-prediction that takes any caption."""
-    pipeline = tiny.stable_diffusion("v_prediction", class_embed_type="projection", projection_class_embeddings_input_dim=16)
-    folder = tiny.save(pipeline, tmp_path_factory.mktemp("card") / "prior")
+def tiny_prior(folder, prediction, **scheduler):
+    """A tiny random embedded prior that takes any caption."""
+    pipeline = tiny.stable_diffusion(prediction, scheduler, class_embed_type="projection", projection_class_embeddings_input_dim=16)
+    tiny.save(pipeline, folder)
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"views": 4, "prompt_suffix": "", "names_background": True}))
     loaded = priors.load(folder, options=LoadOptions(text_encoder="keep", vae_slicing=False))
     assert isinstance(loaded, NanoPrior)
     return loaded
+
+
+@pytest.fixture(scope="module")
+def prior(tmp_path_factory):
+    return tiny_prior(tmp_path_factory.mktemp("card") / "prior", "v_prediction")
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +62,36 @@ def judge():
 # Sampling
 
 
-def test_ddim_is_diffusers(prior):
-    """The same path as DDIMScheduler's trailing timesteps, which take the network's own v."""
+@pytest.mark.parametrize(
+    ("prediction", "zero_snr"), [("epsilon", False), ("v_prediction", False), ("v_prediction", True), ("sample", False), ("sample", True)]
+)
+def test_ddim_is_diffusers(tmp_path, prediction, zero_snr):
+    """The same path as DDIMScheduler's on its trailing timesteps, which takes the network's own output."""
+    prior = tiny_prior(tmp_path / "prior", prediction, rescale_betas_zero_snr=zero_snr)
     noise, steps, scale = torch.randn(4, *prior.latent_shape, generator=seeded()), 5, 4.0
     text = prior.with_background(prior.encode_text(PROMPTS[0], "", RIG), COLORS[1])
-    betas = tiny.SD_BETAS | {"prediction_type": "v_prediction", "clip_sample": False}
-    scheduler = DDIMScheduler(**betas, timestep_spacing="trailing", set_alpha_to_one=True)
+    scheduler = DDIMScheduler(
+        **tiny.SD_BETAS,
+        prediction_type=prediction,
+        clip_sample=False,
+        timestep_spacing="trailing",
+        set_alpha_to_one=True,
+        rescale_betas_zero_snr=zero_snr,
+    )
     scheduler.set_timesteps(steps)
     x = noise
     for n in scheduler.timesteps:
         with torch.no_grad():
-            v = prior.raw_prediction(x, torch.as_tensor((int(n) + 1) / 1000, dtype=torch.float64), text, RIG, scale)
-        x = scheduler.step(v, int(n), x, eta=0.0).prev_sample
+            output = prior.raw_prediction(x, torch.as_tensor((int(n) + 1) / 1000, dtype=torch.float64), text, RIG, scale)
+        x = scheduler.step(output, int(n), x, eta=0.0).prev_sample
     ours = ddim(prior, noise, text, RIG, steps, scale)
     assert (ours - noise).abs().mean() > 0.1
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_prediction_without_signal_is_refused():
+    with pytest.raises(InputError, match="needs v-prediction"):
+        clean_and_noise("epsilon", torch.zeros(1), torch.zeros(1), 0.0, 1.0)
 
 
 @pytest.mark.parametrize("cameras", [RIG, None], ids=["views", "single"])

@@ -1,9 +1,13 @@
 """Samples of several prompts, several views each, straight from a prior by DDIM: what it imagines, without any 3D.
 
-    x̂_0 = (x_t − σ_t ε_φ(x_t, t, y, c)) / α_t        x_s = α_s x̂_0 + σ_s ε_φ        (η = 0; arXiv 2010.02502, eq. 12)
+    x_s = α_s x̂_0 + σ_s ε_φ        (η = 0; arXiv 2010.02502, eq. 12)
+
+    ε-prediction   x̂_0 = (x_t − σ_t ε_φ) / α_t
+    v-prediction   x̂_0 = α_t x_t − σ_t v_φ,   ε_φ = α_t v_φ + σ_t x_t        well defined at α_t = 0, too (zero terminal SNR)
+    sample         ε_φ = (x_t − α_t x̂_0) / σ_t
 
 from x_1 ~ N(0, 1) down the times t = 1, 1 − 1/N, …, 0. These are the "trailing" timesteps of diffusers' DDIMScheduler with
-``set_alpha_to_one``: the first step starts from pure noise, the last one ends on the clean image.
+``set_alpha_to_one``: the first step starts from pure noise, the last one ends on the clean image (arXiv 2305.08891, §3.3).
 """
 
 from __future__ import annotations
@@ -17,14 +21,14 @@ from torch import Tensor
 
 from fsd_gs.errors import InputError
 from fsd_gs.priors.base import BackgroundAwarePrior
-from fsd_gs.priors.latent_prior import LatentPrior
+from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.priors.text import EmbeddedText, concatenate
 from fsd_gs.types import Cameras, check_shape
 
 
 @torch.no_grad()
 def sample_views(
-    prior: LatentPrior,
+    prior: StableDiffusionPrior,
     prompts: Sequence[str],
     cameras: Cameras | Sequence[Cameras] | None,
     *,
@@ -41,7 +45,7 @@ def sample_views(
     changes that number). None: single pictures (V = 1) of a prior that can do without cameras.
     background: [3] or [P, 3] in [0, 1] for a prior that is told what is behind the object; None leaves it open.
     generator: a CPU one; noise is drawn prompt by prompt, so ``batch`` (prompts a forward pass) changes only rounding.
-    InputError for numbers that do not fit together and for priors with α(1) = 0, which ``image2d`` samples.
+    InputError for numbers that do not fit together. Flow priors are sampled by ``image2d``.
     """
     if not prompts or batch < 1:
         raise InputError(f"prompts, batch: expected at least 1 of each, got {len(prompts)} and {batch}")
@@ -60,20 +64,29 @@ def sample_views(
 
 
 @torch.no_grad()
-def ddim(prior: LatentPrior, noise: Tensor, text: EmbeddedText, cameras: Cameras | None, steps: int, cfg_scale: float) -> Tensor:
+def ddim(prior: StableDiffusionPrior, noise: Tensor, text: EmbeddedText, cameras: Cameras | None, steps: int, cfg_scale: float) -> Tensor:
     """Clean latents [B, C, h, w] from ``noise`` x_1 [B, C, h, w], one camera each, in ``steps`` DDIM steps."""
     if steps < 1:
         raise InputError(f"steps: expected at least 1, got {steps}")
     times = 1 - torch.arange(steps + 1, dtype=torch.float64) / steps
     alpha, sigma = prior.schedule.alpha(times).tolist(), prior.schedule.sigma(times).tolist()
-    if alpha[0] == 0:
-        raise InputError("prior: DDIM needs α(1) > 0; sample flow and zero-terminal-SNR priors with fsd_gs.image2d.generate")
     x = noise.to(prior.device)
     for t, s in itertools.pairwise(range(steps + 1)):
-        epsilon = prior.predict_noise(x, times[t], text, cameras, cfg_scale)
-        clean = (x - sigma[t] * epsilon) / alpha[t]
+        output = prior.raw_prediction(x, times[t], text, cameras, cfg_scale)
+        clean, epsilon = clean_and_noise(prior.prediction, output, x, alpha[t], sigma[t])
         x = alpha[s] * clean + sigma[s] * epsilon
     return x
+
+
+def clean_and_noise(prediction: str, output: Tensor, x_t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
+    """(x̂_0, ε) from a network's own output at α, σ; ``prediction``: epsilon, v_prediction or sample."""
+    if prediction == "v_prediction":
+        return alpha * x_t - sigma * output, alpha * output + sigma * x_t
+    if prediction == "sample":
+        return output, (x_t - alpha * output) / sigma
+    if alpha == 0:
+        raise InputError("prior: an ε-prediction says nothing at α = 0; a schedule with zero terminal SNR needs v-prediction")
+    return (x_t - sigma * output) / alpha, output
 
 
 def join_texts(texts: Sequence[EmbeddedText], views: int) -> EmbeddedText:
@@ -88,7 +101,7 @@ def join_texts(texts: Sequence[EmbeddedText], views: int) -> EmbeddedText:
 
 
 @contextmanager
-def views_together(prior: LatentPrior, views: int) -> Iterator[None]:
+def views_together(prior: StableDiffusionPrior, views: int) -> Iterator[None]:
     """``prior`` with ``views`` images denoised jointly instead of as many as it was trained on."""
     trained, prior.views = prior.views, views
     try:
@@ -97,7 +110,7 @@ def views_together(prior: LatentPrior, views: int) -> Iterator[None]:
         prior.views = trained
 
 
-def _rigs(prior: LatentPrior, cameras: Cameras | Sequence[Cameras] | None, prompts: int) -> list[Cameras | None]:
+def _rigs(prior: StableDiffusionPrior, cameras: Cameras | Sequence[Cameras] | None, prompts: int) -> list[Cameras | None]:
     """The cameras of each prompt, on the prior's device."""
     if cameras is None:
         return [None] * prompts
@@ -110,7 +123,7 @@ def _rigs(prior: LatentPrior, cameras: Cameras | Sequence[Cameras] | None, promp
     return [rig.to(prior.device) for rig in rigs]
 
 
-def _colors(prior: LatentPrior, background: Tensor | None, prompts: int) -> list[Tensor | None]:
+def _colors(prior: StableDiffusionPrior, background: Tensor | None, prompts: int) -> list[Tensor | None]:
     if background is None:
         return [None] * prompts
     if not isinstance(prior, BackgroundAwarePrior):
@@ -120,7 +133,9 @@ def _colors(prior: LatentPrior, background: Tensor | None, prompts: int) -> list
     return list(rows)
 
 
-def _condition(prior: LatentPrior, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None) -> EmbeddedText:
+def _condition(
+    prior: StableDiffusionPrior, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None
+) -> EmbeddedText:
     text = prior.encode_text(prompt, negative_prompt, cameras)
     if background is not None and isinstance(prior, BackgroundAwarePrior):
         told = prior.with_background(text, background)
