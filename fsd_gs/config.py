@@ -12,12 +12,14 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fsd_gs.errors import ConfigError, unknown_name
+
+Settings = TypeVar("Settings")
 
 
 def setting(default: Any, meaning: str) -> Any:
@@ -308,29 +310,36 @@ def load_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ())
 
     Raises :class:`ConfigError` with one clear line for an unknown key (with the nearest valid one), a wrong type or a bad value.
     """
-    merged = OmegaConf.structured(Config())
+    return load_settings(Config, files, overrides, text_keys=_TEXT_KEYS)
+
+
+def load_settings(cls: type[Settings], files: Sequence[str | Path], overrides: Sequence[str], *, text_keys: Sequence[str] = ()) -> Settings:
+    """Any tree of settings dataclasses, merged and checked as :func:`load_config` does. text_keys: values taken literally, without YAML."""
+    known = [key for key, _, _ in describe_settings(cls)]
+    merged = OmegaConf.structured(cls())
     for file in files:
-        merged = _merge(merged, _read_yaml(config_files(str(file))), str(file))
+        merged = _merge(merged, _read_yaml(config_files(str(file))), str(file), known)
     for override in overrides:
-        merged = _merge(merged, _parse_override(override), override)
-    return _to_config(merged)
+        merged = _merge(merged, _parse_override(override, known, text_keys), override, known)
+    return _to_object(cls, merged)
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
     """A checked :class:`Config` from a nested dictionary (as in ``config.yaml``)."""
-    return _to_config(_merge(OmegaConf.structured(Config()), OmegaConf.create(values), "config"))
+    known = [key for key, _, _ in describe_settings()]
+    return _to_object(Config, _merge(OmegaConf.structured(Config()), OmegaConf.create(values), "config", known))
 
 
-def _to_config(merged: DictConfig) -> Config:
+def _to_object(cls: type[Settings], merged: DictConfig) -> Settings:
     try:
-        config = OmegaConf.to_object(merged)
+        settings = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(f"config: {_one_line(error)}") from error
-    assert isinstance(config, Config)
-    return config
+    assert isinstance(settings, cls)
+    return settings
 
 
-def to_yaml(config: Config) -> str:
+def to_yaml(config: object) -> str:
     """All settings as YAML, for ``config.yaml`` in the run's folder."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
@@ -349,17 +358,16 @@ def _read_yaml(path: Path) -> DictConfig:
 _TEXT_KEYS = ("prompt", "negative_prompt", "output", "splats.init", "prior.name")
 
 
-def _parse_override(override: str) -> DictConfig:
+def _parse_override(override: str, known: Sequence[str], text_keys: Sequence[str]) -> DictConfig:
     key, separator, value = override.partition("=")
     key = key.strip()
     if not separator or not key:
         hint = ' (quote a prompt of several words: prompt="a red chair")' if not separator else ""
         raise ConfigError(f"'{override}': expected key=value{hint}")
-    known = [k for k, _, _ in describe_settings()]
     groups = {k.rpartition(".")[0] for k in known if "." in k}
     if key not in known and key not in groups:
         raise ConfigError(_unknown_key(key, known))
-    if key in _TEXT_KEYS:
+    if key in text_keys:
         parsed = OmegaConf.create({})
         OmegaConf.update(parsed, key, value.replace("${", "$ {"), force_add=True)
         return parsed
@@ -369,8 +377,7 @@ def _parse_override(override: str) -> DictConfig:
         raise ConfigError(f"{key}: cannot read the value '{value}' ({_one_line(error)})") from error
 
 
-def _merge(base: DictConfig, extra: DictConfig, origin: str) -> DictConfig:
-    known = [k for k, _, _ in describe_settings()]
+def _merge(base: DictConfig, extra: DictConfig, origin: str, known: Sequence[str]) -> DictConfig:
     for key in _flat_keys(extra):
         if key not in known:
             raise ConfigError(f"{origin}: {_unknown_key(key, known)}")
