@@ -1,4 +1,4 @@
-"""``fsd-gs train|view|export|sweep|evaluate|doctor``: one program for every command; errors become one line and an exit code here, once."""
+"""``fsd-gs train|view|export|sweep|evaluate|train-prior|doctor``; errors become one line and an exit code here, once."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ USAGE = """usage: fsd-gs COMMAND ...
   sweep    compare methods and settings      fsd-gs sweep configs/ablations/beta.yaml
   evaluate measure diversity and quality     fsd-gs evaluate --suite nano --quick
   doctor   check this machine                fsd-gs doctor
+  train-prior  train a prior of your own     fsd-gs train-prior --config configs/nano/own.yaml data.meshes=my_assets
 
 fsd-gs COMMAND --help says more."""
 
@@ -63,6 +64,12 @@ def _evaluate(arguments: Sequence[str], program: str) -> int:
     return main(arguments, program)
 
 
+def _train_prior(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.pretrain.command import main
+
+    return main(arguments, program)
+
+
 def _doctor(arguments: Sequence[str], program: str) -> int:
     from fsd_gs.doctor import main
 
@@ -77,7 +84,15 @@ def default_rasterizer() -> Rasterizer:
     return make_rasterizer("auto", resolve_device("auto"))
 
 
-COMMANDS: dict[str, Command] = {"train": train, "view": _view, "export": _export, "sweep": _sweep, "evaluate": _evaluate, "doctor": _doctor}
+COMMANDS: dict[str, Command] = {
+    "train": train,
+    "view": _view,
+    "export": _export,
+    "sweep": _sweep,
+    "evaluate": _evaluate,
+    "train-prior": _train_prior,
+    "doctor": _doctor,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,16 +14,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fsd_gs.pretrain.patch_code import PatchCode, write_encoder
+from fsd_gs.pretrain.patch_code import NORM_GROUPS, PatchCode, write_encoder
 from fsd_gs.pretrain.settings import AutoencoderSettings
+from fsd_gs.pretrain.state import load_state, optimizer_tensors, refusing_misfits, restore_optimizer, save_state
 
-# Few: on a CPU the backward pass of a group norm costs the more, the fewer channels a group has (57 % of a step with one each).
-NORM_GROUPS = 4
 DECODER_ANCHOR = 8.0
 Report = Callable[[int, float, float], None]  # step, loss, share of the training done
 
@@ -34,9 +34,9 @@ def make_autoencoder(settings: AutoencoderSettings, image_size: int, code: Patch
 
     levels = len(settings.channels)
     vae = AutoencoderKL(
-        block_out_channels=tuple(settings.channels),
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=tuple(settings.channels),  # pyright: ignore[reportArgumentType]  (annotated as one level)
+        down_block_types=("DownEncoderBlock2D",) * levels,  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * levels,  # pyright: ignore[reportArgumentType]
         layers_per_block=1,
         latent_channels=settings.latent_channels,
         norm_num_groups=NORM_GROUPS,
@@ -116,38 +116,80 @@ def decoder_loss(vae: Any, images: Tensor, latents: Tensor, settings: Autoencode
     return (decoded - images).abs().mean() + settings.edges * edges
 
 
-def progress_of(step: int, started: float, steps: int, minutes: float) -> float:
-    """How much of the training is done, in [0, 1]: by steps or by the clock, whichever is further."""
-    by_clock = (time.monotonic() - started) / (60 * minutes) if minutes > 0 else 0.0
-    return min(1.0, max(step / steps, by_clock))
+class DecoderTrainer:
+    """Decoder, optimizer and random stream of one training of ``vae``'s decoder on ``pictures`` [N, 3, H, W] uint8, in place."""
+
+    def __init__(
+        self, vae: Any, code: PatchCode, pictures: Tensor, settings: AutoencoderSettings, *, seed: int, device: torch.device
+    ) -> None:
+        self.vae, self.code, self.pictures, self.settings, self.device = vae, code, pictures, settings, device
+        self.generator = torch.Generator().manual_seed(seed)
+        vae.to(device, memory_format=torch.channels_last)
+        self.parameters = list(vae.decoder.parameters())
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=settings.lr, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.steps, self.seconds = 0, 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the training, in [0, 1]: by steps or by the clock, whichever is further."""
+        by_clock = self.seconds / (60 * self.settings.minutes) if self.settings.minutes > 0 else 0.0
+        return min(1.0, max(self.steps / self.settings.steps, by_clock))
+
+    def step(self) -> float:
+        """One update; returns the loss."""
+        started, settings = time.monotonic(), self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * min(1.0, (self.steps + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * self.share)) + 1e-6
+        images, latents = self._batch()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss = decoder_loss(self.vae, images, latents, settings)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        value = float(loss.detach())
+        self.steps, self.seconds = self.steps + 1, self.seconds + time.monotonic() - started
+        return value
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        """Images in [−1, 1] and their latents with η."""
+        chosen = torch.randint(len(self.pictures), (self.settings.batch,), generator=self.generator)
+        images = self.pictures[chosen].float() / 127.5 - 1
+        latents = self.code.encode(images)
+        latents = latents + self.settings.jitter * torch.randn(latents.shape, generator=self.generator)
+        images, latents = (x.to(self.device, memory_format=torch.channels_last) for x in (images, latents))
+        return images, latents
+
+    def finish(self) -> None:
+        """The autoencoder ready for use, on the CPU."""
+        self.vae.to("cpu", memory_format=torch.contiguous_format).eval().requires_grad_(False)
+
+    def save(self, path: Path) -> None:
+        """The state of the training, one safetensors file."""
+        tensors = {f"weights.{k}": v.detach() for k, v in self.vae.decoder.named_parameters()}
+        tensors |= optimizer_tensors(self.optimizer, self.vae.decoder)
+        save_state(path, tensors, {"steps": self.steps, "seconds": self.seconds}, self.generator)
+
+    def load(self, path: Path) -> None:
+        """Continue where :meth:`save` left off; FileFormatError where the state does not fit."""
+        tensors, facts = load_state(path, self.generator)
+        with refusing_misfits(path):
+            with torch.no_grad():
+                for name, parameter in self.vae.decoder.named_parameters():
+                    parameter.copy_(tensors[f"weights.{name}"])
+            restore_optimizer(self.optimizer, self.vae.decoder, tensors)
+            self.steps, self.seconds = int(facts["steps"]), float(facts["seconds"])
 
 
 def train_decoder(
     vae: Any, code: PatchCode, pictures: Tensor, settings: AutoencoderSettings, *, seed: int, device: torch.device, report: Report
 ) -> None:
-    """Train ``vae``'s decoder in place on ``pictures`` [N, 3, H, W] uint8; the rate falls as a cosine. ``report`` sees every step."""
-    generator = torch.Generator().manual_seed(seed)
-    vae.to(device, memory_format=torch.channels_last)
-    parameters = list(vae.decoder.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, betas=(0.9, 0.99), weight_decay=1e-4)
-    started, step, done = time.monotonic(), 0, 0.0
-    while done < 1.0:
-        for group in optimizer.param_groups:
-            group["lr"] = settings.lr * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
-        images = pictures[torch.randint(len(pictures), (settings.batch,), generator=generator)].float() / 127.5 - 1
-        latents = code.encode(images)
-        latents = latents + settings.jitter * torch.randn(latents.shape, generator=generator)
-        images, latents = (x.to(device, memory_format=torch.channels_last) for x in (images, latents))
-        with torch.autocast(device.type, torch.bfloat16):
-            loss = decoder_loss(vae, images, latents, settings)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        step += 1
-        done = progress_of(step, started, settings.steps, settings.minutes)
-        report(step, float(loss.detach()), done)
-    vae.to("cpu", memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    """Train ``vae``'s decoder in one go; ``report`` sees every step."""
+    trainer = DecoderTrainer(vae, code, pictures, settings, seed=seed, device=device)
+    while trainer.share < 1.0:
+        loss = trainer.step()
+        report(trainer.steps, loss, trainer.share)
+    trainer.finish()
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fsd_gs.pretrain.captions import CaptionSettings, draw_caption
-from fsd_gs.pretrain.settings import DiffusionSettings
+from fsd_gs.pretrain.settings import UNET_GROUPS, DiffusionSettings
 from fsd_gs.pretrain.shards import load_shard
 from fsd_gs.pretrain.tokenizer import MAX_TOKENS
 from fsd_gs.priors.mvdream import install_cross_view_attention, without_class_embedding
@@ -30,6 +30,10 @@ SCHEDULER: dict[str, Any] = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
     "beta_end": 0.012,
+    # The last step is pure noise (arXiv 2305.08891). With SD's own schedule 7 % of the picture's mean shows through it, the network learns
+    # to read the background from there instead of from the text, and samples that start from pure noise come out on grey.
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
     "prediction_type": "v_prediction",
     "steps_offset": 1,
     "clip_sample": False,
@@ -37,11 +41,18 @@ SCHEDULER: dict[str, Any] = {
 }
 
 
+def make_scheduler() -> Any:
+    """The DDIMScheduler of :data:`SCHEDULER`."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    return DDIMScheduler(**{key: value for key, value in SCHEDULER.items() if key != "_class_name"})
+
+
 def make_unet(settings: DiffusionSettings, latent_channels: int, sample_size: int) -> Any:
     """An untrained UNet: attention everywhere but at full resolution, where most of the cost and none of the layout is."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    levels = len(settings.channels)
+    levels, heads = len(settings.channels), tuple(width // settings.head_width for width in settings.channels)
     return UNet2DConditionModel(
         sample_size=sample_size,
         in_channels=latent_channels,
@@ -51,9 +62,9 @@ def make_unet(settings: DiffusionSettings, latent_channels: int, sample_size: in
         up_block_types=(*("CrossAttnUpBlock2D",) * (levels - 1), "UpBlock2D"),
         layers_per_block=settings.layers,
         cross_attention_dim=settings.text_width,
-        attention_head_dim=tuple(width // settings.head_width for width in settings.channels),  # diffusers' name for the number of heads
+        attention_head_dim=heads,  # pyright: ignore[reportArgumentType]  (diffusers' name for the number of heads)
         use_linear_projection=True,
-        norm_num_groups=8,
+        norm_num_groups=UNET_GROUPS,
         addition_embed_type="text",  # the caption as a whole joins the time embedding: text is learned sooner than by cross-attention alone
         addition_embed_type_num_heads=settings.text_width // settings.head_width,
         class_embed_type="projection",
@@ -130,6 +141,9 @@ class LatentSet:
             tuple(c for s in shards for c in s.captions),
         )
 
+    def to(self, device: torch.device) -> LatentSet:
+        return LatentSet(self.latents.to(device), self.cameras.to(device), self.backgrounds, self.captions)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -148,7 +162,8 @@ def draw_batch(data: LatentSet, objects: int, captions: CaptionSettings, generat
         draw_caption(data.captions[o], data.backgrounds[o, r], captions, generator)
         for o, r in zip(chosen.tolist(), rigs.tolist(), strict=True)
     ]
-    return Batch(data.latents[chosen, rigs].flatten(0, 1).float(), data.cameras[chosen, rigs].flatten(0, 1), texts)
+    at = (chosen.to(data.latents.device), rigs.to(data.latents.device))
+    return Batch(data.latents[at].flatten(0, 1).float(), data.cameras[at].flatten(0, 1).float(), texts)
 
 
 def v_loss(denoiser: Denoiser, batch: Batch, alphas_cumprod: Tensor, *, cameras: bool, generator: torch.Generator) -> Tensor:
@@ -178,7 +193,8 @@ class WeightAverage:
         self.updates += 1
         decay = min(1 - 1 / self.horizon, (1 + self.updates) / (10 + self.updates))
         current = dict(module.named_parameters())
-        torch._foreach_lerp_([self.values[name] for name in self.values], [current[name].detach() for name in self.values], 1 - decay)
+        averages, values = list(self.values.values()), [current[name].detach() for name in self.values]
+        torch._foreach_lerp_(averages, values, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]  (one call for all)
 
     def copy_of(self, module: torch.nn.Module) -> Any:
         """``module`` with the averaged parameters."""

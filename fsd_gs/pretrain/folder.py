@@ -1,10 +1,11 @@
 """Writes a trained prior as a diffusers folder: what ``prior.name=FOLDER`` loads like any other backbone.
 
     unet/ vae/ text_encoder/ tokenizer/ scheduler/ model_index.json    as diffusers lays them out; float16 safetensors, ≤ 12 MB a file
+    card.json                                                          how it was made and how well it went, if the caller knows
     checksums.json                                                     SHA-256 of every other file
 
 model_index.json also says how the prior wants to be asked: how many views it denoises jointly, that its captions name the background,
-and whether prompts are read by the catalogue's vocabulary.
+whether prompts are read by the catalogue's vocabulary, and which of its categories it was trained on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import copy
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +23,64 @@ import torch
 
 from fsd_gs.io import write_text
 from fsd_gs.pretrain.diffusion import SCHEDULER, Denoiser
+from fsd_gs.priors.nano.prior import CHECKSUMS
 
 MAX_SHARD = "12MB"
-CHECKSUMS = "checksums.json"
+CARD = "card.json"
 
 
-def save_prior(folder: Path, denoiser: Denoiser, vae: Any, *, views: int, vocabulary: str) -> Path:
-    """Write ``folder`` anew (half precision). vocabulary: "catalogue" if prompts are read in its words, "" for free captions."""
-    if folder.exists():
-        shutil.rmtree(folder)
+def save_prior(
+    folder: Path,
+    denoiser: Denoiser,
+    vae: Any,
+    *,
+    views: int,
+    vocabulary: str,
+    categories: Sequence[str] = (),
+    card: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``folder`` anew (half precision); the old one stays until the new one is whole.
+
+    vocabulary: "catalogue" if prompts are read in its words, "" for free captions. categories: those of the catalogue that the prior was
+    trained on, none for all (or for free captions).
+    """
+    whole, folder = folder, folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
     for name, module in (("unet", denoiser.unet), ("vae", vae), ("text_encoder", denoiser.text_encoder)):
-        half = copy.deepcopy(module).to("cpu", torch.float16, memory_format=torch.contiguous_format)
-        half.save_pretrained(folder / name, safe_serialization=True, max_shard_size=MAX_SHARD)
+        half = copy.deepcopy(module)
+        # Module's own method: diffusers' would warn about layers to keep in float32, of which there are none.
+        torch.nn.Module.to(half, device="cpu", dtype=torch.float16)
+        torch.nn.Module.to(half, memory_format=torch.contiguous_format)
+        with _quiet():
+            half.save_pretrained(folder / name, safe_serialization=True, max_shard_size=MAX_SHARD)
     denoiser.tokenizer.save_pretrained(folder / "tokenizer")
     write_text(folder / "scheduler" / "scheduler_config.json", json.dumps(SCHEDULER, indent=2))
-    index = {
+    write_text(folder / "model_index.json", json.dumps(_index(views, vocabulary, categories), indent=2))
+    if card is not None:
+        write_text(folder / CARD, json.dumps(dict(card), indent=2))
+    write_text(folder / CHECKSUMS, json.dumps(checksums(folder), indent=2))
+    if whole.exists():
+        shutil.rmtree(whole)
+    folder.rename(whole)
+    return whole
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bar for each file; the command draws its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _index(views: int, vocabulary: str, categories: Sequence[str]) -> dict[str, Any]:
+    return {
         "_class_name": "StableDiffusionPipeline",
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
@@ -45,10 +91,8 @@ def save_prior(folder: Path, denoiser: Denoiser, vae: Any, *, views: int, vocabu
         "prompt_suffix": "",
         "names_background": True,
         "vocabulary": vocabulary,
+        "categories": list(categories),
     }
-    write_text(folder / "model_index.json", json.dumps(index, indent=2))
-    write_text(folder / CHECKSUMS, json.dumps(checksums(folder), indent=2))
-    return folder
 
 
 def checksums(folder: Path) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
     p(u) ∈ R^{3f²}  the pixels of patch u in [−1, 1],   C = E[(p − m)(p − m)ᵀ] = V Λ Vᵀ,   z(u) = S⁻¹ V_Kᵀ (p(u) − m),   S = s Λ_K^{1/4}
 
-(half whitening: coarse components keep more amplitude than fine ones, as in pictures; s makes the mean square of z one.) Learned autoencoders
-are better codes, but take longer to learn than a laptop has: 2100 steps of a free one gave 20.9 dB, twelve components give 29.7 dB at
-once. And a linear encoder is kind to distillation: its gradient has no blind spots and no adversarial directions, and costs little.
+(half whitening: coarse components keep more amplitude than fine ones, as in pictures; s makes the mean square of z one.) Learned
+autoencoders are better codes, but take longer to learn than a laptop has: 2100 steps of a free one gave 20.9 dB, twelve components give
+29.7 dB at once. And a linear encoder is kind to distillation: its gradient has no blind spots and no adversarial directions, and costs
+little.
 
 AutoencoderKL ends in GroupNorm and SiLU, which are anything but linear. Three facts make them so:
 
@@ -17,13 +18,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fsd_gs.errors import InputError
+from fsd_gs.errors import ConfigError, FileFormatError, InputError
+from fsd_gs.io import atomic_write
 
+# Few: on a CPU the backward pass of a group norm costs the more, the fewer channels a group has (57 % of a step with one each).
+NORM_GROUPS = 4
 ANCHOR = 300.0  # K
 LOG_VARIANCE = -20.0  # the posterior is a point
 
@@ -72,17 +78,45 @@ def fit_patch_code(pictures: Tensor, components: int, factor: int) -> PatchCode:
 
 
 def smallest_channels(factor: int) -> list[int]:
-    """The fewest channels of each level that hold the patches on their way: 3·4^i pixels, at the last level twice, with two anchors."""
+    """The fewest channels of each level: 3·4^(i+1) pixels on their way, but 4 a group; at the last level pairs, and two anchors a group."""
     levels = round(math.log2(factor)) + 1
-    return [3 * 4 ** (i + 1) for i in range(levels - 1)] + [2 * 3 * 4 ** (levels - 1) + 2]
+    pairs_a_group = -(-3 * factor**2 // NORM_GROUPS)
+    return [max(4 * NORM_GROUPS, 3 * 4 ** (i + 1)) for i in range(levels - 1)] + [NORM_GROUPS * (2 * pairs_a_group + 2)]
+
+
+def check_channels(channels: list[int]) -> None:
+    """ConfigError unless an autoencoder of these levels can hold a patch code."""
+    needed = smallest_channels(2 ** (len(channels) - 1)) if len(channels) > 1 else []
+    fits = len(channels) > 1 and all(w >= n and w % NORM_GROUPS == 0 for w, n in zip(channels, needed, strict=True))
+    if not fits or any(a >= b for a, b in pairwise(channels)):
+        wanted = f"at least {needed}" if needed else "two levels or more"
+        raise ConfigError(f"autoencoder.channels: expected {wanted}, rising, multiples of {NORM_GROUPS}; got {list(channels)}")
+
+
+def save_patch_code(code: PatchCode, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    with atomic_write(path) as temporary:
+        save_file({"mean": code.mean, "basis": code.basis.contiguous(), "scale": code.scale}, temporary)
+
+
+def load_patch_code(path: Path) -> PatchCode:
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+        return PatchCode(tensors["mean"], tensors["basis"], tensors["scale"])
+    except Exception as error:
+        raise FileFormatError(f"{path} is not a readable patch code; delete it and run the command again") from error
 
 
 @torch.no_grad()
 def write_encoder(vae: Any, code: PatchCode) -> None:
-    """Make ``vae``'s encoder compute ``code``. InputError where its levels are too narrow (:func:`smallest_channels`)."""
-    widths, needed = list(vae.config.block_out_channels), smallest_channels(code.factor)
-    if len(widths) != len(needed) or any(w < n for w, n in zip(widths, needed, strict=True)):
-        raise InputError(f"autoencoder.channels: expected at least {needed} for patches of {code.factor} pixels, got {widths}")
+    """Make ``vae``'s encoder compute ``code``. ConfigError where its levels do not suit (:func:`check_channels`)."""
+    widths = list(vae.config.block_out_channels)
+    check_channels(widths)
+    if 2 ** (len(widths) - 1) != code.factor:
+        raise ConfigError(f"autoencoder.channels: expected {round(math.log2(code.factor)) + 1} levels for this code, got {len(widths)}")
     encoder = vae.encoder
     for resnet in [*(r for block in encoder.down_blocks for r in block.resnets), *encoder.mid_block.resnets]:
         resnet.conv2.weight.zero_()
@@ -122,10 +156,7 @@ def _space_to_depth(conv: Any, channels: int) -> None:
 
 def _pair_up(shortcut: Any, pixels: int, groups: int) -> list[tuple[int, int]]:
     """Spread pairs (v, −v) of the first ``pixels`` channels over the norm's groups, each with two anchors; returns their places."""
-    width = shortcut.weight.shape[0]
-    size = width // groups
-    if (size - 2) // 2 * groups < pixels:
-        raise InputError(f"autoencoder.channels: the last level needs {2 * pixels + 2 * groups} channels for {pixels} pixels, got {width}")
+    size = shortcut.weight.shape[0] // groups
     shortcut.weight.zero_()
     shortcut.bias.zero_()
     pairs = []
@@ -146,6 +177,8 @@ def _project(encoder: Any, code: PatchCode, pairs: list[tuple[int, int]]) -> Non
     deviation = ANCHOR * math.sqrt(2 * norm.num_groups / norm.num_channels)
     weights = (code.basis / code.scale).T * deviation  # [K, 3f²]
     order = _pixel_order(code.factor)
+    if components * 2 != conv.weight.shape[0]:
+        raise ConfigError(f"autoencoder.latent_channels: expected the {components} components of the code, got {conv.weight.shape[0] // 2}")
     conv.weight.zero_()
     conv.bias.zero_()
     for pixel, (plus, minus) in enumerate(pairs):
@@ -153,6 +186,29 @@ def _project(encoder: Any, code: PatchCode, pairs: list[tuple[int, int]]) -> Non
         conv.weight[:components, minus, 1, 1] = -weights[:, order[pixel]]
     conv.bias[:components] = -(code.mean @ (code.basis / code.scale))
     conv.bias[components:] = LOG_VARIANCE
+
+
+@torch.no_grad()
+def read_patch_code(vae: Any) -> PatchCode:
+    """The code that a written encoder computes, from its weights. What of the mean lies outside the basis is lost: ``encode`` is the
+    same, ``decode`` comes as near as the latents know. FileFormatError if the encoder was not written by :func:`write_encoder`."""
+    encoder, factor = vae.encoder, 2 ** (len(vae.config.block_out_channels) - 1)
+    shortcut, norm, conv = encoder.down_blocks[-1].resnets[0].conv_shortcut, encoder.conv_norm_out, encoder.conv_out
+    components, pixels, order = vae.config.latent_channels, 3 * factor**2, _pixel_order(factor)
+    deviation = ANCHOR * math.sqrt(2 * norm.num_groups / norm.num_channels)
+    rows = torch.zeros(components, pixels, dtype=torch.float64)
+    for pixel in range(pixels):
+        plus = shortcut.weight[:, pixel, 0, 0].argmax() if shortcut is not None else 0
+        rows[:, order[pixel]] = conv.weight[:components, plus, 1, 1].double() / deviation
+    scale = 1 / rows.norm(dim=1)  # the basis has unit columns
+    basis = (rows * scale[:, None]).T
+    mean = basis @ (-conv.bias[:components].double() * scale)
+    code = PatchCode(mean.float(), basis.float().contiguous(), scale.float())
+    probe = torch.rand(1, 3, 2 * factor, 2 * factor, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    found = vae.encode(probe.to(vae.dtype)).latent_dist.mode().float()
+    if not torch.allclose(found, code.encode(probe), atol=0.05):
+        raise FileFormatError("init: the autoencoder of this prior was not made by train-prior; start without init")
+    return code
 
 
 def _pixel_order(factor: int) -> list[int]:

@@ -1,123 +1,183 @@
-"""The settings of training a prior: one dataclass a stage, merged from a YAML file and the command line with strict keys."""
+# ruff: noqa: RUF009  (setting() and group() return dataclass fields)
+"""The settings of training a prior: one dataclass a stage, merged from a YAML file and the command line with strict keys.
+
+A stage's own settings decide its result together with ``data.seed``; :data:`FREE` lists those that decide nothing that is already on disk,
+so that they may change when a training goes on.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from fsd_gs.errors import InputError
+from fsd_gs.config import describe_settings, group, load_settings, setting
+from fsd_gs.errors import ConfigError, unknown_name
+from fsd_gs.pretrain.patch_code import check_channels
+
+UNET_GROUPS = 8  # of the UNet's group norms
 
 
 @dataclass
 class DataSettings:
-    """What the prior learns from. Cameras should be those of the runs that will use it: the network is told directions, not distances.
+    """What the prior learns from. Cameras should be those of the runs that will use it: the network is told directions, not distances."""
 
-    meshes: a folder of the user's own meshes; empty for the catalogue. categories: only these of the catalogue; empty for all.
-    image_size: pixels of the square views. elevation_deg, distance, fov_y_deg: as in the training run's ``cameras``.
-    views: seen jointly, 360°/views apart. rigs: sets of such views an object, each with its own turn, elevation and background.
-    pictures: objects rendered for the autoencoder. objects: objects whose latents the denoiser learns from. shard: objects a file.
-    """
-
-    seed: int = 0
-    meshes: str = ""
-    categories: list[str] = field(default_factory=list)
-    image_size: int = 64
-    elevation_deg: list[float] = field(default_factory=lambda: [-5.0, 35.0])
-    distance: float = 2.2
-    fov_y_deg: float = 49.1
-    views: int = 4
-    rigs: int = 4
-    supersample: int = 3
-    pictures: int = 1200
-    objects: int = 16000
-    shard: int = 250
-    captions: int = 8
+    seed: int = setting(0, "of everything random: objects, cameras, captions, starting weights, noise")
+    meshes: str = setting("", "a folder of your own meshes; empty: the catalogue")
+    mesh_up: str = setting("auto", "axis of your meshes that points up: y, z or auto (by file type)")
+    mesh_lit: bool = setting(False, "the colours of your meshes already hold light and shadow, add none")
+    categories: list[str] = setting([], "only these categories of the catalogue; empty: all")
+    image_size: int = setting(64, "pixels of the square views")
+    elevation_deg: list[float] = setting([-5.0, 35.0], "lowest and highest elevation of the cameras")
+    distance: float = setting(2.2, "distance of the cameras, as in the training run's cameras.distance")
+    fov_y_deg: float = setting(49.1, "field of view, as in the training run's cameras.fov_y_deg")
+    views: int = setting(4, "views denoised jointly, their azimuths 360°/views apart")
+    rigs: int = setting(4, "sets of such views of an object, each with its own turn, elevation and background")
+    supersample: int = setting(3, "samples a pixel side of the renders")
+    pictures: int = setting(1200, "objects whose views the autoencoder learns from (of data.objects)")
+    objects: int = setting(16000, "objects whose latents the denoiser learns from")
+    shard: int = setting(250, "objects a file")
+    captions: int = setting(8, "captions drawn for each object")
+    workers: int = setting(1, "processes that render; 0: one for each CPU core")
 
 
 @dataclass
 class AutoencoderSettings:
-    """AutoencoderKL. channels: a level each; f = 2^(levels − 1). latent_channels: components of the patch code. edges: weight of the
-    gradient term. jitter: noise on the latents that the decoder learns from.
+    """AutoencoderKL; f = 2^(levels − 1). Training ends at ``steps`` or ``minutes``, whichever comes first; the rate falls to 0 by then."""
 
-    minutes: 0 = no limit of time; training stops at ``steps`` or ``minutes``, whichever comes first, and the rate falls to 0 by then.
-    """
-
-    channels: list[int] = field(default_factory=lambda: [16, 48, 104])
-    latent_channels: int = 12
-    batch: int = 16
-    lr: float = 1e-3
-    steps: int = 20000
-    minutes: float = 0.0
-    edges: float = 0.5
-    jitter: float = 0.05
+    channels: list[int] = setting([16, 48, 104], "channels of each level; the latents are 2^(levels − 1) times smaller than the pictures")
+    latent_channels: int = setting(12, "components of the patch code")
+    batch: int = setting(16, "pictures a step")
+    lr: float = setting(1e-3, "learning rate of the decoder at the start")
+    steps: int = setting(20000, "steps of the decoder at most")
+    minutes: float = setting(0.0, "minutes of the decoder at most; 0: no limit")
+    edges: float = setting(0.5, "weight of the gradient term")
+    jitter: float = setting(0.05, "noise on the latents that the decoder learns from")
 
 
 @dataclass
 class DiffusionSettings:
-    """UNet2DConditionModel with camera projection, a small CLIPTextModel, v-prediction.
+    """UNet2DConditionModel with camera projection, a small CLIPTextModel, v-prediction."""
 
-    lr: of Muon, for the matrices; other_lr: of AdamW, for the rest (the two must differ).
-    objects: objects a batch (each with data.views views). drop_text: classifier-free guidance. drop_cameras: share of steps without
-    cameras and cross-view attention (2D). ema: horizon of the weight average in steps, at most.
-    """
-
-    channels: list[int] = field(default_factory=lambda: [64, 96, 128])
-    layers: int = 1
-    head_width: int = 32
-    text_width: int = 128
-    text_layers: int = 2
-    objects: int = 8
-    lr: float = 2e-3
-    other_lr: float = 8e-4
-    warmup: int = 100
-    cooldown: float = 0.3
-    weight_decay: float = 0.01
-    steps: int = 200000
-    minutes: float = 0.0
-    drop_text: float = 0.1
-    drop_cameras: float = 0.15
-    ema: float = 600.0
-    log_every: int = 20
-    save_every_minutes: float = 5.0
-    preview_every_minutes: float = 20.0
+    channels: list[int] = setting([64, 96, 128], "channels of each level of the UNet")
+    layers: int = setting(1, "residual blocks a level")
+    head_width: int = setting(32, "channels of an attention head")
+    text_width: int = setting(128, "channels of the text encoder")
+    text_layers: int = setting(2, "layers of the text encoder")
+    objects: int = setting(8, "objects a batch, each with data.views views")
+    lr: float = setting(2e-3, "learning rate of Muon (the matrices)")
+    other_lr: float = setting(8e-4, "learning rate of AdamW (everything else)")
+    warmup: int = setting(100, "steps in which the rates rise")
+    cooldown: float = setting(0.3, "last share of the training in which the rates fall")
+    weight_decay: float = setting(0.01, "of the matrices")
+    steps: int = setting(200000, "steps at most")
+    minutes: float = setting(0.0, "minutes at most, over all sessions; 0: no limit")
+    drop_text: float = setting(0.1, "share of examples without their caption (classifier-free guidance)")
+    drop_cameras: float = setting(0.15, "share of steps without cameras and cross-view attention (single pictures)")
+    ema: float = setting(600.0, "horizon of the average of the weights, in steps")
+    log_every: int = setting(20, "steps between two lines of log.jsonl")
+    save_every_minutes: float = setting(5.0, "minutes between two saved states")
+    preview_every_minutes: float = setting(20.0, "minutes between two previews; 0: none but the last")
 
 
 @dataclass
 class PretrainConfig:
-    """One file of ``configs/nano``. output: the folder of the run; its ``prior`` folder is what ``prior.name=`` takes."""
+    """One file of ``configs/nano``."""
 
-    output: str = "outputs/prior"
-    device: str = "auto"
-    threads: int = 0
-    data: DataSettings = field(default_factory=DataSettings)
-    autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)
-    diffusion: DiffusionSettings = field(default_factory=DiffusionSettings)
+    output: str = setting("outputs/prior", "the folder of the training; its folder 'prior' is what prior.name= takes")
+    init: str = setting("", "a finished prior (a folder, or nano) whose weights, autoencoder and tokenizer the training starts from")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    threads: int = setting(0, "CPU threads; 0: torch's own choice")
+    data: DataSettings = group(DataSettings, "what the prior learns from")
+    autoencoder: AutoencoderSettings = group(AutoencoderSettings, "pictures to latents and back")
+    diffusion: DiffusionSettings = group(DiffusionSettings, "the denoiser")
+
+
+FREE = (
+    "output",
+    "device",
+    "threads",
+    "data.workers",
+    *(f"autoencoder.{name}" for name in ("steps", "minutes")),
+    *(f"diffusion.{name}" for name in ("steps", "minutes", "cooldown", "log_every", "save_every_minutes", "preview_every_minutes")),
+)
+
+
+def load_pretrain_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> PretrainConfig:
+    """Defaults, YAML files and ``key=value`` overrides, in this order; ConfigError in one line for anything that cannot work."""
+    return check(load_settings(PretrainConfig, files, overrides, text_keys=("output", "init", "data.meshes")))
+
+
+def decisive(config: PretrainConfig) -> dict[str, Any]:
+    """Every setting by its dotted name but those of :data:`FREE`, as plain values."""
+    return {key: _value(config, key) for key, _, _ in describe_settings(PretrainConfig) if key not in FREE}
+
+
+def _value(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+_AT_LEAST_ONE = (
+    *(f"data.{name}" for name in ("views", "rigs", "objects", "pictures", "shard", "captions", "supersample")),
+    *(f"autoencoder.{name}" for name in ("batch", "latent_channels", "steps")),
+    *(f"diffusion.{name}" for name in ("layers", "head_width", "text_width", "text_layers", "objects", "steps", "log_every")),
+)
+_SHARES = ("diffusion.drop_text", "diffusion.drop_cameras", "diffusion.cooldown")
+_POSITIVE = ("data.distance", "data.fov_y_deg", "autoencoder.lr", "diffusion.lr", "diffusion.other_lr", "diffusion.save_every_minutes")
+_NOT_NEGATIVE = (
+    *("threads", "data.workers", "data.seed", "autoencoder.minutes", "autoencoder.edges", "autoencoder.jitter"),
+    *("diffusion.minutes", "diffusion.warmup", "diffusion.weight_decay", "diffusion.preview_every_minutes"),
+)
 
 
 def check(config: PretrainConfig) -> PretrainConfig:
-    """``config`` itself; InputError names the first setting that cannot work."""
-    data, net = config.data, config.diffusion
-    factor = 2 ** (len(config.autoencoder.channels) - 1)
-    positive = {
-        "data.views": data.views,
-        "data.rigs": data.rigs,
-        "data.objects": data.objects,
-        "data.pictures": data.pictures,
-        "data.shard": data.shard,
-        "diffusion.objects": net.objects,
-        "autoencoder.batch": config.autoencoder.batch,
-        "autoencoder.latent_channels": config.autoencoder.latent_channels,
-    }
-    for name, value in positive.items():
-        if value < 1:
-            raise InputError(f"{name}: expected at least 1, got {value}")
-    if data.image_size % factor or data.image_size < 2 * factor:
-        raise InputError(f"data.image_size: expected a multiple of the autoencoder's factor {factor}, got {data.image_size}")
-    if len(data.elevation_deg) != 2 or data.elevation_deg[0] > data.elevation_deg[1]:
-        raise InputError(f"data.elevation_deg: expected [low, high], got {data.elevation_deg}")
-    for name, width in (("diffusion.text_width", net.text_width), *((f"diffusion.channels ({c})", c) for c in net.channels)):
-        if width % net.head_width:
-            raise InputError(f"{name}: expected a multiple of diffusion.head_width {net.head_width}, got {width}")
-    for name, share in (("diffusion.drop_text", net.drop_text), ("diffusion.drop_cameras", net.drop_cameras)):
-        if not 0 <= share < 1:
-            raise InputError(f"{name}: expected a share in [0, 1), got {share:g}")
+    """``config`` itself; ConfigError names the first setting that cannot work."""
+    for names, lowest, strict in ((_AT_LEAST_ONE, 1, False), (_POSITIVE, 0, True), (_NOT_NEGATIVE, 0, False)):
+        for name in names:
+            value = _value(config, name)
+            if not (value > lowest if strict else value >= lowest):
+                raise ConfigError(f"{name}: expected {'more than' if strict else 'at least'} {lowest}, got {value}")
+    for name in _SHARES:
+        if not 0 <= _value(config, name) < 1:
+            raise ConfigError(f"{name}: expected a share in [0, 1), got {_value(config, name):g}")
+    _check_data(config)
+    _check_networks(config)
     return config
+
+
+def _check_data(config: PretrainConfig) -> None:
+    data, factor = config.data, 2 ** (len(config.autoencoder.channels) - 1)
+    if data.image_size % factor or data.image_size < 2 * factor:
+        wanted = f"a multiple of the autoencoder's factor {factor}, at least {2 * factor}"
+        raise ConfigError(f"data.image_size: expected {wanted}, got {data.image_size}")
+    if len(data.elevation_deg) != 2 or data.elevation_deg[0] > data.elevation_deg[1]:
+        raise ConfigError(f"data.elevation_deg: expected [low, high], got {data.elevation_deg}")
+    if data.mesh_up not in ("auto", "y", "z"):
+        raise ConfigError(unknown_name("data.mesh_up", data.mesh_up, ("auto", "y", "z")))
+    if data.pictures > data.objects:
+        raise ConfigError(f"data.pictures: expected at most data.objects ({data.objects}), got {data.pictures}")
+    if data.meshes and data.categories:
+        raise ConfigError(f"data.categories: expected none with data.meshes='{data.meshes}' (they are the catalogue's)")
+
+
+def _check_networks(config: PretrainConfig) -> None:
+    data, net = config.data, config.diffusion
+    if not net.channels:
+        raise ConfigError("diffusion.channels: expected at least one level, got none")
+    for name, width in (("diffusion.text_width", net.text_width), *((f"diffusion.channels ({c})", c) for c in net.channels)):
+        if width < net.head_width or width % net.head_width:
+            raise ConfigError(f"{name}: expected a multiple of diffusion.head_width {net.head_width}, got {width}")
+    if any(width % UNET_GROUPS for width in net.channels):
+        raise ConfigError(f"diffusion.channels: expected multiples of {UNET_GROUPS}, got {net.channels}")
+    check_channels(config.autoencoder.channels)
+    if config.autoencoder.latent_channels > 3 * 4 ** (len(config.autoencoder.channels) - 1):
+        raise ConfigError(
+            f"autoencoder.latent_channels: expected at most the {3 * 4 ** (len(config.autoencoder.channels) - 1)} numbers of a patch, "
+            f"got {config.autoencoder.latent_channels}"
+        )
+    cells, halvings = data.image_size // 2 ** (len(config.autoencoder.channels) - 1), 2 ** (len(net.channels) - 1)
+    if cells % halvings:
+        raise ConfigError(f"diffusion.channels: {len(net.channels)} levels need latents of a multiple of {halvings} cells, got {cells}")

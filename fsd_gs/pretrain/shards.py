@@ -10,16 +10,16 @@ stopped, and several processes may share the work: each takes the shards with it
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fsd_gs.errors import FileFormatError
 from fsd_gs.io import atomic_write
+from fsd_gs.pretrain.patch_code import PatchCode
 from fsd_gs.pretrain.settings import DataSettings
 from fsd_gs.pretrain.sources import ObjectSource
 from fsd_gs.pretrain.views import make_example
@@ -64,18 +64,33 @@ def load_shard(path: Path) -> Shard:
     return Shard(**tensors, captions=tuple(tuple(c) for c in captions))
 
 
-def render_shards(source: ObjectSource, data: DataSettings, folder: Path, part: int = 0, parts: int = 1) -> Iterator[int]:
-    """Render the shards that are missing, those with number ≡ part (mod parts); yields the number of each as it is there."""
+def _nothing() -> None:
+    return None
+
+
+def missing_shards(data: DataSettings, folder: Path) -> list[int]:
+    return [number for number in range(shard_count(data)) if not shard_path(folder, number).is_file()]
+
+
+def render_shards(
+    source: ObjectSource, data: DataSettings, folder: Path, part: int = 0, parts: int = 1, *, after_object: Callable[[], None] = _nothing
+) -> Iterator[int]:
+    """Render the shards that are missing, those with number ≡ part (mod parts); yields the number of each as it is there.
+
+    after_object: called after each rendered object; may stop the work by raising.
+    """
     for number in range(part, shard_count(data), parts):
         path = shard_path(folder, number)
         if not path.is_file():
-            save_shard(_render(source, data, number), path)
+            save_shard(_render(source, data, number, after_object), path)
         yield number
 
 
-def _render(source: ObjectSource, data: DataSettings, number: int) -> Shard:
-    first = number * data.shard
-    examples = [make_example(source, data, index) for index in range(first, min(first + data.shard, data.objects))]
+def _render(source: ObjectSource, data: DataSettings, number: int, after_object: Callable[[], None]) -> Shard:
+    first, examples = number * data.shard, []
+    for index in range(first, min(first + data.shard, data.objects)):
+        examples.append(make_example(source, data, index))
+        after_object()
     return Shard(
         torch.stack([(e.images * 255).round().to(torch.uint8) for e in examples]),
         torch.stack([e.cameras for e in examples]),
@@ -91,29 +106,23 @@ def load_pictures(folder: Path, objects: int) -> Tensor:
     for path in sorted(folder.glob("shard-*.safetensors")):
         if count >= objects:
             break
-        pictures.append(load_shard(path).pixels[: objects - count].flatten(0, 2))
-        count += len(load_shard(path).captions)
+        shard = load_shard(path)
+        pictures.append(shard.pixels[: objects - count].flatten(0, 2))
+        count += len(shard.captions)
     return torch.cat(pictures)
 
 
-@torch.no_grad()
-def encode_shards(vae: Any, views: Path, folder: Path, device: torch.device) -> Iterator[int]:
+def encode_shards(code: PatchCode, views: Path, folder: Path) -> Iterator[int]:
     """Encode every shard of ``views`` that has no latents yet; yields their numbers."""
     for path in sorted(views.glob("shard-*.safetensors")):
         target = folder / path.name
         if not target.is_file():
             shard = load_shard(path)
-            save_shard(Shard(_encode(vae, shard.pixels, device), shard.cameras, shard.backgrounds, shard.captions), target)
+            save_shard(Shard(_encode(code, shard.pixels), shard.cameras, shard.backgrounds, shard.captions), target)
         yield int(path.stem.split("-")[1])
 
 
-def _encode(vae: Any, images: Tensor, device: torch.device) -> Tensor:
-    """uint8 [O, R, V, 3, H, W] → standardized latents float16 [O, R, V, C, h, w]."""
-    latents = []
-    for batch in images.flatten(0, 2).split(64):
-        pictures = (batch.to(device).float() / 127.5 - 1).to(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
-            mean = vae.encode(pictures).latent_dist.mode()
-        latents.append(((mean.float() - vae.config.shift_factor) * vae.config.scaling_factor).half().cpu())
-    stacked = torch.cat(latents)
-    return stacked.view(*images.shape[:3], *stacked.shape[1:])
+def _encode(code: PatchCode, images: Tensor) -> Tensor:
+    """uint8 [O, R, V, 3, H, W] → latents float16 [O, R, V, C, h, w]."""
+    latents = torch.cat([code.encode(batch.float() / 127.5 - 1).half() for batch in images.flatten(0, 2).split(512)])
+    return latents.view(*images.shape[:3], *latents.shape[1:])

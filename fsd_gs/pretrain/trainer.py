@@ -1,6 +1,6 @@
 """The training loop of the denoiser: one step, its state on disk, the falling rate; stops and resumes anywhere.
 
-    rate(p) = peak · min(1, step / warmup) · (1 if p ≤ 1 − cooldown, else falling linearly to 0 at p = 1),   p the share of the training done
+    rate(p) = peak · min(1, (step + 1) / warmup) · min(1, (1 − p) / cooldown),   p the share of the training done
 
 The state (weights, their average, optimizer, generator, elapsed time) is one safetensors file beside a small JSON, written atomically
 every few minutes and when the training is interrupted.
@@ -8,7 +8,6 @@ every few minutes and when the training is interrupted.
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable
@@ -18,12 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fsd_gs.errors import FileFormatError
 from fsd_gs.io import atomic_write, write_text
 from fsd_gs.pretrain.captions import CaptionSettings
 from fsd_gs.pretrain.diffusion import Denoiser, LatentSet, WeightAverage, draw_batch, v_loss
 from fsd_gs.pretrain.muon import Muon
 from fsd_gs.pretrain.settings import DiffusionSettings
+from fsd_gs.pretrain.state import generator_text, optimizer_tensors, refusing_misfits, restore_optimizer, set_generator
 
 STATE, FACTS = "state.safetensors", "state.json"
 
@@ -54,10 +53,10 @@ class Trainer:
     def __init__(self, denoiser: Denoiser, alphas_cumprod: Tensor, settings: DiffusionSettings, *, seed: int) -> None:
         self.denoiser, self.settings, self.alphas_cumprod = denoiser, settings, alphas_cumprod
         matrices, others = split_parameters(denoiser)
-        self.optimizers: dict[float, torch.optim.Optimizer] = {
-            settings.lr: Muon(matrices, settings.lr, weight_decay=settings.weight_decay),
-            settings.other_lr: torch.optim.AdamW(others, lr=settings.other_lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
-        }
+        self.optimizers: list[tuple[float, torch.optim.Optimizer]] = [
+            (settings.lr, Muon(matrices, settings.lr, weight_decay=settings.weight_decay)),
+            (settings.other_lr, torch.optim.AdamW(others, lr=settings.other_lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)),
+        ]
         self.average = WeightAverage(denoiser, settings.ema)
         self.generator = torch.Generator().manual_seed(seed)
         self.progress = Progress()
@@ -65,7 +64,7 @@ class Trainer:
     def step(self, data: LatentSet) -> float:
         """One update; returns the loss."""
         started, settings = time.monotonic(), self.settings
-        for rate, optimizer in self.optimizers.items():
+        for rate, optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * rate_factor(self.progress, settings)
         batch = draw_batch(data, settings.objects, CaptionSettings(settings.drop_text), self.generator)
@@ -73,7 +72,7 @@ class Trainer:
         loss = v_loss(self.denoiser, batch, self.alphas_cumprod, cameras=cameras, generator=self.generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
-        for optimizer in self.optimizers.values():
+        for _, optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.average.update(self.denoiser)
@@ -95,10 +94,8 @@ class Trainer:
 
         tensors = {f"weights.{k}": v.detach() for k, v in self.denoiser.named_parameters()}
         tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
-        names = {id(p): k for k, p in self.denoiser.named_parameters()}
-        for optimizer in self.optimizers.values():
-            for parameter, state in optimizer.state.items():
-                tensors |= {f"optimizer.{names[id(parameter)]}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        for _, optimizer in self.optimizers:
+            tensors |= optimizer_tensors(optimizer, self.denoiser)
         with atomic_write(folder / STATE) as temporary:
             save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
         facts = {
@@ -106,7 +103,7 @@ class Trainer:
             "seconds": self.progress.seconds,
             "loss": self.progress.loss,
             "updates": self.average.updates,
-            "generator": base64.b64encode(self.generator.get_state().numpy().tobytes()).decode(),
+            "generator": generator_text(self.generator),
         }
         write_text(folder / FACTS, json.dumps(facts))
 
@@ -114,21 +111,16 @@ class Trainer:
         """Continue where :meth:`save` left off; FileFormatError where the state does not fit these settings."""
         from safetensors.torch import load_file
 
-        try:
+        with refusing_misfits(folder / STATE):
             tensors, facts = load_file(folder / STATE), json.loads((folder / FACTS).read_text())
             for name, parameter in self.denoiser.named_parameters():
                 parameter.data.copy_(tensors[f"weights.{name}"])
                 self.average.values[name].copy_(tensors[f"average.{name}"])
-            names = {id(p): k for k, p in self.denoiser.named_parameters()}
-            for optimizer in self.optimizers.values():
-                _restore(optimizer, names, tensors)
+            for _, optimizer in self.optimizers:
+                restore_optimizer(optimizer, self.denoiser, tensors)
             self.average.updates = facts["updates"]
             self.progress = Progress(facts["step"], facts["seconds"], facts["loss"])
-            self.generator.set_state(torch.frombuffer(bytearray(base64.b64decode(facts["generator"])), dtype=torch.uint8))
-        except (KeyError, RuntimeError, ValueError, OSError) as error:
-            raise FileFormatError(
-                f"{folder} does not continue this training ({error}); choose another output, or delete its '{STATE}' to start anew"
-            ) from error
+            set_generator(self.generator, facts["generator"])
 
 
 def split_parameters(denoiser: Denoiser) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
@@ -138,15 +130,6 @@ def split_parameters(denoiser: Denoiser) -> tuple[list[torch.nn.Parameter], list
     for name, parameter in denoiser.named_parameters():
         (matrices if parameter.ndim >= 2 and not any(word in name for word in outer) else others).append(parameter)
     return matrices, others
-
-
-def _restore(optimizer: torch.optim.Optimizer, names: dict[int, str], tensors: dict[str, Tensor]) -> None:
-    """The optimizer's state of each parameter that has one."""
-    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
-        prefix = f"optimizer.{names[id(parameter)]}."
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        if state:
-            optimizer.state[parameter] = {k: v.to("cpu" if k == "step" else parameter.device) for k, v in state.items()}
 
 
 def train(trainer: Trainer, data: LatentSet, *, after_step: Callable[[Progress, float], None]) -> None:

@@ -36,10 +36,11 @@ class Example:
 def make_source(data: DataSettings) -> ObjectSource:
     """The catalogue, or the user's own meshes."""
     if data.meshes:
+        from fsd_gs.pretrain.asset_mesh import AssetSettings
         from fsd_gs.pretrain.assets import MeshFolder
 
-        return MeshFolder(data.meshes)
-    return CatalogueSource(data.seed, categories=tuple(data.categories))
+        return MeshFolder(data.meshes, AssetSettings(data.mesh_up, data.mesh_lit), seed=data.seed, supersample=data.supersample)
+    return CatalogueSource(data.seed, categories=tuple(data.categories), supersample=data.supersample)
 
 
 def example_generator(seed: int, index: int) -> np.random.Generator:
@@ -60,7 +61,8 @@ def draw_background(rng: np.random.Generator) -> tuple[float, float, float]:
 
 def rig_cameras(data: DataSettings, rng: np.random.Generator) -> Cameras:
     """One rig: ``data.views`` cameras around the object."""
-    turn, elevation = rng.uniform(0.0, 360.0), rng.uniform(*data.elevation_deg)
+    low, high = data.elevation_deg
+    turn, elevation = rng.uniform(0.0, 360.0), rng.uniform(low, high)
     azimuths = turn + 360.0 / data.views * torch.arange(data.views, dtype=torch.float64)
     return orbit_cameras(azimuths, elevation, distance=data.distance, fov_y_deg=data.fov_y_deg, width=data.image_size)
 

@@ -1,0 +1,95 @@
+"""``fsd-gs train-prior``: from a catalogue, or a folder of meshes, to a diffusion prior; the same command again goes on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from fsd_gs.config import describe_settings, to_yaml
+from fsd_gs.device import resolve_device
+from fsd_gs.errors import ConfigError, FileFormatError
+from fsd_gs.io import make_folder, write_text
+from fsd_gs.pretrain.settings import PretrainConfig, decisive, load_pretrain_config
+from fsd_gs.pretrain.stages import Job, make_decoder, make_denoiser, make_latents, make_prior, make_views
+from fsd_gs.pretrain.start import load_finished
+from fsd_gs.pretrain.views import make_source
+from fsd_gs.pretrain.watching import Interrupts, Stopped
+
+DESCRIPTION = """Train a small multi-view text-to-image diffusion model, on the catalogue or on your own meshes:
+fsd-gs train-prior --config configs/nano/own.yaml data.meshes=my_assets output=outputs/my_prior
+
+After Ctrl-C the same command goes on. The result: fsd-gs train prior.name=outputs/my_prior/prior prompt="..." """
+
+BEGUN = "begun.json"
+
+
+def make_parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program, description=DESCRIPTION, epilog=_settings_help(), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below; the last one wins")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file (configs/nano/...); may be repeated")
+    parser.add_argument("--init", metavar="FOLDER", help="start from a finished prior instead of new weights; 'nano' is the shipped one")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _settings_help() -> str:
+    rows = (f"  {key}={'' if default is None else default}\n      {meaning}" for key, default, meaning in describe_settings(PretrainConfig))
+    return "\n".join(["settings (key=default  meaning):", *rows]).replace("%", "%%")
+
+
+def main(arguments: Sequence[str], program: str = "fsd-gs train-prior") -> int:
+    """Run the command; the exit code is 0 when the prior is finished, 130 or 143 after Ctrl-C or kill."""
+    options = make_parser(program).parse_intermixed_args(arguments)
+    overrides = [*options.overrides, *([f"init={options.init}"] if options.init else [])]
+    config = load_pretrain_config(options.config, overrides)
+    device = resolve_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    console = Console()
+    with Interrupts() as interrupts:
+        job = Job(config, device, console, interrupts)
+        try:
+            folder = run(job)
+        except Stopped as stopped:
+            job.say(f"stopped; everything is saved in {job.folder}. To go on: {shlex.join([*program.split(), *arguments])}")
+            return 128 + stopped.number
+    job.say(f'to use it: fsd-gs train prior.name={folder} prompt="..."')
+    return 0
+
+
+def run(job: Job) -> Path:
+    """All stages; the folder of the prior."""
+    finished = load_finished(job.config)
+    source = make_source(job.config.data)
+    begin(job.config)
+    make_views(job, source)
+    code = make_latents(job, finished)
+    vae, autoencoder = make_decoder(job, code, finished)
+    trainer, denoiser = make_denoiser(job, source, vae, finished)
+    return make_prior(job, source, trainer, vae, autoencoder, denoiser)
+
+
+def begin(config: PretrainConfig) -> None:
+    """Note the settings in the folder, or compare them with those it was begun with; ConfigError names the first that differs."""
+    folder = make_folder(config.output)
+    path, settings = folder / BEGUN, decisive(config)
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())
+        except ValueError as error:
+            raise FileFormatError(f"{path} is damaged; choose another output, or delete the folder to start anew") from error
+        for name, value in settings.items():
+            if before.get(name) != value:
+                raise ConfigError(
+                    f"{name}: '{folder}' was begun with {before.get(name)!r}, now it is {value!r}; take the old value, or another output="
+                )
+    write_text(path, json.dumps(settings, indent=2))
+    write_text(folder / "config.yaml", to_yaml(config))

@@ -1,0 +1,116 @@
+"""Where a training starts: with new weights drawn from the seed, or with those of a finished prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fsd_gs.errors import FileFormatError, InputError
+from fsd_gs.pretrain.autoencoder import make_autoencoder
+from fsd_gs.pretrain.diffusion import Denoiser, make_text_encoder, make_unet
+from fsd_gs.pretrain.patch_code import PatchCode, read_patch_code
+from fsd_gs.pretrain.settings import PretrainConfig
+from fsd_gs.pretrain.tokenizer import make_tokenizer
+from fsd_gs.priors.backgrounds import BACKGROUNDS, in_front_of
+from fsd_gs.priors.components import load_module
+from fsd_gs.priors.nano.prior import WEIGHTS
+
+
+@dataclass(frozen=True)
+class FinishedParts:
+    """The parts of a finished prior in float32, ready to be trained on."""
+
+    code: PatchCode
+    vae: Any
+    unet: Any
+    text_encoder: Any
+    tokenizer: Any
+
+
+def load_finished(config: PretrainConfig) -> FinishedParts | None:
+    """The prior that ``config.init`` names, None for no such start. InputError where its sizes contradict the settings."""
+    if not config.init:
+        return None
+    folder = WEIGHTS if config.init == "nano" else Path(config.init)
+    if not (folder / "model_index.json").is_file():
+        raise InputError(f"init: expected the folder of a finished prior (with model_index.json), got '{folder}'")
+    try:
+        parts = _load_parts(folder)
+    except FileFormatError:
+        raise
+    except Exception as error:
+        raise FileFormatError(f"init: '{folder}' does not load ({' '.join(str(error).split())[:200]})") from error
+    _compare(config, parts, folder)
+    return parts
+
+
+def _load_parts(folder: Path) -> FinishedParts:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    modules = [
+        load_module(cls, folder, name, torch.float32).train().requires_grad_(True)
+        for cls, name in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae"), (CLIPTextModel, "text_encoder"))
+    ]
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    return FinishedParts(read_patch_code(modules[1]), modules[1], modules[0], modules[2], tokenizer)
+
+
+def _compare(config: PretrainConfig, parts: FinishedParts, folder: Path) -> None:
+    unet, vae, text = parts.unet.config, parts.vae.config, parts.text_encoder.config
+    net = config.diffusion
+    cells = config.data.image_size // 2 ** (len(config.autoencoder.channels) - 1)
+    pairs = (
+        ("autoencoder.channels", list(config.autoencoder.channels), list(vae.block_out_channels)),
+        ("autoencoder.latent_channels", config.autoencoder.latent_channels, vae.latent_channels),
+        ("data.image_size", cells, unet.sample_size),
+        ("diffusion.channels", list(net.channels), list(unet.block_out_channels)),
+        ("diffusion.layers", net.layers, unet.layers_per_block),
+        ("diffusion.text_width", net.text_width, text.hidden_size),
+        ("diffusion.text_layers", net.text_layers, text.num_hidden_layers),
+    )
+    for name, wanted, found in pairs:
+        if wanted != found:
+            unit = " cells of latents" if name == "data.image_size" else ""
+            raise InputError(f"{name}: init='{folder}' was trained with {found}{unit}, the settings say {wanted}{unit}; make them agree")
+
+
+def start_autoencoder(config: PretrainConfig, code: PatchCode, finished: FinishedParts | None) -> Any:
+    if finished is not None:
+        return finished.vae
+    with seeded(config.data.seed):
+        return make_autoencoder(config.autoencoder, config.data.image_size, code)
+
+
+def start_tokenizer(words: Sequence[str], folder: Path, finished: FinishedParts | None) -> Any:
+    """The tokenizer of the words of the captions and of their backgrounds; a finished prior keeps its own."""
+    if finished is not None:
+        return finished.tokenizer
+    phrases = [in_front_of("", name) for name in BACKGROUNDS]
+    return make_tokenizer([*words, *(word for phrase in phrases for word in phrase.split())], folder)
+
+
+def start_denoiser(config: PretrainConfig, tokenizer: Any, finished: FinishedParts | None, device: torch.device) -> Denoiser:
+    """On ``device``: the way attention is computed depends on it."""
+    if finished is not None:
+        unet, text_encoder = finished.unet, finished.text_encoder
+    else:
+        cells = config.data.image_size // 2 ** (len(config.autoencoder.channels) - 1)
+        with seeded(config.data.seed):
+            unet = make_unet(config.diffusion, config.autoencoder.latent_channels, cells)
+            text_encoder = make_text_encoder(config.diffusion, tokenizer)
+    return Denoiser(unet.to(device, memory_format=torch.channels_last), text_encoder.to(device), tokenizer)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The libraries draw starting weights from torch's global stream: seed it for a moment, then put it back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,72 @@
+"""The state of a training on disk: named tensors, a few numbers and the random stream, in one safetensors file written atomically."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fsd_gs.errors import FileFormatError
+from fsd_gs.io import atomic_write
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any], generator: torch.Generator) -> None:
+    """facts: plain values; they and the generator's state go into the file's metadata."""
+    from safetensors.torch import save_file
+
+    metadata = {"facts": json.dumps(facts), "generator": generator_text(generator)}
+    with atomic_write(path) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+
+
+def load_state(path: Path, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, facts); the generator takes up its stream where it was."""
+    from safetensors import safe_open
+
+    with refusing_misfits(path), safe_open(path, framework="pt") as opened:
+        metadata = opened.metadata()
+        set_generator(generator, metadata["generator"])
+        return {key: opened.get_tensor(key) for key in opened.keys()}, json.loads(metadata["facts"])  # noqa: SIM118  (not a dict)
+
+
+def generator_text(generator: torch.Generator) -> str:
+    return base64.b64encode(generator.get_state().numpy().tobytes()).decode()
+
+
+def set_generator(generator: torch.Generator, text: str) -> None:
+    generator.set_state(torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8))
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, module: torch.nn.Module) -> dict[str, Tensor]:
+    """``optimizer``'s state of the parameters of ``module``, as optimizer.PARAMETER.ENTRY."""
+    names = {id(p): k for k, p in module.named_parameters()}
+    return {f"optimizer.{names[id(p)]}.{k}": torch.as_tensor(v) for p, state in optimizer.state.items() for k, v in state.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
+    """The optimizer's state of each parameter that has one in ``tensors``."""
+    names = {id(p): k for k, p in module.named_parameters()}
+    # Fused optimizers keep their count of steps beside the weights, the others on the CPU.
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            prefix = f"optimizer.{names[id(parameter)]}."
+            state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            if state:
+                devices = {key: "cpu" if key == "step" and not group.get("fused") else parameter.device for key in state}
+                optimizer.state[parameter] = {key: value.to(devices[key]) for key, value in state.items()}
+
+
+@contextmanager
+def refusing_misfits(path: Path) -> Iterator[None]:
+    """Anything that goes wrong while a state is read becomes one FileFormatError."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FileFormatError(f"{path} does not continue this training ({reason}); delete it to start this stage anew") from error

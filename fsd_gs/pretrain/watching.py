@@ -1,0 +1,96 @@
+"""What a person sees of a long training, and how they stop it: a bar for each stage, Ctrl-C, a log."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 30.0  # between two lines where there is no terminal
+
+
+class Stopped(Exception):
+    """The person asked for an end; everything is saved. number: the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Interrupts:
+    """Ctrl-C and ``kill`` end the work at the next :meth:`check`, so that everything is saved; a second Ctrl-C ends it at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():  # Python delivers signals to no other
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def check(self) -> None:
+        """Stopped if a signal has come."""
+        if self.received is not None:
+            raise Stopped(self.received)
+
+
+class Bar:
+    """The progress of one stage, with the time left; a line now and then where there is no terminal."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self.console, self.title = console, title
+        self._task: TaskID | None = None
+        self._share, self._status = 0.0, ""
+        self._began, self._began_at, self._spoke = time.monotonic(), 0.0, time.monotonic()
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+        if not self.console.is_terminal:
+            self._say()
+
+    def update(self, share: float, status: str) -> None:
+        """share: of the stage, in [0, 1]."""
+        if self._task is None:
+            self._task, self._began_at = self._progress.add_task(self.title, total=1.0, status=status), share
+        self._share, self._status = share, status
+        self._progress.update(self._task, completed=share, status=status)
+        if not self.console.is_terminal and time.monotonic() - self._spoke > PLAIN_SECONDS:
+            self._say()
+
+    def _say(self) -> None:
+        self._spoke = time.monotonic()
+        left = (self._spoke - self._began) * (1 - self._share) / max(self._share - self._began_at, 1e-9)
+        remaining = f"{left:.0f} s left  " if self._began_at < self._share < 1 else ""
+        self.console.print(f"{self.title}  {100 * self._share:.0f}%  {remaining}{self._status}", highlight=False, markup=False)
