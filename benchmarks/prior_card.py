@@ -58,10 +58,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8, help="captions a forward pass")
     parser.add_argument("--rows", type=int, default=16, help="prompts in the picture of the part 2d, evenly spaced")
     parser.add_argument("--fit-steps", type=int, default=FitSettings.steps)
-    parser.add_argument("--candidates", type=int, default=48, help="catalogue objects to find the nearest among")
+    parser.add_argument("--candidates", type=int, default=48, help="catalogue objects to find the nearest among, at least 2")
     parser.add_argument("--repetitions", type=int, default=20, help="of the part speed")
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's own number")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="auto", help="of the parts 2d and views; auto is float32 on a CPU")
     return parser.parse_args(arguments)
 
 
@@ -163,7 +164,7 @@ def measure_views(prior: StableDiffusionPrior, captions: list[Caption], given: a
             for above in (True, False)
         ]
         pictures.grid(rows).save(given.output / f"views-{name.replace(' ', '-')}.png", optimize=True)
-    result["nearest_object_psnr"] = {key: float(np.mean([row[key] for row in alike])) for key in ("nearest", "any")}
+    result["nearest_object_psnr"] = {key: float(np.mean([row[key] for row in alike])) for key in ("nearest", "another")}
     judge, numbers = Judge.load(), list(range(len(captions)))
     images = {name: torch.stack([case.own for case in cases[name]]) for name in ("joint eight views", "catalogue renders")}
     images["four views"] = torch.stack([case.own[consistency.FITTED] for case in nearest])
@@ -202,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(given.threads)
     given.output.mkdir(parents=True, exist_ok=True)
     folder = WEIGHTS if given.prior == "nano" else Path(given.prior)
-    prior, categories = _load(folder, given.device, "auto"), categories_of(folder)
+    prior, categories = _load(folder, given.device, given.dtype), categories_of(folder)
     card = read_card(given.output / CARD, checksums(folder))
     card["versions"] = {"fsd_gs": fsd_gs.__version__, "torch": torch.__version__, "python": platform.python_version()}
     settings = {k: v for k, v in vars(given).items() if k not in ("prior", "output", "part")} | {"judge": Judge.load().name}

@@ -282,12 +282,21 @@ def test_splats_of_a_true_object_predict_its_other_views_better_than_another_obj
     assert flat["image"]["own above other"] == 1.0
 
 
-def test_the_nearest_candidate_completes_a_sample():
+@pytest.mark.filterwarnings("ignore:prompt")  # longer than the tiny tokenizer takes
+def test_the_nearest_candidate_completes_a_sample(prior):
     renders = torch.rand(5, 8, 3, 6, 6, generator=seeded())
-    quad = renders[3][consistency.FITTED] + 0.01
-    completed = consistency._complete(quad, renders)
-    torch.testing.assert_close(completed[consistency.PREDICTED], renders[3][consistency.PREDICTED])
-    torch.testing.assert_close(completed[consistency.FITTED], quad)
+    renders[1] = renders[3]
+    renders[1, consistency.FITTED] += 0.1
+    assert consistency.nearest_render(renders[3][consistency.FITTED] + 0.01, renders) == 3
+    chosen = captions.choose_captions(2, ("mug",), np.random.default_rng(0), full=True)
+    sampling = consistency.Sampling(steps=1, cfg_scale=1.0, batch=2)
+    cases, alike = consistency.nearest_cases(prior, chosen, [0.0, 30.0], sampling, seeded(), 4, np.random.default_rng(0))
+    for caption, case in zip(chosen, cases, strict=True):
+        sampled, of_catalogue = case.own[consistency.FITTED], case.own[consistency.PREDICTED]
+        assert (of_catalogue[:, :, 0, 0] - caption.color).abs().max() < 1e-5  # a render's corner is background
+        assert (sampled[:, :, 0, 0] - caption.color).abs().max() > 1e-2  # a random network's is not
+        assert (case.own[consistency.PREDICTED] - case.other[consistency.PREDICTED]).abs().max() > 0.05
+    assert all(row["nearest"] >= row["another"] - 1 for row in alike)
 
 
 # Pictures and speed

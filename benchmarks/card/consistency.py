@@ -137,7 +137,8 @@ def summarize(rows: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, An
         values = {name: {str(n): row[name][region] for n, row in enumerate(rows)} for name in rows[0]}
         result[region] = {name: asdict(statistics.estimate(per_caption, rng)) for name, per_caption in values.items()}
         result[region]["own − other"] = asdict(statistics.compare(values["own"], values["other"], rng).difference)
-        result[region]["own above other"] = float(np.mean([values["own"][k] > values["other"][k] for k in values["own"]]))
+        gaps = np.array([values["own"][k] - values["other"][k] for k in values["own"]])
+        result[region]["own above other"] = float(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
     return result
 
 
@@ -181,27 +182,27 @@ def nearest_cases(
 ) -> tuple[list[Case], list[dict[str, float]]]:
     """Four views a sample, as in training, completed by renders of the catalogue object that looks most like them; and how alike that is.
 
-    The views in between are then the nearest object's: a stand-in for the truth, which no four-view sample has.
+    The views in between are then the nearest object's: a stand-in for the truth, which no four-view sample has. ``other`` is any other
+    object of the combination. candidates: at least 2.
     """
     rigs = [ring(turn, prior.image_size) for turn in turns]
-    quads = [rig[torch.tensor(FITTED)] for rig in rigs]
-    own, other = (_sample(prior, captions, quads, sampling, generator) for _ in range(2))
+    quads = _sample(prior, captions, [rig[torch.tensor(FITTED)] for rig in rigs], sampling, generator)
     cases, alike = [], []
-    for caption, rig, a, b in zip(captions, rigs, own, other, strict=True):
+    for caption, rig, quad in zip(captions, rigs, quads, strict=True):
         renders = torch.stack([over(render_mesh(caption.object(rng).mesh, rig), caption.color) for _ in range(candidates)])
-        completed = [_complete(sample, renders) for sample in (a, b)]
-        cases.append(Case(rig, caption.color, completed[0], completed[1]))
-        errors = (renders[:, FITTED] - a).pow(2).mean((1, 2, 3, 4))
-        near, any_one = renders[errors.argmin()][FITTED], renders[0][FITTED]
-        alike.append({"nearest": psnr(a, near, caption.color)["object"], "any": psnr(a, any_one, caption.color)["object"]})
+        nearest = nearest_render(quad, renders)
+        near, another = renders[nearest], renders[nearest - 1]  # independent draws: its neighbour in the list is any one
+        own = near.clone()
+        own[FITTED] = quad
+        cases.append(Case(rig, caption.color, own, another))
+        scores = {name: psnr(quad, views[FITTED], caption.color)["object"] for name, views in (("nearest", near), ("another", another))}
+        alike.append(scores)
     return cases, alike
 
 
-def _complete(quad: Tensor, renders: Tensor) -> Tensor:
-    """[8, 3, H, W]: the sample's four views and the nearest candidate's four others; renders [M, 8, 3, H, W]."""
-    nearest = renders[(renders[:, FITTED] - quad).pow(2).mean((1, 2, 3, 4)).argmin()].clone()
-    nearest[FITTED] = quad
-    return nearest
+def nearest_render(quad: Tensor, renders: Tensor) -> int:
+    """Which of renders [M, 8, 3, H, W] is nearest to the four views [4, 3, H, W] in the least squares sense."""
+    return int((renders[:, FITTED] - quad).pow(2).mean((1, 2, 3, 4)).argmin())
 
 
 def _sample(

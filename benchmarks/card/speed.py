@@ -18,24 +18,33 @@ PARTS = ("encode", "predict", "backward")
 
 def guidance_step(prior: LatentPrior, rgb: Tensor, noise: Tensor, guided: Callable[[Tensor], Tensor]) -> dict[str, float]:
     """Milliseconds of each part of one step at t = 1/2; ``guided``: x_t → ε_φ."""
-    began = time.perf_counter()
+    began = _now(rgb.device)
     latents = prior.encode(rgb)
-    encoded = time.perf_counter()
+    encoded = _now(rgb.device)
     t = torch.tensor(0.5, dtype=torch.float64)
     x_t = float(prior.schedule.alpha(t)) * latents.detach() + float(prior.schedule.sigma(t)) * noise
     residual = guided(x_t) - noise
-    predicted = time.perf_counter()
+    predicted = _now(rgb.device)
     (latents * residual).sum().backward()
-    done = time.perf_counter()
+    done = _now(rgb.device)
     return {"encode": 1e3 * (encoded - began), "predict": 1e3 * (predicted - encoded), "backward": 1e3 * (done - predicted)}
+
+
+def _now(device: torch.device) -> float:
+    """Seconds, once the device is done with what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def time_steps(prior: LatentPrior, prompt: str, cfg_scale: float, repetitions: int) -> dict[str, Any]:
     """Median milliseconds of a step and of its parts, with the prior's own number of views."""
-    cameras = orbit_cameras([360.0 * v / prior.views for v in range(prior.views)], 15.0, distance=2.2, width=prior.image_size)
+    cameras = orbit_cameras(
+        [360.0 * v / prior.views for v in range(prior.views)], 15.0, distance=2.2, width=prior.image_size, device=prior.device
+    )
     text = prior.encode_text(prompt, "", cameras)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(prior.views, *prior.latent_shape, generator=generator)
+    noise = torch.randn(prior.views, *prior.latent_shape, generator=generator).to(prior.device)
     t = torch.tensor(0.5, dtype=torch.float64)
 
     def guided(x_t: Tensor) -> Tensor:
@@ -43,7 +52,7 @@ def time_steps(prior: LatentPrior, prompt: str, cfg_scale: float, repetitions: i
 
     runs = []
     for _ in range(repetitions + 3):
-        rgb = torch.rand(prior.views, 3, prior.image_size, prior.image_size, generator=generator).requires_grad_()
+        rgb = torch.rand(prior.views, 3, prior.image_size, prior.image_size, generator=generator).to(prior.device).requires_grad_()
         runs.append(guidance_step(prior, rgb, noise, guided))
     kept = runs[3:]  # the first ones choose kernels
     parts = {part: median(run[part] for run in kept) for part in PARTS}
