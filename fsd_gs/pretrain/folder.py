@@ -49,8 +49,9 @@ def save_prior(
     for name, module in (("unet", denoiser.unet), ("vae", vae), ("text_encoder", denoiser.text_encoder)):
         half = copy.deepcopy(module)
         # Module's own method: diffusers' would warn about layers to keep in float32, of which there are none.
-        torch.nn.Module.to(half, device="cpu", dtype=torch.float16)
-        torch.nn.Module.to(half, memory_format=torch.contiguous_format)
+        torch.nn.Module.to(half, "cpu", torch.float16)
+        for parameter in half.parameters():  # from channels-last, which safetensors cannot hold
+            parameter.data = parameter.data.contiguous()
         with _quiet():
             half.save_pretrained(folder / name, safe_serialization=True, max_shard_size=MAX_SHARD)
     denoiser.tokenizer.save_pretrained(folder / "tokenizer")

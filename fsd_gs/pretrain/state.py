@@ -50,16 +50,21 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, module: torch.nn.Module)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, module: torch.nn.Module, tensors: dict[str, Tensor]) -> None:
-    """The optimizer's state of each parameter that has one in ``tensors``."""
+    """The optimizer's state of each parameter that has one in ``tensors``, in the parameter's own memory layout: fused optimizers walk
+    through both in step, whatever their strides say."""
     names = {id(p): k for k, p in module.named_parameters()}
-    # Fused optimizers keep their count of steps beside the weights, the others on the CPU.
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             prefix = f"optimizer.{names[id(parameter)]}."
             state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             if state:
-                devices = {key: "cpu" if key == "step" and not group.get("fused") else parameter.device for key in state}
-                optimizer.state[parameter] = {key: value.to(devices[key]) for key, value in state.items()}
+                optimizer.state[parameter] = {key: _placed(value, parameter, bool(group.get("fused"))) for key, value in state.items()}
+
+
+def _placed(value: Tensor, parameter: torch.nn.Parameter, fused: bool) -> Tensor:
+    if value.shape == parameter.shape and value.ndim:
+        return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+    return value.to(parameter.device) if fused else value  # the count of steps: beside the weights if fused, else on the CPU
 
 
 @contextmanager

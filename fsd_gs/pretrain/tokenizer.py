@@ -1,51 +1,82 @@
 """A CLIPTokenizer whose vocabulary is the words of the training captions: byte-pair merges are learned until every word is one token.
 
 Other words still tokenize, into pieces; whether to accept them is decided where prompts are read (``priors.nano``).
+
+The same words always give the same numbers. (The trainer of the tokenizers library numbers letters at the ends of words in the order of
+a hash table, another one at each start, so that a training that goes on would meet its embeddings under other words.)
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-START, END = "<|startoftext|>", "<|endoftext|>"
+from fsd_gs.io import write_text
+
+START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 MAX_TOKENS = 32  # the longest caption with its background has about 25
 
 
 def make_tokenizer(words: Iterable[str], folder: Path) -> Any:
-    """Learn the vocabulary of ``words`` (lower case), save vocab.json and merges.txt in ``folder`` and load them as a CLIPTokenizer."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    """A CLIPTokenizer of ``words`` (lower case), saved in ``folder``. One that is there already and knows them all is kept: its numbers
+    are those that weights were trained with."""
     from transformers import CLIPTokenizer
 
-    alphabet = [*"abcdefghijklmnopqrstuvwxyz0123456789,.-'"]
-    tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
-    trainer = trainers.BpeTrainer(
-        vocab_size=50_000,
-        min_frequency=1,
-        special_tokens=[START, END],
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(sorted({*words, *alphabet}), trainer)
-    learned = json.loads(tokenizer.to_str())["model"]
-    vocabulary = _with_final_letters(learned["vocab"], alphabet)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in learned["merges"]]
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    # CLIP's tokenizers take runs of letters and single digits apart before anything else.
+    pieces = sorted({piece for word in words for piece in re.findall(r"[^\W\d_]+|\d", word.lower())})
+    if (folder / "tokenizer.json").is_file():
+        kept = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        if all(len(kept(piece).input_ids) == 3 for piece in pieces):
+            return kept
+    letters, merges = sorted(_byte_letters()), learn_merges([_as_bytes(piece) for piece in pieces])
+    tokens = [START, END, *letters, *(letter + WORD_END for letter in letters), *("".join(pair) for pair in merges)]
+    write_text(folder / "vocab.json", json.dumps({token: number for number, token in enumerate(dict.fromkeys(tokens))}))
+    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n")
     made = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=MAX_TOKENS)
     made.save_pretrained(folder)
     return made
 
 
-def _with_final_letters(vocabulary: dict[str, int], alphabet: Iterable[str]) -> dict[str, int]:
-    """Every letter also as the end of a word, so that no word is without tokens."""
-    complete = dict(vocabulary)
-    for letter in alphabet:
-        for form in (letter, f"{letter}</w>"):
-            complete.setdefault(form, len(complete))
-    return complete
+def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Byte-pair encoding (arXiv 1508.07909) of ``words``, each once: the most frequent pair, of several the first in the alphabet, until
+    every word is one token."""
+    split = [[*word[:-1], word[-1] + WORD_END] for word in words]
+    merges: list[tuple[str, str]] = []
+    while split := [symbols for symbols in split if len(symbols) > 1]:
+        counts: Counter[tuple[str, str]] = Counter()
+        for symbols in split:
+            counts.update(pairwise(symbols))
+        pair = min(counts, key=lambda p: (-counts[p], p))
+        merges.append(pair)
+        split = [_merged(symbols, pair) for symbols in split]
+    return merges
+
+
+def _merged(symbols: list[str], pair: tuple[str, str]) -> list[str]:
+    if pair[0] not in symbols:
+        return symbols
+    result: list[str] = []
+    place = 0
+    while place < len(symbols):
+        together = tuple(symbols[place : place + 2]) == pair
+        result.append("".join(pair) if together else symbols[place])
+        place += 2 if together else 1
+    return result
+
+
+def _byte_letters() -> list[str]:
+    """The letters that stand for the 256 bytes of UTF-8 in CLIP's tokenizers; ASCII stands for itself."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return ByteLevel.alphabet()
+
+
+def _as_bytes(word: str) -> str:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(word)[0][0]
