@@ -15,7 +15,8 @@ from fsd_gs.pretrain.settings import PretrainConfig, load_pretrain_config
 from fsd_gs.pretrain.shards import load_shard
 from fsd_gs.pretrain.start import load_finished
 from fsd_gs.pretrain.trainer import Trainer
-from fsd_gs.priors.nano.prior import verify
+from fsd_gs.priors import load
+from fsd_gs.priors.nano.prior import NanoPrior, verify
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "nano"
 TINY = str(CONFIGS / "tiny.yaml")
@@ -208,3 +209,20 @@ def test_the_shipped_sizes_fit_the_package(name):
         )
         parts = (make_unet(config.diffusion, 12, 16), make_text_encoder(config.diffusion, Words()), vae)
         assert sum(2 * p.numel() for part in parts for p in part.parameters()) <= 24e6
+
+
+def test_own_meshes_become_a_prior_with_free_prompts(tmp_path):
+    import trimesh
+
+    (tmp_path / "assets").mkdir()
+    trimesh.creation.box().export(tmp_path / "assets" / "wooden_crate.ply")
+    trimesh.creation.icosphere(1).export(tmp_path / "assets" / "glass_ball_02.ply")
+    assert train_prior(tmp_path / "own", f"data.meshes={tmp_path / 'assets'}", "data.categories=[]", "diffusion.steps=2") == 0
+    prior = load(tmp_path / "own" / "prior", dtype="float32")
+    assert isinstance(prior, NanoPrior)
+    assert prior.encode_text("a glass crate", "", None).prompt == "a glass crate"  # as it is: no vocabulary reads it
+    index = json.loads((tmp_path / "own" / "prior" / "model_index.json").read_text())
+    assert (index["vocabulary"], index["categories"]) == ("", [])
+    card = (tmp_path / "own" / "prior" / "card.json").read_text()
+    assert '"source": "assets"' in card
+    assert str(tmp_path) not in card
