@@ -29,7 +29,7 @@ DISK_FOR_OUTPUTS_GB = 1.0
 # A backbone should fit where its half-precision weights take at most this share of the GPU; the rest is for activations and splats.
 # A rule of thumb, not a measurement.
 WEIGHTS_SHARE = 0.4
-# From the most wanted to the most frugal; "exact" needs no weights.
+# From the most wanted to the most frugal; the default, "nano", ships with the package.
 PRESETS_BY_WISH = ("mvdream", "sd21", "sd15")
 
 

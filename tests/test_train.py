@@ -21,6 +21,7 @@ from fsd_gs.train.observers import Interrupts, JsonLog
 from fsd_gs.train.session import Session
 
 TINY = [
+    "prior.name=exact",
     "steps=12",
     "render.sizes=[16, 32]",
     "render.size_at=[0, 0.5]",

@@ -1,5 +1,6 @@
 """``load``: from a name, a path or a hub id to a prior. The family comes from the folder's own configs.
 
+load("nano")                                   the embedded prior, which ships with the package
 load("sd15", device="cuda", dtype="auto")      a registry name with fallbacks (:mod:`fsd_gs.priors.registry`)
 load("./my-finetune")                          a folder in the diffusers layout: SD 1.x/2.x, SDXL, SD3, FLUX, MVDream
 load("./model.safetensors")                    one file of the SD 1.x/2.x/SDXL family; MVDream's official layout, also as .pt
@@ -19,6 +20,7 @@ from fsd_gs.priors.components import Family, recognise
 from fsd_gs.priors.hub import Announce, log_announcement, resolve
 from fsd_gs.priors.options import LoadOptions, resolve_dtype
 
+EMBEDDED = "nano"  # the prior that ships with the package
 Builder = Callable[[Path, torch.device, torch.dtype, LoadOptions], Prior]
 
 
@@ -39,6 +41,10 @@ def load(
     options = LoadOptions() if options is None else options
     device = resolve_device(device)
     precision = resolve_dtype(dtype, device)
+    if name_or_path == EMBEDDED:
+        from fsd_gs.priors.nano.prior import WEIGHTS, verify
+
+        name_or_path = verify(WEIGHTS)
     place = resolve(name_or_path, offline=options.offline, half=precision in (torch.float16, torch.bfloat16), announce=announce)
     if place.is_file():
         return _load_file(place, device, precision, options)

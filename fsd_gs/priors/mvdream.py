@@ -359,10 +359,10 @@ def _from_parts(folder: Path, unet: Any, device: torch.device, dtype: torch.dtyp
     views, suffix = int(index.get("views", VIEWS)), str(index.get("prompt_suffix", IMAGE_SUFFIX))
     network = place(unet, device, options)
     if index.get("names_background"):
-        from fsd_gs.priors.nano.prior import NanoPrior
+        from fsd_gs.priors.nano.prior import CatalogueReader, NanoPrior
 
-        catalogue = index.get("vocabulary") == "catalogue"
-        return NanoPrior(network, codec, bank, schedule, options, prediction, views, suffix, catalogue=catalogue)
+        reader = CatalogueReader(tuple(index.get("categories", ()))) if index.get("vocabulary") == "catalogue" else None
+        return NanoPrior(network, codec, bank, schedule, options, prediction, views, suffix, reader=reader)
     return MVDreamPrior(network, codec, bank, schedule, options, prediction, views, suffix)
 
 

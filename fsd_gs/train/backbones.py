@@ -22,6 +22,7 @@ def load_prior(config: Config, device: torch.device) -> Prior:
         lora=settings.lora,
         lora_scale=settings.lora_scale,
         compile=settings.compile,
+        vae_checkpointing=settings.name != "nano",  # too small to save memory on
         tiny_vae=settings.tiny_vae,
         image_size=settings.image_size,
         config=settings.config,

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fsd_gs.errors import FileFormatError
+from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.priors.backgrounds import in_front_of, nearest_background
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.mvdream import VIEWS, MVDreamPrior
@@ -33,7 +33,7 @@ CHECKSUMS = "checksums.json"
 
 
 class NanoPrior(MVDreamPrior):
-    """``catalogue``: prompts are read by the catalogue's vocabulary; otherwise they go to the text encoder as they are."""
+    """``reader``: puts prompts into the words of the training captions; None hands them to the text encoder as they are."""
 
     def __init__(
         self,
@@ -46,19 +46,15 @@ class NanoPrior(MVDreamPrior):
         views: int = VIEWS,
         suffix: str = "",
         *,
-        catalogue: bool,
+        reader: CatalogueReader | None,
     ) -> None:
         super().__init__(network, codec, bank, schedule, options, prediction, views, suffix)
-        self.catalogue = catalogue
-        self._said: dict[tuple[str, str], tuple[str, str]] = {}
+        self.reader = reader
 
     def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None) -> EmbeddedText:
         """InputError for a prompt that names nothing of the catalogue; unknown words are named in a log line, once, and left out."""
-        if self.catalogue:
-            key = (prompt, negative_prompt)
-            if key not in self._said:
-                self._said[key] = (plain_caption(prompt), plain_negative(negative_prompt))
-            prompt, negative_prompt = self._said[key]
+        if self.reader is not None:
+            prompt, negative_prompt = self.reader.caption(prompt), self.reader.negative(negative_prompt)
         return super().encode_text(prompt, negative_prompt, cameras)
 
     def with_background(self, text: TextCondition, background: Tensor) -> EmbeddedText:
@@ -67,16 +63,30 @@ class NanoPrior(MVDreamPrior):
         return MVDreamPrior.encode_text(self, in_front_of(text.prompt, name), in_front_of(text.negative_prompt, name), None)
 
 
-def plain_caption(prompt: str) -> str:
-    """The prompt in the words that most training captions use: "one cute crimson armchair" → "a red chair with armrests"."""
-    query = understand(prompt)
-    phrase = article(f"{query.color or ''} {query.category}".strip())
-    return f"{phrase} {query.design}" if query.design else phrase
+class CatalogueReader:
+    """Puts prompts into the words that most training captions use. categories: those that were trained; empty for all."""
 
+    def __init__(self, categories: tuple[str, ...] = ()) -> None:
+        self.categories = categories
+        self._captions: dict[str, str] = {}  # so that a run is told once, not at every step, which words are left out
 
-def plain_negative(prompt: str) -> str:
-    """What the catalogue understands of a negative prompt; empty if nothing."""
-    return plain_caption(prompt) if parse_prompt(prompt).category else ""
+    def caption(self, prompt: str) -> str:
+        """ "one cute crimson armchair" → "a red chair with armrests". InputError where the subject is unknown or was not trained."""
+        if prompt not in self._captions:
+            query = understand(prompt)
+            if self.categories and query.category not in self.categories:
+                raise InputError(
+                    f"prompt: the embedded prior was not trained on '{query.category}'; it knows {', '.join(self.categories)}. "
+                    "--config exact looks it up in the catalogue; --config mvdream or --config sd21, on a GPU, understand everything"
+                )
+            phrase = article(f"{query.color or ''} {query.category}".strip())
+            self._captions[prompt] = f"{phrase} {query.design}" if query.design else phrase
+        return self._captions[prompt]
+
+    def negative(self, prompt: str) -> str:
+        """What a negative prompt names of the catalogue; empty if nothing."""
+        category = parse_prompt(prompt).category
+        return self.caption(prompt) if category and (not self.categories or category in self.categories) else ""
 
 
 def verify(folder: Path) -> Path:
