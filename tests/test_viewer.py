@@ -32,7 +32,15 @@ from fsd_gs.viewer.start_page import DEFAULTS, presets
 
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 CPU = make_rasterizer("cpu")
-TINY = ["render.sizes=[32]", "render.size_at=[0.0]", "splats.count=100", "densify.kind=none", "prior.name=exact", "prior.objects=2", "prior.distractors=1"]
+TINY = [
+    "render.sizes=[32]",
+    "render.size_at=[0.0]",
+    "splats.count=100",
+    "densify.kind=none",
+    "prior.name=exact",
+    "prior.objects=2",
+    "prior.distractors=1",
+]
 TINY += ["cameras.azimuth_grid=4", "cameras.elevation_grid=1"]
 
 
