@@ -38,8 +38,8 @@ def group(cls: type, meaning: str) -> Any:
 class PriorConfig:
     name: str = setting(
         "exact",
-        "backbone: nano (ships with the package), exact (looks objects up), sd15, sd21, sdxl, lcm, turbo, sd3, flux, mvdream, a folder or a "
-        "hub id",
+        "backbone: exact (looks objects up), nano (small, ships with the package), sd15, sd21, sdxl, lcm, turbo, sd3, flux, mvdream, "
+        "a folder or a hub id",
     )
     dtype: str = setting("auto", "precision of the network: auto, float32, bfloat16 or float16; splats stay float32")
     objects: int = setting(24, "exact prior: objects that match the prompt in its finite set")

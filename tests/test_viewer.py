@@ -41,7 +41,7 @@ TINY = [
     "prior.objects=2",
     "prior.distractors=1",
 ]
-TINY += ["cameras.azimuth_grid=4", "cameras.elevation_grid=1"]
+TINY += ["prior.name=exact", "cameras.azimuth_grid=4", "cameras.elevation_grid=1"]
 
 
 @pytest.fixture
