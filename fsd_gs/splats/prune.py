@@ -5,7 +5,7 @@ where their reaches meet,
 
     |μ_i − μ_j| ≤ max(link, k (σ_i + σ_j)),     mass m = o σ̄²,   σ̄ the geometric mean of the three σ,
 
-with σ_i the largest standard deviation. Components come from a kd-tree graph (``fsd_gs.neighbours``).
+with σ_i the largest standard deviation. Components are exact (``fsd_gs.components``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.components import splat_components
 from fsd_gs.errors import ConfigError
-from fsd_gs.neighbours import connected_components
 from fsd_gs.splats.optimizers import Optimizers
 from fsd_gs.splats.parameters import SplatParameters
 from fsd_gs.types import Gaussians
@@ -72,8 +72,9 @@ def floater_mask(gaussians: Gaussians, settings: PruneSettings) -> Tensor:
     """[N] True for splats in components that hold less than ``floater_fraction`` of the mass. All values must be finite."""
     if len(gaussians) < 2 or settings.floater_fraction == 0:
         return torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.means.device)
-    reach = settings.reach * gaussians.scales.amax(dim=1)
-    labels = connected_components(gaussians.means, reach, min_link=settings.link)
+    means, scales = gaussians.means.detach().cpu().double().numpy(), gaussians.scales.detach().cpu().double().numpy()
+    found = splat_components(means, settings.reach * scales.max(axis=1), settings.link)
+    labels = torch.from_numpy(found).to(gaussians.means.device)
     mass = torch.zeros(int(labels.max()) + 1, dtype=torch.float64, device=labels.device)
     mass.index_add_(0, labels, splat_mass(gaussians).detach().double())
     small = mass < settings.floater_fraction * mass.sum()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fsd_gs.metrics.geometry.floaters import splat_components
+from fsd_gs.components import splat_components
 from fsd_gs.metrics.geometry.settings import GeometrySettings
 from fsd_gs.types import Gaussians
 

@@ -1,4 +1,4 @@
-"""Floaters: connected components of splats in space.
+"""Connected components of splats in space: what pruning removes and metrics count as floaters.
 
 Splats i and j are linked where |μ_i − μ_j| ≤ max(ℓ, r_i + r_j); components are those of this graph. Listing its edges is O(N²) where
 splats are dense, and a graph of nearest neighbours alone falls apart at dense clumps, whose splats have no neighbour outside. So:
