@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-
-from fsd_gs.neighbours import connected_components
+from torch import Tensor
 
 GIANTS, CHUNK = 0.99, 256
 
@@ -72,3 +71,29 @@ def _joined(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     count = int(labels.max()) + 1
     graph = coo_matrix((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     return components_of(graph, directed=False)[1][labels].astype(np.int64)
+
+
+def connected_components(points: Tensor, reach: Tensor, *, min_link: float = 0.0, neighbours: int = 16) -> Tensor:
+    """[N] int64 labels 0…M−1 of the components of ``points`` [N, 3], largest component (most points) first.
+
+    i and j are linked where |p_i − p_j| ≤ max(min_link, r_i + r_j), with ``reach`` r [N] ≥ 0 in world units, and either is among
+    the other's nearest ``neighbours``: the cap keeps the graph at O(N) edges where splats are dense.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components as components_of
+    from scipy.spatial import KDTree
+
+    count = len(points)
+    if count < 2:
+        return torch.zeros(count, dtype=torch.int64, device=points.device)
+    xyz, radius = points.detach().cpu().double().numpy(), reach.detach().cpu().double().numpy()
+    k = min(neighbours + 1, count)
+    distances, indices = (np.asarray(found) for found in KDTree(xyz).query(xyz, k=k))
+    linked = distances <= np.maximum(min_link, radius[:, None] + radius[indices])
+    rows, columns = np.nonzero(linked)
+    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, indices[rows, columns])), shape=(count, count))
+    _, labels = components_of(graph, directed=False)
+    order = np.argsort(-np.bincount(labels), kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return torch.from_numpy(rank[labels].astype(np.int64)).to(points.device)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from fsd_gs.components import connected_components
 from fsd_gs.metrics.geometry import GeometrySettings, splat_components, splat_statistics
-from fsd_gs.neighbours import connected_components
 from fsd_gs.types import Gaussians
 
 

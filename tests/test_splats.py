@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from fsd_gs.components import connected_components
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
-from fsd_gs.neighbours import connected_components, mean_squared_neighbour_distance
+from fsd_gs.neighbours import mean_squared_neighbour_distance
 from fsd_gs.splats import initialize
 from fsd_gs.splats.optimizers import (
     LearningRates,
