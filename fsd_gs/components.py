@@ -26,11 +26,8 @@ def splat_components(points: np.ndarray, reach: np.ndarray, min_link: float) -> 
     labels = connected_components(torch.from_numpy(points), torch.from_numpy(reach), min_link=min_link).numpy()
     if not labels.any():
         return labels
-    joined = _joined(labels, _links_of_strays(points, reach, min_link, labels))
-    order = np.argsort(-np.bincount(joined), kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rank[joined]
+    pairs = _links_of_strays(points, reach, min_link, labels)
+    return _largest_first(_joined(pairs[:, 0], pairs[:, 1], int(labels.max()) + 1)[labels])
 
 
 def _links_of_strays(points: np.ndarray, reach: np.ndarray, min_link: float, labels: np.ndarray) -> np.ndarray:
@@ -63,14 +60,21 @@ def _links(points: np.ndarray, reach: np.ndarray, min_link: float, labels: np.nd
     return np.concatenate(found)
 
 
-def _joined(labels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Labels after joining ``pairs`` [E, 2] of them."""
+def _joined(rows: np.ndarray, columns: np.ndarray, count: int) -> np.ndarray:
+    """[count] labels of ``count`` nodes after joining each of ``rows`` [E] with its partner in ``columns`` [E]."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components as components_of
 
-    count = int(labels.max()) + 1
-    graph = coo_matrix((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return components_of(graph, directed=False)[1][labels].astype(np.int64)
+    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(count, count))
+    return components_of(graph, directed=False)[1]
+
+
+def _largest_first(labels: np.ndarray) -> np.ndarray:
+    """The same partition with labels 0…M−1 by falling number of members, int64."""
+    order = np.argsort(-np.bincount(labels), kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[labels]
 
 
 def connected_components(points: Tensor, reach: Tensor, *, min_link: float = 0.0, neighbours: int = 16) -> Tensor:
@@ -79,8 +83,6 @@ def connected_components(points: Tensor, reach: Tensor, *, min_link: float = 0.0
     i and j are linked where |p_i − p_j| ≤ max(min_link, r_i + r_j), with ``reach`` r [N] ≥ 0 in world units, and either is among
     the other's nearest ``neighbours``: the cap keeps the graph at O(N) edges where splats are dense.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components as components_of
     from scipy.spatial import KDTree
 
     count = len(points)
@@ -91,9 +93,4 @@ def connected_components(points: Tensor, reach: Tensor, *, min_link: float = 0.0
     distances, indices = (np.asarray(found) for found in KDTree(xyz).query(xyz, k=k))
     linked = distances <= np.maximum(min_link, radius[:, None] + radius[indices])
     rows, columns = np.nonzero(linked)
-    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, indices[rows, columns])), shape=(count, count))
-    _, labels = components_of(graph, directed=False)
-    order = np.argsort(-np.bincount(labels), kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return torch.from_numpy(rank[labels].astype(np.int64)).to(points.device)
+    return torch.from_numpy(_largest_first(_joined(rows, indices[rows, columns], count))).to(points.device)

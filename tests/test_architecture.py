@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "fsd_gs"
 
-COMMON = {"cameras", "rng", "io", "device", "neighbours", "components"}
+COMMON = {"cameras", "rng", "io", "device", "neighbours", "components", "interrupts"}
 FAMILIES = {"splats", "render", "noise", "priors", "guidance", "export", "metrics"}
 # The seam that guidance is written against: the protocol and the schedules, no implementation.
 SEAMS = {"guidance": {"fsd_gs.priors.base", "fsd_gs.priors.schedule"}}

@@ -35,6 +35,11 @@ def test_the_folder_is_whole_and_small(tmp_path):
         verify(damaged)
 
 
+def test_its_configs_do_not_say_where_they_were_made():
+    for path in WEIGHTS.rglob("*.json"):
+        assert "_name_or_path" not in path.read_text(), path
+
+
 def test_it_is_a_prior_that_knows_cameras_and_background(prior):
     assert isinstance(prior, priors.Prior)
     assert isinstance(prior, BackgroundAwarePrior)

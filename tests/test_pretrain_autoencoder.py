@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fsd_gs.errors import FileFormatError
-from fsd_gs.pretrain.autoencoder import DecoderTrainer, decoder_loss, make_autoencoder, psnr, train_decoder
+from fsd_gs.pretrain.autoencoder import DecoderTrainer, decoder_loss, make_autoencoder, psnr
 from fsd_gs.pretrain.patch_code import fit_patch_code
 from fsd_gs.pretrain.settings import AutoencoderSettings
 
@@ -38,7 +38,11 @@ def test_training_beats_the_blur_it_started_from():
     vae, code = parts()
     encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}
     before, seen = psnr(vae, pictures()), []
-    train_decoder(vae, code, pictures(), SETTINGS, seed=0, device=CPU, report=lambda step, loss, share: seen.append((step, share)))
+    trainer = DecoderTrainer(vae, code, pictures(), SETTINGS, seed=0, device=CPU)
+    while trainer.share < 1.0:
+        trainer.step()
+        seen.append((trainer.steps, trainer.share))
+    trainer.finish()
     assert psnr(vae, pictures()) > before + 1.0
     assert seen[-1] == (30, 1.0)
     assert all(torch.equal(value, encoder[name]) for name, value in vae.encoder.state_dict().items())  # only the decoder learns

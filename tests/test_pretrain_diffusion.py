@@ -5,7 +5,7 @@ import torch
 from transformers import CLIPTokenizer
 
 from fsd_gs.cameras import orbit_cameras
-from fsd_gs.pretrain.captions import CaptionSettings, draw_caption
+from fsd_gs.pretrain.captions import draw_caption
 from fsd_gs.pretrain.diffusion import (
     Batch,
     Denoiser,
@@ -196,7 +196,7 @@ def test_captions_name_the_background_and_are_dropped_at_the_given_rates():
     generator, counts = torch.Generator().manual_seed(0), {"named": 0, "empty": 0}
     white = torch.ones(3)
     for _ in range(2000):
-        text = draw_caption(("a mug", "a red mug"), white, CaptionSettings(0.2), generator)
+        text = draw_caption(("a mug", "a red mug"), white, 0.2, generator)
         counts["named"] += "white background" in text
         counts["empty"] += "mug" not in text
         assert text in ("", "a mug", "a red mug") or text.endswith("on a white background")
@@ -210,7 +210,7 @@ def test_a_batch_keeps_pictures_cameras_and_words_together():
     latents = index[..., None, None, None].expand(objects, rigs, 3, 1, 2, 2).half()
     cameras = index[..., None].expand(objects, rigs, 3, 16).float()
     data = LatentSet(latents, cameras, torch.ones(objects, rigs, 3), tuple((f"object {o}",) for o in range(objects)))
-    drawn = draw_batch(data, 40, CaptionSettings(0.0), torch.Generator().manual_seed(0))
+    drawn = draw_batch(data, 40, 0.0, torch.Generator().manual_seed(0))
     assert drawn.latents.shape == (120, 1, 2, 2)
     assert torch.equal(drawn.latents[:, 0, 0, 0], drawn.cameras[:, 0])
     assert [int(text.split(",")[0].split()[1]) for text in drawn.captions] == (drawn.cameras[::3, 0] // rigs).int().tolist()

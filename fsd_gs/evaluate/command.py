@@ -24,6 +24,8 @@ from fsd_gs.evaluate.scorers import Scorers, check_prompts, load_scorers
 from fsd_gs.evaluate.suite import SCORER_KINDS, SUITES, Asset, ScorerSettings, Suite, check_suite, common_protocol, expand, load_suite
 from fsd_gs.evaluate.tables import markdown, methods_csv, prompts_csv, results_json
 from fsd_gs.io import make_folder, write_text
+from fsd_gs.priors.loading import EMBEDDED
+from fsd_gs.priors.nano.prior import WEIGHTS
 from fsd_gs.sweep.cells import PriorCache
 from fsd_gs.sweep.pool import watched
 from fsd_gs.train.identity import digest, files_fingerprint
@@ -132,8 +134,7 @@ def _numbers(text: str | None) -> list[int] | None:
 
 def weights_of(prior: str) -> str:
     """A fingerprint of the prior's files where they lie on this machine, so that a retrained prior does not pass for the old one."""
-    embedded = Path(__file__).resolve().parent.parent / "priors" / "nano" / "weights"
-    path = embedded if prior == "nano" else Path(prior).expanduser()
+    path = WEIGHTS if prior == EMBEDDED else Path(prior).expanduser()
     return files_fingerprint(path) if path.exists() else ""
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from torch import Tensor
 
 from fsd_gs.pretrain.patch_code import NORM_GROUPS, PatchCode, write_encoder
 from fsd_gs.pretrain.settings import AutoencoderSettings
-from fsd_gs.pretrain.state import load_state, optimizer_tensors, refusing_misfits, restore_optimizer, save_state
+from fsd_gs.pretrain.state import load_state, optimizer_tensors, refusing_misfits, restore_optimizer, save_state, share_done
 
 DECODER_ANCHOR = 8.0
-Report = Callable[[int, float, float], None]  # step, loss, share of the training done
 
 
 def make_autoencoder(settings: AutoencoderSettings, image_size: int, code: PatchCode) -> Any:
@@ -131,9 +129,8 @@ class DecoderTrainer:
 
     @property
     def share(self) -> float:
-        """Of the training, in [0, 1]: by steps or by the clock, whichever is further."""
-        by_clock = self.seconds / (60 * self.settings.minutes) if self.settings.minutes > 0 else 0.0
-        return min(1.0, max(self.steps / self.settings.steps, by_clock))
+        """Of the training, in [0, 1]."""
+        return share_done(self.steps, self.seconds, self.settings.steps, self.settings.minutes)
 
     def step(self) -> float:
         """One update; returns the loss."""
@@ -179,17 +176,6 @@ class DecoderTrainer:
                     parameter.copy_(tensors[f"weights.{name}"])
             restore_optimizer(self.optimizer, self.vae.decoder, tensors)
             self.steps, self.seconds = int(facts["steps"]), float(facts["seconds"])
-
-
-def train_decoder(
-    vae: Any, code: PatchCode, pictures: Tensor, settings: AutoencoderSettings, *, seed: int, device: torch.device, report: Report
-) -> None:
-    """Train ``vae``'s decoder in one go; ``report`` sees every step."""
-    trainer = DecoderTrainer(vae, code, pictures, settings, seed=seed, device=device)
-    while trainer.share < 1.0:
-        loss = trainer.step()
-        report(trainer.steps, loss, trainer.share)
-    trainer.finish()
 
 
 @torch.no_grad()

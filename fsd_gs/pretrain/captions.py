@@ -7,8 +7,6 @@ on a white background   /   (nothing)                    the unconditional side 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -17,15 +15,8 @@ from fsd_gs.priors.backgrounds import in_front_of, nearest_background
 NAMED_SHARE = 0.85  # of the examples say what is behind the object
 
 
-@dataclass(frozen=True)
-class CaptionSettings:
-    """drop_text: share of examples without the object's caption."""
-
-    drop_text: float
-
-
-def draw_caption(captions: tuple[str, ...], background: Tensor, settings: CaptionSettings, generator: torch.Generator) -> str:
-    """One of the object's captions, in front of its background [3]."""
+def draw_caption(captions: tuple[str, ...], background: Tensor, drop_text: float, generator: torch.Generator) -> str:
+    """One of the object's captions, in front of its background [3]. drop_text: share of examples without the object's caption."""
     choice, named, dropped = torch.rand(3, generator=generator).tolist()
-    text = "" if dropped < settings.drop_text else captions[int(choice * len(captions))]
+    text = "" if dropped < drop_text else captions[int(choice * len(captions))]
     return in_front_of(text, nearest_background(background)) if named < NAMED_SHARE else text

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsd_gs.pretrain.captions import CaptionSettings, draw_caption
+from fsd_gs.pretrain.captions import draw_caption
 from fsd_gs.pretrain.settings import UNET_GROUPS, DiffusionSettings
 from fsd_gs.pretrain.shards import load_shard
 from fsd_gs.pretrain.tokenizer import MAX_TOKENS
@@ -154,12 +154,12 @@ class Batch:
     captions: list[str]
 
 
-def draw_batch(data: LatentSet, objects: int, captions: CaptionSettings, generator: torch.Generator) -> Batch:
+def draw_batch(data: LatentSet, objects: int, drop_text: float, generator: torch.Generator) -> Batch:
     """Random objects, one rig of each."""
     chosen = torch.randint(len(data.captions), (objects,), generator=generator)
     rigs = torch.randint(data.latents.shape[1], (objects,), generator=generator)
     texts = [
-        draw_caption(data.captions[o], data.backgrounds[o, r], captions, generator)
+        draw_caption(data.captions[o], data.backgrounds[o, r], drop_text, generator)
         for o, r in zip(chosen.tolist(), rigs.tolist(), strict=True)
     ]
     at = (chosen.to(data.latents.device), rigs.to(data.latents.device))

@@ -11,7 +11,6 @@ whether prompts are read by the catalogue's vocabulary, and which of its categor
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ import torch
 
 from fsd_gs.io import write_text
 from fsd_gs.pretrain.diffusion import SCHEDULER, Denoiser
-from fsd_gs.priors.nano.prior import CHECKSUMS
+from fsd_gs.priors.nano.prior import CHECKSUMS, checksums
 
 MAX_SHARD = "12MB"
 CARD = "card.json"
@@ -54,6 +53,7 @@ def save_prior(
             parameter.data = parameter.data.contiguous()
         with _quiet():
             half.save_pretrained(folder / name, safe_serialization=True, max_shard_size=MAX_SHARD)
+        _forget_origin(folder / name / "config.json")
     denoiser.tokenizer.save_pretrained(folder / "tokenizer")
     write_text(folder / "scheduler" / "scheduler_config.json", json.dumps(SCHEDULER, indent=2))
     write_text(folder / "model_index.json", json.dumps(_index(views, vocabulary, categories), indent=2))
@@ -80,6 +80,13 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _forget_origin(path: Path) -> None:
+    """Networks that were loaded from a folder write its path into their config; where it lay is nobody's business."""
+    config = json.loads(path.read_text())
+    if config.pop("_name_or_path", None) is not None:
+        write_text(path, json.dumps(config, indent=2) + "\n")
+
+
 def _index(views: int, vocabulary: str, categories: Sequence[str]) -> dict[str, Any]:
     return {
         "_class_name": "StableDiffusionPipeline",
@@ -94,9 +101,3 @@ def _index(views: int, vocabulary: str, categories: Sequence[str]) -> dict[str, 
         "vocabulary": vocabulary,
         "categories": list(categories),
     }
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of the folder but the list itself, by relative path."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}

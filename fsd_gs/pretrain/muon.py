@@ -52,7 +52,10 @@ class Muon(torch.optim.Optimizer):
         ahead = []
         for parameter in parameters:
             assert parameter.grad is not None
-            average = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+            state = self.state[parameter]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(parameter)
+            average = state["momentum"]
             average.lerp_(parameter.grad, 1 - momentum)
             ahead.append(parameter.grad.lerp(average, momentum).reshape(shape))  # Nesterov
         updates = orthogonalize(torch.stack(ahead))

@@ -19,6 +19,7 @@ from fsd_gs.pretrain.diffusion import Denoiser, make_scheduler
 from fsd_gs.pretrain.settings import DataSettings
 from fsd_gs.priors.backgrounds import in_front_of
 from fsd_gs.priors.mvdream import camera_numbers
+from fsd_gs.priors.schedule import combine_cfg
 
 CFG_SCALE, STEPS, COUNT = 3.0, 30, 12
 LABEL = 12  # pixels above each row
@@ -53,7 +54,7 @@ def sample(
         with torch.autocast(device.type, torch.bfloat16):
             v = denoiser(torch.cat([x, x]), n.to(device).expand(2 * len(x)), texts, numbers).float()
         v_y, v_none = v.chunk(2)
-        x = scheduler.step(v_none + cfg_scale * (v_y - v_none), n, x).prev_sample
+        x = scheduler.step(combine_cfg(v_none, v_y, cfg_scale), n, x).prev_sample
     return x.cpu()
 
 

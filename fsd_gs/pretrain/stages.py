@@ -80,14 +80,18 @@ def make_latents(job: Job, finished: FinishedParts | None) -> PatchCode:
     with job.bar("2/5 latents") as bar:
         if not path.is_file():
             bar.update(0.0, "patch code")
-            settings, pictures = job.config.autoencoder, load_pictures(job.folder / "views", data.pictures)
-            factor = 2 ** (len(settings.channels) - 1)
-            save_patch_code(finished.code if finished else fit_patch_code(pictures, settings.latent_channels, factor), path)
+            save_patch_code(finished.code if finished else _new_code(job), path)
         code, count = load_patch_code(path), shard_count(data)
         for number in encode_shards(code, job.folder / "views", folder):
             bar.update((number + 1) / count, f"{min((number + 1) * data.shard, data.objects)}/{data.objects} objects")
             job.interrupts.check()
     return code
+
+
+def _new_code(job: Job) -> PatchCode:
+    settings = job.config.autoencoder
+    pictures = load_pictures(job.folder / "views", job.config.data.pictures)
+    return fit_patch_code(pictures, settings.latent_channels, 2 ** (len(settings.channels) - 1))
 
 
 def make_decoder(job: Job, code: PatchCode, finished: FinishedParts | None) -> tuple[Any, StageResult]:

@@ -18,6 +18,7 @@ from fsd_gs.pretrain.settings import PretrainConfig
 from fsd_gs.pretrain.tokenizer import make_tokenizer
 from fsd_gs.priors.backgrounds import BACKGROUNDS, in_front_of
 from fsd_gs.priors.components import load_module
+from fsd_gs.priors.loading import EMBEDDED
 from fsd_gs.priors.nano.prior import WEIGHTS
 
 
@@ -36,7 +37,7 @@ def load_finished(config: PretrainConfig) -> FinishedParts | None:
     """The prior that ``config.init`` names, None for no such start. InputError where its sizes contradict the settings."""
     if not config.init:
         return None
-    folder = WEIGHTS if config.init == "nano" else Path(config.init)
+    folder = WEIGHTS if config.init == EMBEDDED else Path(config.init)
     if not (folder / "model_index.json").is_file():
         raise InputError(f"init: expected the folder of a finished prior (with model_index.json), got '{folder}'")
     try:

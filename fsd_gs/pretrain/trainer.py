@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +17,10 @@ import torch
 from torch import Tensor
 
 from fsd_gs.io import atomic_write, write_text
-from fsd_gs.pretrain.captions import CaptionSettings
 from fsd_gs.pretrain.diffusion import Denoiser, LatentSet, WeightAverage, draw_batch, v_loss
 from fsd_gs.pretrain.muon import Muon
 from fsd_gs.pretrain.settings import DiffusionSettings
-from fsd_gs.pretrain.state import generator_text, optimizer_tensors, refusing_misfits, restore_optimizer, set_generator
+from fsd_gs.pretrain.state import generator_text, optimizer_tensors, refusing_misfits, restore_optimizer, set_generator, share_done
 
 STATE, FACTS = "state.safetensors", "state.json"
 
@@ -36,9 +34,8 @@ class Progress:
     loss: float = float("nan")
 
     def share(self, settings: DiffusionSettings) -> float:
-        """Of the training, in [0, 1]: by steps or by the clock, whichever is further."""
-        by_clock = self.seconds / (60 * settings.minutes) if settings.minutes > 0 else 0.0
-        return min(1.0, max(self.step / settings.steps, by_clock))
+        """Of the training, in [0, 1]."""
+        return share_done(self.step, self.seconds, settings.steps, settings.minutes)
 
 
 def rate_factor(progress: Progress, settings: DiffusionSettings) -> float:
@@ -67,7 +64,7 @@ class Trainer:
         for rate, optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * rate_factor(self.progress, settings)
-        batch = draw_batch(data, settings.objects, CaptionSettings(settings.drop_text), self.generator)
+        batch = draw_batch(data, settings.objects, settings.drop_text, self.generator)
         cameras = torch.rand((), generator=self.generator).item() >= settings.drop_cameras
         loss = v_loss(self.denoiser, batch, self.alphas_cumprod, cameras=cameras, generator=self.generator)
         loss.backward()
@@ -130,10 +127,3 @@ def split_parameters(denoiser: Denoiser) -> tuple[list[torch.nn.Parameter], list
     for name, parameter in denoiser.named_parameters():
         (matrices if parameter.ndim >= 2 and not any(word in name for word in outer) else others).append(parameter)
     return matrices, others
-
-
-def train(trainer: Trainer, data: LatentSet, *, after_step: Callable[[Progress, float], None]) -> None:
-    """Steps until the training is done; ``after_step`` sees (progress, loss) and may save, preview or stop by raising."""
-    while trainer.progress.share(trainer.settings) < 1.0:
-        loss = trainer.step(data)
-        after_step(trainer.progress, loss)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from types import FrameType, TracebackType
-from typing import Any
+from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fsd_gs.interrupts import SignalWatch
 
 PLAIN_SECONDS = 30.0  # between two lines where there is no terminal
 
@@ -22,28 +21,15 @@ class Stopped(Exception):
         self.number = number
 
 
-class Interrupts:
+class Interrupts(SignalWatch):
     """Ctrl-C and ``kill`` end the work at the next :meth:`check`, so that everything is saved; a second Ctrl-C ends it at once."""
 
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
-
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():  # Python delivers signals to no other
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._receive)
+        self.watch()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
+        self.unwatch()
 
     def check(self) -> None:
         """Stopped if a signal has come."""

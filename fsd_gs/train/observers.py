@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fsd_gs.export.pictures import Frame, save_png
+from fsd_gs.interrupts import SignalWatch
 from fsd_gs.io import output_error, write_text
 from fsd_gs.train.checkpoint import save_state
 from fsd_gs.train.loop import Observer, StepReport, StopRun
@@ -149,32 +147,18 @@ class Checkpoints(Observer):
         save_state(self.path, session.state_dict())
 
 
-class Interrupts(Observer):
+class Interrupts(SignalWatch, Observer):
     """Ctrl-C and ``kill`` end the run after the current step, so that everything is saved; a second Ctrl-C ends it at once."""
 
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._previous: dict[int, Any] = {}
-
     def started(self, session: Session) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # Python delivers signals to the main thread only
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._receive)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
+        self.watch()
 
     def stepped(self, session: Session, report: StepReport) -> None:
         if self.received is not None:
             raise StopRun
 
     def closed(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+        self.unwatch()
 
 
 class Callback(Observer):

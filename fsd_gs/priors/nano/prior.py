@@ -89,11 +89,18 @@ class CatalogueReader:
         return self.caption(prompt) if category and (not self.categories or category in self.categories) else ""
 
 
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of the folder but the list itself, by relative path."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
 def verify(folder: Path) -> Path:
     """``folder`` itself; FileFormatError if a file differs from ``checksums.json``."""
-    expected = json.loads((folder / CHECKSUMS).read_text())
-    for name, digest in expected.items():
-        file = folder / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-            raise FileFormatError(f"prior: {file} is missing or damaged (its SHA-256 differs from {CHECKSUMS}); install the package again")
+    found = checksums(folder)
+    for name, digest in json.loads((folder / CHECKSUMS).read_text()).items():
+        if found.get(name) != digest:
+            raise FileFormatError(
+                f"prior: {folder / name} is missing or damaged (its SHA-256 differs from {CHECKSUMS}); install the package again"
+            )
     return folder
