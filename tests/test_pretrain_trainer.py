@@ -12,6 +12,7 @@ from fsd_gs.pretrain.diffusion import Denoiser, LatentSet, make_scheduler, make_
 from fsd_gs.pretrain.folder import save_prior
 from fsd_gs.pretrain.patch_code import fit_patch_code
 from fsd_gs.pretrain.settings import AutoencoderSettings, DiffusionSettings
+from fsd_gs.pretrain.start import compile_unet
 from fsd_gs.pretrain.tokenizer import make_tokenizer
 from fsd_gs.pretrain.trainer import STATE, Progress, Trainer, rate_factor, split_parameters
 from fsd_gs.priors import load
@@ -54,6 +55,17 @@ def test_the_loss_falls_on_a_few_pictures(tokenizer, data):
         losses.append(trainer.step(data))
     assert len(losses) == 50
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def test_compiling_is_left_out_of_copies_and_needs_a_compiler(tokenizer, monkeypatch):
+    trainer = make_trainer(tokenizer)
+    compile_unet(trainer.denoiser)  # nothing is compiled before the first call
+    assert trainer.denoiser.unet._compiled_call_impl is not None
+    assert trainer.averaged().unet._compiled_call_impl is None  # else previews would show the weights of the day it was copied
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError, match=r"diffusion\.compile: expected a C\+\+ compiler"):
+        compile_unet(trainer.denoiser)
 
 
 def test_going_on_is_bit_for_bit_the_same_as_never_stopping(tokenizer, data, tmp_path):

@@ -76,6 +76,7 @@ class DiffusionSettings:
     drop_text: float = setting(0.1, "share of examples without their caption (classifier-free guidance)")
     drop_cameras: float = setting(0.15, "share of steps without cameras and cross-view attention (single pictures)")
     ema: float = setting(600.0, "horizon of the average of the weights, in steps")
+    compile: bool = setting(False, "torch.compile the UNet (needs a C++ compiler): some minutes first, then faster steps")
     log_every: int = setting(20, "steps between two lines of log.jsonl")
     save_every_minutes: float = setting(5.0, "minutes between two saved states")
     preview_every_minutes: float = setting(20.0, "minutes between two previews; 0: none but the last")
@@ -100,7 +101,8 @@ FREE = (
     "threads",
     "data.workers",
     *(f"autoencoder.{name}" for name in ("steps", "minutes")),
-    *(f"diffusion.{name}" for name in ("steps", "minutes", "cooldown", "log_every", "save_every_minutes", "preview_every_minutes")),
+    *(f"diffusion.{name}" for name in ("steps", "minutes", "cooldown", "compile", "log_every")),
+    *(f"diffusion.{name}" for name in ("save_every_minutes", "preview_every_minutes")),
 )
 
 

@@ -32,7 +32,7 @@ from fsd_gs.pretrain.rendering import render_views
 from fsd_gs.pretrain.settings import PretrainConfig
 from fsd_gs.pretrain.shards import encode_shards, load_pictures, load_shard, missing_shards, shard_count, shard_path
 from fsd_gs.pretrain.sources import ObjectSource
-from fsd_gs.pretrain.start import FinishedParts, start_autoencoder, start_denoiser, start_tokenizer
+from fsd_gs.pretrain.start import FinishedParts, compile_unet, start_autoencoder, start_denoiser, start_tokenizer
 from fsd_gs.pretrain.trainer import STATE, Trainer
 from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
 
@@ -142,6 +142,8 @@ def make_denoiser(job: Job, source: ObjectSource, vae: Any, finished: FinishedPa
     if (folder / STATE).is_file():
         trainer.load(folder)
     if trainer.progress.share(config.diffusion) < 1.0:
+        if config.diffusion.compile:
+            compile_unet(denoiser)
         _fit_denoiser(job, trainer, vae)
     progress = trainer.progress
     job.say(f"4/5 denoiser: loss {progress.loss:.4f} after {progress.step} steps, {progress.seconds / 60:.1f} minutes")

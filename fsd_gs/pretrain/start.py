@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +109,14 @@ def start_denoiser(config: PretrainConfig, tokenizer: Any, finished: FinishedPar
             unet = make_unet(config.diffusion, config.autoencoder.latent_channels, cells)
             text_encoder = make_text_encoder(config.diffusion, tokenizer)
     return Denoiser(unet.to(device, memory_format=torch.channels_last), text_encoder.to(device), tokenizer)
+
+
+def compile_unet(denoiser: Denoiser) -> None:
+    """torch.compile its UNet in place; copies of the denoiser are eager again. InputError where a CPU has no compiler to do it with."""
+    on_cpu = next(denoiser.unet.parameters()).device.type == "cpu"
+    if on_cpu and not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "c++", "clang++")):
+        raise InputError("diffusion.compile: expected a C++ compiler (g++ or clang++), found none; install one or leave it false")
+    denoiser.unet.compile(dynamic=False)
 
 
 @contextmanager
