@@ -49,6 +49,13 @@ def test_it_is_a_prior_that_knows_cameras_and_background(prior):
     assert len(json.loads((WEIGHTS / "model_index.json").read_text())["categories"]) >= 30
 
 
+def test_it_runs_in_bfloat16_where_the_cpu_is_made_for_it(monkeypatch):
+    for has_units, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has_units: {"amx_bf16": has}, raising=False)
+        assert priors.load("nano").dtype == expected
+        assert priors.load("nano", dtype="float32").dtype == torch.float32
+
+
 def test_its_autoencoder_returns_what_it_encodes(prior):
     """Two flat squares: the encoder is linear, so colours survive exactly where patches are flat."""
     pictures = torch.ones(2, 3, 64, 64)

@@ -18,7 +18,7 @@ from fsd_gs.errors import FileFormatError
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.components import Family, recognise
 from fsd_gs.priors.hub import Announce, log_announcement, resolve
-from fsd_gs.priors.options import LoadOptions, resolve_dtype
+from fsd_gs.priors.options import LoadOptions, multiplies_bfloat16, resolve_dtype
 
 EMBEDDED = "nano"  # the prior that ships with the package
 Builder = Callable[[Path, torch.device, torch.dtype, LoadOptions], Prior]
@@ -35,16 +35,19 @@ def load(
     """A frozen diffusion prior.
 
     name_or_path: a registry name, a folder, a file or a hub id. dtype: precision of the networks ("auto", "float32", "bfloat16",
-    "float16" or a torch dtype); latents and residual keep the caller's. announce: called with one line before anything is downloaded.
+    "float16" or a torch dtype); latents and residual keep the caller's; on a CPU "auto" is float32, but bfloat16 for the embedded prior
+    where the CPU has matrix units for it. announce: called with one line before anything is downloaded.
     Raises InputError (unknown name), FileFormatError (not a usable model), BackendError (no network, gated, no such device).
     """
     options = LoadOptions() if options is None else options
     device = resolve_device(device)
-    precision = resolve_dtype(dtype, device)
     if name_or_path == EMBEDDED:
         from fsd_gs.priors.nano.prior import WEIGHTS, verify
 
         name_or_path = verify(WEIGHTS)
+        if dtype == "auto" and multiplies_bfloat16(device):
+            dtype = torch.bfloat16
+    precision = resolve_dtype(dtype, device)
     place = resolve(name_or_path, offline=options.offline, half=precision in (torch.float16, torch.bfloat16), announce=announce)
     if place.is_file():
         return _load_file(place, device, precision, options)

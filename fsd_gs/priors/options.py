@@ -85,3 +85,9 @@ def resolve_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype
     if dtype not in _DTYPES.values():
         raise ConfigError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype}")
     return dtype
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU has matrix units for bfloat16 (AMX). Without them bfloat16 is slower than float32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older torch versions cannot tell
+    return device.type == "cpu" and bool(capabilities().get("amx_bf16"))
