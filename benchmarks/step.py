@@ -1,4 +1,4 @@
-"""Where a training step spends its time, on the default settings: python benchmarks/step.py [key=value ...]
+"""Where a training step spends its time, on the default settings: python benchmarks/step.py [NAME of a config] [key=value ...]
 
 Prints one table: the prior, the rasterizer forward, everything in backward that is the rasterizer's, and the rest, as shares of the step.
 The goal is that everything outside prior and rasterizer stays within 15 % of a step.
@@ -57,7 +57,8 @@ def instrument(session: Session, watch: Stopwatch) -> None:
 
 
 def main() -> None:
-    config = load_config(overrides=["prompt=a red chair", *sys.argv[1:]])
+    files, overrides = [a for a in sys.argv[1:] if "=" not in a], [a for a in sys.argv[1:] if "=" in a]
+    config = load_config(files, ["prompt=a red chair", *overrides])
     session = prepare(config)
     guard = build_guard(config, print)
     # Fill the exact prior's cache of renders, which a run fills once: it is start-up, not step.

@@ -37,9 +37,9 @@ def group(cls: type, meaning: str) -> Any:
 @dataclass
 class PriorConfig:
     name: str = setting(
-        "exact",
-        "backbone: exact (looks objects up), nano (small, ships with the package), sd15, sd21, sdxl, lcm, turbo, sd3, flux, mvdream, "
-        "a folder or a hub id",
+        "nano",
+        "backbone: nano (small, ships with the package), exact (looks objects up; --config exact), sd15, sd21, sdxl, lcm, turbo, sd3, "
+        "flux, mvdream, a folder or a hub id",
     )
     dtype: str = setting("auto", "precision of the network: auto, float32, bfloat16 or float16; splats stay float32")
     objects: int = setting(24, "exact prior: objects that match the prompt in its finite set")
@@ -69,7 +69,7 @@ class CameraConfig:
 @dataclass
 class RenderConfig:
     backend: str = setting("auto", "rasterizer: auto, cpu, cuda or reference")
-    sizes: list[int] = setting([128], "image sides in pixels over the run; the prior resizes to its own")
+    sizes: list[int] = setting([64], "image sides in pixels over the run; the prior resizes to its own")
     size_at: list[float] = setting([0.0], "fraction of the run at which each of render.sizes begins")
     background: str = setting("random", "random (a colour each step), white, gray or black")
     antialiased: bool = setting(
@@ -135,7 +135,7 @@ class ScheduleConfig:
 @dataclass
 class GuidanceConfig:
     method: str = setting("score", "score (SDS, annealed SDS and FSD alike), ism, sdi, dsd, nfsd, vsd, rfds or ucm")
-    cfg_scale: float = setting(1.0, "classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1 = none, which is all the exact prior needs")
+    cfg_scale: float = setting(5.0, "classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1: none")
     cfg_rescale: float = setting(0.0, "CFG rescale, 0 to 1")
     weight: str = setting("lambda", "w(t): one, sigma, sigma2, fantasia3d, lambda, lambda_capped, or auto (as the method was published)")
 

@@ -71,7 +71,7 @@ def test_everything_is_inside(tmp_path):
     page, source = Page(path), path.read_text("utf-8")
     assert path == folder / "gallery.html"
     assert "an egg" in page.text
-    for part in ("2 assets", "seed 0", "seed 1", "500 splats", "diversity", "steps 123", "prior.name exact"):
+    for part in ("2 assets", "seed 0", "seed 1", "500 splats", "diversity", "steps 123", "prior.name nano"):
         assert part in page.text
     assert len(page.all("canvas")) == len(page.all("video")) == len(page.all("img")) == 2
     for media in page.all("img") + page.all("video"):

@@ -29,7 +29,8 @@ METHODS = {
 FOLDER = Path(__file__).resolve().parent.parent / "configs" / "methods"
 TINY = [
     "prompt=a chair", "steps=2", "render.sizes=[32]", "render.size_at=[0.0]", "splats.count=100", "densify.kind=none",
-    "cameras.azimuth_grid=4", "cameras.elevation_grid=1", "prior.name=exact", "prior.objects=2", "prior.distractors=1", "device=cpu",
+    "cameras.azimuth_grid=4", "cameras.elevation_grid=1", "prior.name=exact",
+    "guidance.cfg_scale=1.0", "prior.objects=2", "prior.distractors=1", "device=cpu",
 ]  # fmt: skip
 
 

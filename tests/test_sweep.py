@@ -19,7 +19,7 @@ from fsd_gs.sweep.table import is_failed, markdown, prompt_row, prompt_rows, set
 
 TINY = [
     "steps=2", "render.sizes=[16]", "render.size_at=[0.0]", "splats.count=60", "densify.kind=none", "cameras.azimuth_grid=4",
-    "cameras.elevation_grid=1", "prior.name=exact", "prior.objects=2", "prior.distractors=1", "device=cpu",
+    "cameras.elevation_grid=1", "prior.name=exact", "guidance.cfg_scale=1.0", "prior.objects=2", "prior.distractors=1", "device=cpu",
 ]  # fmt: skip
 
 

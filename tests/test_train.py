@@ -22,6 +22,7 @@ from fsd_gs.train.session import Session
 
 TINY = [
     "prior.name=exact",
+    "guidance.cfg_scale=1.0",
     "steps=12",
     "render.sizes=[16, 32]",
     "render.size_at=[0, 0.5]",

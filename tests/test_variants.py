@@ -146,7 +146,7 @@ def test_more_like_this_settings(tmp_path):
 
 
 TINY = ["steps=60", "render.sizes=[32]", "render.size_at=[0.0]", "splats.count=300", "densify.kind=none", "prior.objects=8"]
-TINY += ["prior.name=exact", "prior.distractors=4", "cameras.azimuth_grid=8", "cameras.elevation_grid=1"]
+TINY += ["prior.name=exact", "guidance.cfg_scale=1.0", "prior.distractors=4", "cameras.azimuth_grid=8", "cameras.elevation_grid=1"]
 
 
 def test_more_like_this_one_approaches_the_parent():

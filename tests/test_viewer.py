@@ -38,10 +38,11 @@ TINY = [
     "splats.count=100",
     "densify.kind=none",
     "prior.name=exact",
+    "guidance.cfg_scale=1.0",
     "prior.objects=2",
     "prior.distractors=1",
 ]
-TINY += ["prior.name=exact", "cameras.azimuth_grid=4", "cameras.elevation_grid=1"]
+TINY += ["prior.name=exact", "guidance.cfg_scale=1.0", "cameras.azimuth_grid=4", "cameras.elevation_grid=1"]
 
 
 @pytest.fixture

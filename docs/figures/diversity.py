@@ -1,4 +1,4 @@
-"""The README's picture: the same seeds with FSD and with SDS. python docs/figures/diversity.py "a red chair" docs/images/red-chair.png
+"""The same seeds with FSD and with SDS, on the exact prior: python docs/figures/diversity.py "a car" docs/images/diversity.png
 
 Draws one row a method and one column a seed, two views each, and prints for each asset the catalogue object it is nearest to.
 """
@@ -23,10 +23,10 @@ SEEDS, VIEW_SIZE = range(4), 144
 
 
 def main(prompt: str, picture: str) -> None:
-    prior = load_prior(load_config(overrides=[f"prompt={prompt}"]), resolve_device("cpu"))
+    prior = load_prior(load_config(["exact"], [f"prompt={prompt}"]), resolve_device("cpu"))
     frames, labels = [], []
     for row, files in ROWS.items():
-        config = load_config(files, [f"prompt={prompt}"])
+        config = load_config(["exact", *files], [f"prompt={prompt}"])
         rows = []
         for seed in SEEDS:
             result = run(replace(config, seed=seed), prepare(replace(config, seed=seed), prior))

@@ -21,7 +21,7 @@ pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd
 CPU = make_rasterizer("cpu")
 SCENE = {"x": 0, "y": 200, "width": 880, "height": 660}  # left of the panel, below the notice about software rendering
 TINY = ("render.sizes=[32]", "render.size_at=[0.0]", "splats.count=200", "densify.kind=none", "prior.objects=4", "prior.distractors=2",
-        "prior.name=exact",
+        "prior.name=exact", "guidance.cfg_scale=1.0",
         "cameras.azimuth_grid=4", "cameras.elevation_grid=1", "outputs.turntable_frames=2", "outputs.turntable_size=32")  # fmt: skip
 
 
