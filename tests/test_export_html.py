@@ -65,7 +65,7 @@ def test_depth_sort_is_a_permutation_from_far_to_near():
 def screenshot(page, picture, width, height):
     """The page as headless Chromium draws it in software; every request to the network would fail at once (see --host-rules).
 
-    On a loaded machine the budget can end before the first frame: a page without colour gets more time. What is drawn is never redone.
+    On a loaded machine the budget can end before the first frame: a page with little colour gets more time. What is drawn is never redone.
     """
     assert CHROMIUM
     flags = ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"]
@@ -77,7 +77,7 @@ def screenshot(page, picture, width, height):
         result = subprocess.run(command, capture_output=True, text=True, timeout=90)
         assert picture.is_file(), result.stderr[-2000:]
         drawn = np.asarray(Image.open(picture).convert("RGB"))
-        if np.ptp(drawn.astype(int), axis=-1).max() > 60:
+        if (np.ptp(drawn.astype(int), axis=-1) > 60).mean() > 0.05:  # the splats, not just a coloured button
             break
     return drawn
 
