@@ -24,6 +24,7 @@ from fsd_gs.io import make_folder, write_text
 from fsd_gs.priors.base import FlowPrior, Prior
 from fsd_gs.train import runs
 
+LEAST_SIDE = 192  # pixels of a picture on the sheet
 METHODS = ("ddim", "fsd", "sds-annealed", "sds")
 
 
@@ -62,9 +63,15 @@ def compare(config: Config, prior: Prior, device: torch.device) -> Frame:
     _, results = image2d.grid(prior, config.prompt, methods, seeds, device=device)
     for name, result in results.items():
         for seed, picture in zip(seeds, result.images[:: prior.views], strict=True):
-            frames.append(to_uint8(picture.permute(1, 2, 0)))
+            frames.append(_legible(to_uint8(picture.permute(1, 2, 0))))
             labels.append(f"{name} #{seed}")
     return contact_sheet(frames, columns=len(seeds), labels=labels)
+
+
+def _legible(frame: Frame) -> Frame:
+    """Small pictures in whole multiples of their pixels, so that there is room for a label."""
+    times = max(1, LEAST_SIDE // frame.shape[0])
+    return frame.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def main_2d(config: Config, prior: Prior, device: torch.device, console: Console) -> int:
