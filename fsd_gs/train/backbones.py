@@ -13,6 +13,7 @@ def load_prior(config: Config, device: torch.device) -> Prior:
     if config.prior.name == "exact":
         return exact_prior(config, device)
     from fsd_gs.priors import LoadOptions, load
+    from fsd_gs.priors.loading import EMBEDDED
     from fsd_gs.priors.prompts import PerpNeg, ViewPrompts
 
     settings = config.prior
@@ -22,7 +23,7 @@ def load_prior(config: Config, device: torch.device) -> Prior:
         lora=settings.lora,
         lora_scale=settings.lora_scale,
         compile=settings.compile,
-        vae_checkpointing=settings.name != "nano",  # too small to save memory on
+        vae_checkpointing=settings.name != EMBEDDED,  # too small to save memory on
         tiny_vae=settings.tiny_vae,
         image_size=settings.image_size,
         config=settings.config,
