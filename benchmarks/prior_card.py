@@ -1,7 +1,8 @@
 """What the embedded prior can do, for its model card: python benchmarks/prior_card.py --prior FOLDER|nano --output DIR
 
     2d      samples of captions with combinations that training never saw, and of ones it did; does the judge find what was asked for?
-    views   do the four views of a sample agree in 3D? Splats fitted to four views predict four others (card/consistency.py)
+    views   do the views of a sample agree? The object nearest to three of four predicts the fourth (card/identify.py); splats fitted to
+            four of eight predict the other four (card/consistency.py)
     speed   milliseconds of one guidance step with the prior's number of views, float32 and bfloat16
 
 Writes DIR/prior_card.json (parts run later are added as long as the prior is the same) and pictures beside it.
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from card import consistency, pictures
+from card import consistency, identify, pictures
 from card.agreement import Verdict, judge_samples, summary
 from card.captions import Caption, categories_of, choose_captions
 from card.consistency import FitSettings, Sampling
@@ -143,18 +144,19 @@ def draw_worst(path: Path, captions: Sequence[Caption], verdicts: Sequence[Verdi
 
 
 def measure_views(prior: StableDiffusionPrior, captions: list[Caption], given: argparse.Namespace) -> dict[str, Any]:
-    """PSNR of predicted views for joint samples, true renders and four-view samples completed by the nearest catalogue object."""
+    """Views predicted by the nearest catalogue object, and by splats; for samples and for true renders."""
     generator = make_generator(given.seed, "card/views")
     rng = np.random.default_rng(stream_seed(given.seed, "card/views-objects"))
     turns = (360 * torch.rand(len(captions), generator=generator)).tolist()
     sampling, settings = Sampling(given.steps, given.cfg, max(1, given.batch // 2)), FitSettings(steps=given.fit_steps)
-    nearest, alike = consistency.nearest_cases(prior, captions, turns, sampling, generator, given.candidates, rng)
+    drawn, true = identify.lineups(prior, captions, turns, sampling, generator, given.candidates, rng)
+    found = {"four views": drawn, "catalogue renders": true}
     cases = {
         "joint eight views": consistency.joint_cases(prior, captions, turns, sampling, generator),
         "catalogue renders": consistency.true_cases(captions, turns, prior.image_size, rng),
-        "four views and the nearest object": nearest,
     }
     result: dict[str, Any] = {"captions": len(captions), "fit": asdict(settings)}
+    result["identified"] = {name: identify.summarize([identify.identify(one) for one in some]) for name, some in found.items()}
     for name, some in cases.items():
         fitted = [consistency.predict_between(case, settings, generator) for case in track(some, description=name, transient=True)]
         result[name] = consistency.summarize([scores for _, scores in fitted])
@@ -164,10 +166,8 @@ def measure_views(prior: StableDiffusionPrior, captions: list[Caption], given: a
             for above in (True, False)
         ]
         pictures.grid(rows).save(given.output / f"views-{name.replace(' ', '-')}.png", optimize=True)
-    result["nearest_object_psnr"] = {key: float(np.mean([row[key] for row in alike])) for key in ("nearest", "another")}
     judge, numbers = Judge.load(), list(range(len(captions)))
-    images = {name: torch.stack([case.own for case in cases[name]]) for name in ("joint eight views", "catalogue renders")}
-    images["four views"] = torch.stack([case.own[consistency.FITTED] for case in nearest])
+    images = {name: torch.stack([case.own for case in some]) for name, some in cases.items()}
     verdicts = {name: judge_samples(judge, captions, numbers, some) for name, some in images.items()}
     result["judge"] = {name: summary(captions, some)["rates"]["all"] for name, some in verdicts.items()}
     return result
@@ -236,6 +236,9 @@ def report(card: dict[str, Any]) -> None:
         gap, above = regions["object"]["own − other"], regions["object"]["own above other"]
         interval = "" if gap["low"] is None else f" [{gap['low']:.1f}, {gap['high']:.1f}]"
         print(f"views  {name}, PSNR of the object in dB: {means}  own − other {gap['mean']:.1f}{interval}, above in {100 * above:.0f} %")
+    for name, row in card.get("views", {}).get("identified", {}).items():
+        means = "  ".join(f"{key} {row[key]['mean']:.1f}" for key in ("own", "chance", "best"))
+        print(f"views  {name}, by the object nearest to the others, dB: {means}  better than {_percent(row['beaten'])} of the objects")
     for name, timing in ((n, r) for n, r in card.get("speed", {}).items() if isinstance(r, dict) and "step_ms" in r):
         print(f"speed  {name}, {card['speed']['threads']} threads: {timing['step_ms']:.0f} ms a step")
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from fsd_gs import priors
+from fsd_gs import image2d, priors
 from fsd_gs.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.metrics.judge import Judge
@@ -85,6 +85,14 @@ def test_samples_have_the_colour_and_background_that_were_asked_for(prior):
     asked = [judge.read(prompt).color for prompt in prompts]
     seen = [judge.modes(judge(images)).color for images in views]
     assert sum(a == s for a, s in zip(asked, seen, strict=True)) >= 3
+
+
+def test_single_pictures_by_image2d_stand_on_the_background_it_was_told(prior):
+    def corners(background):
+        return image2d.generate(prior, "a mug", steps=20, cfg_scale=3.0, background=background).images[:, :, :4, :4].mean()
+
+    assert corners(torch.ones(3)) > 0.8
+    assert corners(torch.zeros(3)) < 0.2
 
 
 def test_it_drives_a_run(tmp_path):

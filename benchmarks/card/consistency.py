@@ -100,11 +100,18 @@ def render(splats: Gaussians, cameras: Cameras, background: Tensor) -> Tensor:
 
 def psnr(a: Tensor, b: Tensor, background: Tensor) -> dict[str, float]:
     """Decibels between [V, 3, H, W] and the same, mean over the views: of the whole "image", and of the "object" where either shows one."""
-    squared = (a - b).pow(2).mean(dim=1)
+    errors = {"image": (a - b).pow(2).mean((1, 2, 3)), "object": object_error(a, b, background)}
+    return {name: float(decibels(error).mean()) for name, error in errors.items()}
+
+
+def object_error(a: Tensor, b: Tensor, background: Tensor) -> Tensor:
+    """[V]: mean squared difference over the pixels that are not background in either of two views [V, 3, H, W]."""
     shown = (foreground(a, background) | foreground(b, background)).float()
-    object_error = (squared * shown).sum((1, 2)) / shown.sum((1, 2)).clamp_min(1)
-    errors = {"image": squared.mean((1, 2)), "object": object_error}
-    return {name: float((-10 * error.clamp_min(1e-10).log10()).mean()) for name, error in errors.items()}
+    return ((a - b).pow(2).mean(dim=1) * shown).sum((1, 2)) / shown.sum((1, 2)).clamp_min(1)
+
+
+def decibels(error: Tensor) -> Tensor:
+    return -10 * error.clamp_min(1e-10).log10()
 
 
 @dataclass(frozen=True)
@@ -169,40 +176,6 @@ def true_cases(captions: Sequence[Caption], turns: Sequence[float], size: int, r
         own, other = (over(render_mesh(caption.object(rng).mesh, cameras), caption.color) for _ in range(2))
         cases.append(Case(cameras, caption.color, own, other))
     return cases
-
-
-def nearest_cases(
-    prior: StableDiffusionPrior,
-    captions: Sequence[Caption],
-    turns: Sequence[float],
-    sampling: Sampling,
-    generator: torch.Generator,
-    candidates: int,
-    rng: np.random.Generator,
-) -> tuple[list[Case], list[dict[str, float]]]:
-    """Four views a sample, as in training, completed by renders of the catalogue object that looks most like them; and how alike that is.
-
-    The views in between are then the nearest object's: a stand-in for the truth, which no four-view sample has. ``other`` is any other
-    object of the combination. candidates: at least 2.
-    """
-    rigs = [ring(turn, prior.image_size) for turn in turns]
-    quads = _sample(prior, captions, [rig[torch.tensor(FITTED)] for rig in rigs], sampling, generator)
-    cases, alike = [], []
-    for caption, rig, quad in zip(captions, rigs, quads, strict=True):
-        renders = torch.stack([over(render_mesh(caption.object(rng).mesh, rig), caption.color) for _ in range(candidates)])
-        nearest = nearest_render(quad, renders)
-        near, another = renders[nearest], renders[nearest - 1]  # independent draws: its neighbour in the list is any one
-        own = near.clone()
-        own[FITTED] = quad
-        cases.append(Case(rig, caption.color, own, another))
-        scores = {name: psnr(quad, views[FITTED], caption.color)["object"] for name, views in (("nearest", near), ("another", another))}
-        alike.append(scores)
-    return cases, alike
-
-
-def nearest_render(quad: Tensor, renders: Tensor) -> int:
-    """Which of renders [M, 8, 3, H, W] is nearest to the four views [4, 3, H, W] in the least squares sense."""
-    return int((renders[:, FITTED] - quad).pow(2).mean((1, 2, 3, 4)).argmin())
 
 
 def _sample(

@@ -2,7 +2,8 @@
 
 For every prompt and seed, ``per_seed`` images by the prior's own deterministic sampler (``image2d.generate`` with the exact rule, which is
 DDIM, or Euler for flow models) at the prior's resolution. A multi-view prior makes whole sets of views, so their number is rounded up.
-Set j of seed s is drawn from the seed 1 000 000 + 1000 s + j, so that no two images share their noise and none shares it with an asset.
+A prior that can be told the background is told white, which the assets' views have. Set j of seed s is drawn from the seed
+1 000 000 + 1000 s + j, so that no two images share their noise and none shares it with an asset.
 
 OUTPUT/images/<key>/   images.png (one row), and last record.json, as for assets.
 """
@@ -52,7 +53,7 @@ class ImageJob:
         config = self.config
         words = [config.prompt, config.negative_prompt, config.seed, config.device, config.image2d.spacing, _cfg_scale(self)]
         size = [config.cameras.views, max(config.render.sizes)]  # the exact prior takes these from the run
-        return digest([__version__, asdict(config.prior), words, size, asdict(self.settings), self.weights])
+        return digest([__version__, "on white", asdict(config.prior), words, size, asdict(self.settings), self.weights])
 
     def __str__(self) -> str:
         return f"{self.config.prompt} #{self.config.seed}  DDIM images"
@@ -108,6 +109,7 @@ def draw(job: ImageJob, prior: Prior) -> Tensor:
             negative_prompt=job.config.negative_prompt,
             grid=method.grid,
             device=device,
+            background=torch.ones(3),
         ).images.cpu()
         for i in range(0, sets, at_once)
     ]
