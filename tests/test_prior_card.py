@@ -44,7 +44,7 @@ def tiny_prior(folder, prediction, **scheduler):
     tiny.save(pipeline, folder)
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"views": 4, "prompt_suffix": "", "names_background": True}))
-    loaded = priors.load(folder, options=LoadOptions(text_encoder="keep", vae_slicing=False))
+    loaded = priors.load(folder, dtype="float32", options=LoadOptions(text_encoder="keep", vae_slicing=False))
     assert isinstance(loaded, NanoPrior)
     return loaded
 

@@ -41,6 +41,11 @@ def recognise(folder: Path) -> Family:
     return _unet_family(folder, read_json(folder / "unet" / "config.json"))
 
 
+def names_background(folder: Path) -> bool:
+    """Whether a pipeline folder was made by ``fsd-gs train-prior``: a small network that is told the colour behind the object."""
+    return bool(read_json(folder / "model_index.json").get("names_background"))
+
+
 def _unet_family(folder: Path, config: dict[str, Any]) -> Family:
     if config.get("_class_name") == "MultiViewUNetModel" or "camera_dim" in config:
         return "imagedream" if config.get("ip_dim") else "mvdream-ldm"

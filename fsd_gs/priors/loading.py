@@ -16,7 +16,7 @@ import torch
 from fsd_gs.device import resolve_device
 from fsd_gs.errors import FileFormatError
 from fsd_gs.priors.base import Prior
-from fsd_gs.priors.components import Family, recognise
+from fsd_gs.priors.components import Family, names_background, recognise
 from fsd_gs.priors.hub import Announce, log_announcement, resolve
 from fsd_gs.priors.options import LoadOptions, multiplies_bfloat16, resolve_dtype
 
@@ -36,7 +36,8 @@ def load(
 
     name_or_path: a registry name, a folder, a file or a hub id. dtype: precision of the networks ("auto", "float32", "bfloat16",
     "float16" or a torch dtype); latents and residual keep the caller's; on a CPU "auto" is float32, but bfloat16 for the embedded prior
-    where the CPU has matrix units for it. announce: called with one line before anything is downloaded.
+    and others of its making (``fsd-gs train-prior``) where the CPU has matrix units for it. announce: called with one line before
+    anything is downloaded.
     Raises InputError (unknown name), FileFormatError (not a usable model), BackendError (no network, gated, no such device).
     """
     options = LoadOptions() if options is None else options
@@ -45,13 +46,14 @@ def load(
         from fsd_gs.priors.nano.prior import WEIGHTS, verify
 
         name_or_path = verify(WEIGHTS)
-        if dtype == "auto" and multiplies_bfloat16(device):
-            dtype = torch.bfloat16
     precision = resolve_dtype(dtype, device)
     place = resolve(name_or_path, offline=options.offline, half=precision in (torch.float16, torch.bfloat16), announce=announce)
     if place.is_file():
         return _load_file(place, device, precision, options)
-    return _BUILDERS[recognise(place)](place, device, precision, options)
+    family = recognise(place)
+    if dtype == "auto" and multiplies_bfloat16(device) and names_background(place):
+        precision = torch.bfloat16
+    return _BUILDERS[family](place, device, precision, options)
 
 
 def _load_file(file: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
