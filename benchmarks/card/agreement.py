@@ -15,9 +15,9 @@ import numpy as np
 from card.captions import Caption
 from torch import Tensor
 
-from fsd_gs.evaluate.statistics import Estimate, estimate
 from fsd_gs.metrics.judge import Judge, JudgeOutput, Modes
 from fsd_gs.metrics.judge_words import Asked
+from fsd_gs.metrics.statistics import Estimate, estimate
 
 LABELS = ("category", "color", "design")
 

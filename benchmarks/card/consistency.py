@@ -23,7 +23,7 @@ from card.captions import Caption
 from torch import Tensor
 
 from fsd_gs.cameras import orbit_cameras
-from fsd_gs.evaluate import statistics
+from fsd_gs.metrics import statistics
 from fsd_gs.pretrain.views import over
 from fsd_gs.priors.nano.render import render_mesh
 from fsd_gs.priors.sampling import sample_views, views_together

@@ -25,7 +25,7 @@ from card.consistency import FITTED, Sampling, decibels, object_error, ring
 from rich.progress import track
 from torch import Tensor
 
-from fsd_gs.evaluate import statistics
+from fsd_gs.metrics import statistics
 from fsd_gs.pretrain.sources import HELD_OUT_SEEDS
 from fsd_gs.pretrain.views import over
 from fsd_gs.priors.nano.catalogue import article, make_object

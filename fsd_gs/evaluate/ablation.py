@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 from fsd_gs.config import Config
 from fsd_gs.evaluate.evaluation import Evaluation, Row, comparisons_of
-from fsd_gs.evaluate.statistics import Comparison
 from fsd_gs.evaluate.suite import Setting
+from fsd_gs.metrics.statistics import Comparison
 from fsd_gs.sweep.pictures import is_number
 from fsd_gs.sweep.spec import setting_label, value_text
 

@@ -13,9 +13,9 @@ from fsd_gs.evaluate.assets import Record, asset_folder
 from fsd_gs.evaluate.images import ImageJob, image_folder, load_images
 from fsd_gs.evaluate.scorers import Scorers, score_pictures, wanted_of
 from fsd_gs.evaluate.scores import MEASURES, AssetScores, PromptScores, score_asset, score_images_of_prompt, score_prompt
-from fsd_gs.evaluate.statistics import Comparison, Estimate, compare, estimate
 from fsd_gs.evaluate.suite import DDIM, Asset, Protocol, Setting, Suite
 from fsd_gs.evaluate.views import asset_views
+from fsd_gs.metrics.statistics import Comparison, Estimate, compare, estimate
 from fsd_gs.sweep.pool import watched
 from fsd_gs.sweep.spec import setting_label
 from fsd_gs.train.identity import digest

@@ -20,7 +20,6 @@ from fsd_gs.evaluate.evaluation import Evaluation, Row
 from fsd_gs.evaluate.paper import PaperRow
 from fsd_gs.evaluate.pictures import sheet
 from fsd_gs.evaluate.scores import MEASURES
-from fsd_gs.evaluate.statistics import Comparison
 from fsd_gs.evaluate.suite import DDIM
 from fsd_gs.evaluate.tables import (
     DASH,
@@ -34,6 +33,7 @@ from fsd_gs.evaluate.tables import (
     versions,
 )
 from fsd_gs.export.pictures import Frame
+from fsd_gs.metrics.statistics import Comparison
 from fsd_gs.sweep.spec import setting_label
 
 JPEG_QUALITY = 82

@@ -16,11 +16,11 @@ from fsd_gs.evaluate.assets import asset_folder
 from fsd_gs.evaluate.evaluation import Evaluation, Row
 from fsd_gs.evaluate.images import image_folder, load_images
 from fsd_gs.evaluate.scores import MEASURES
-from fsd_gs.evaluate.statistics import Estimate
 from fsd_gs.evaluate.suite import DDIM, Setting
 from fsd_gs.evaluate.tables import shown_measures
 from fsd_gs.evaluate.views import asset_views
 from fsd_gs.export.pictures import Frame, to_uint8
+from fsd_gs.metrics.statistics import Estimate
 from fsd_gs.sweep.pictures import is_number, pyplot, save_figure
 
 TILE, GAP, VIEWS_SHOWN = 112, 2, 4

@@ -20,8 +20,8 @@ from fsd_gs.evaluate.ablation import SHOWN, Axis
 from fsd_gs.evaluate.evaluation import Evaluation, Row
 from fsd_gs.evaluate.paper import PaperRow, paper_rows, why_not
 from fsd_gs.evaluate.scores import MEASURES
-from fsd_gs.evaluate.statistics import Comparison, Estimate
 from fsd_gs.evaluate.suite import DDIM, Asset
+from fsd_gs.metrics.statistics import Comparison, Estimate
 from fsd_gs.sweep.spec import setting_label
 
 PACKAGES = (

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from fsd_gs.errors import ConfigError
+from fsd_gs.metrics.statistics import estimate
 from fsd_gs.types import check_shape
 
 
@@ -100,10 +101,9 @@ def uniform_distinct(objects: int, draws: int) -> float:
 
 
 def bootstrap_interval(values: Sequence[float], *, resamples: int = 10_000, seed: int = 0) -> Interval:
-    """Mean and 95 % percentile bootstrap interval of the values that are not NaN; deterministic."""
-    kept = np.asarray([v for v in values if not np.isnan(v)], dtype=np.float64)
-    if len(kept) == 0:
+    """Mean and 95 % percentile bootstrap interval of the values that are not NaN; deterministic. One value is its own interval."""
+    found = estimate({str(n): value for n, value in enumerate(values)}, np.random.default_rng(seed), resamples)
+    if found.mean is None:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    draws = np.random.default_rng(seed).integers(len(kept), size=(resamples, len(kept)))
-    low, high = np.percentile(kept[draws].mean(axis=1), [2.5, 97.5])
-    return Interval(float(kept.mean()), float(low), float(high), len(kept))
+    low, high = (found.mean if bound is None else bound for bound in (found.low, found.high))
+    return Interval(found.mean, low, high, found.n)

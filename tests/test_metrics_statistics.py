@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fsd_gs.evaluate.statistics import compare, estimate
+from fsd_gs.metrics.statistics import compare, estimate
 
 
 def rng(seed=0):
