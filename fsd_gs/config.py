@@ -127,7 +127,7 @@ class NoiseConfig:
 class ScheduleConfig:
     kind: str = setting("linear", "t over the run: linear, sqrt (HiFA), dreamtime, piecewise or random (SDS)")
     start: float = setting(0.98, "t at the first step")
-    end: float = setting(0.3, "t at the last step: below this the embedded network spoils more than it adds (docs/results.md)")
+    end: float = setting(0.4, "t at the last step: below this the embedded network spoils more than it adds (docs/results.md)")
     progress: list[float] = setting([0.0, 1.0], "piecewise: fractions of the run")
     values: list[float] = setting([0.98, 0.02], "piecewise: t at those fractions")
 
