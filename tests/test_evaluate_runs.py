@@ -26,7 +26,7 @@ from fsd_gs.train import api, runs
 TINY = [
     "steps=3", "render.sizes=[16]", "render.size_at=[0.0]", "splats.count=60", "densify.kind=none", "cameras.azimuth_grid=4",
     "cameras.elevation_grid=1", "prior.name=exact",
-    "guidance.cfg_scale=1.0", "prior.objects=2", "prior.distractors=1", "device=cpu", "outputs.checkpoint_every=0",
+    "guidance.cfg_scale=1.0", "schedule.end=0.02", "prior.objects=2", "prior.distractors=1", "device=cpu", "outputs.checkpoint_every=0",
 ]  # fmt: skip
 HOSTILE = "a chair </title><script>alert(1)</script> @@STYLE@@"
 
