@@ -19,7 +19,7 @@ from fsd_gs.export.pictures import contact_sheet, to_uint8
 from fsd_gs.render.base import make_rasterizer
 
 METHODS = ("fsd", "sds-annealed", "sds")
-SIZE, VIEWS = 80, 4
+SIZE, VIEWS, LABEL = 80, 4, 14
 
 
 def main(report: Path, picture: Path, prompts: list[str]) -> None:
@@ -33,13 +33,14 @@ def main(report: Path, picture: Path, prompts: list[str]) -> None:
                 splats = fsd_gs.load_splats(report.parent / "assets" / keys[prompt, method, seed] / "splats.ply")
                 frames.append(draw(splats))
                 labels.append(f"{prompt}: {method}" if seed == seeds[0] else "")
-    Image.fromarray(contact_sheet(frames, len(seeds), labels=labels, gap=2)).save(picture, quality=88)
+    Image.fromarray(contact_sheet(frames, len(seeds), labels=labels, gap=0)).save(picture, quality=88)
 
 
 def draw(splats) -> np.ndarray:  # noqa: ANN001
-    """[SIZE, VIEWS · SIZE, 3] on white."""
+    """[LABEL + SIZE, VIEWS · SIZE, 3] on white, with room for a label above."""
     views = make_rasterizer("cpu")(splats, evaluation_orbit(VIEWS, distance=2.2, width=SIZE), background=torch.ones(3)).rgb
-    return np.concatenate([to_uint8(view) for view in views], axis=1)
+    row = np.concatenate([to_uint8(view) for view in views], axis=1)
+    return np.pad(row, ((LABEL, 0), (0, 0), (0, 0)), constant_values=255)
 
 
 if __name__ == "__main__":
