@@ -164,7 +164,8 @@ def joint_cases(
     """Eight views a sample, all denoised jointly, which is twice as many as in training."""
     rigs = [ring(turn, prior.image_size) for turn in turns]
     with views_together(prior, RING):
-        own, other = (_sample(prior, captions, rigs, sampling, generator) for _ in range(2))
+        prompts, backgrounds = [c.prompt for c in captions], torch.stack([c.color for c in captions])
+        own, other = (sample(prior, prompts, backgrounds, rigs, sampling, generator) for _ in range(2))
     return [Case(rig, c.color, a, b) for rig, c, a, b in zip(rigs, captions, own, other, strict=True)]
 
 
@@ -178,16 +179,17 @@ def true_cases(captions: Sequence[Caption], turns: Sequence[float], size: int, r
     return cases
 
 
-def _sample(
-    prior: StableDiffusionPrior, captions: Sequence[Caption], rigs: Sequence[Cameras], sampling: Sampling, generator: torch.Generator
+def sample(
+    prior: StableDiffusionPrior,
+    prompts: Sequence[str],
+    backgrounds: Tensor,
+    rigs: Sequence[Cameras],
+    sampling: Sampling,
+    generator: torch.Generator,
 ) -> Tensor:
-    return sample_views(
-        prior,
-        [c.prompt for c in captions],
-        rigs,
-        generator=generator,
-        steps=sampling.steps,
-        cfg_scale=sampling.cfg_scale,
-        background=torch.stack([c.color for c in captions]),
-        batch=sampling.batch,
-    ).cpu()
+    """[P, V, 3, H, W] on the CPU: a sample of each prompt from its own rig over its own background [P, 3]."""
+    steps, scale = sampling.steps, sampling.cfg_scale
+    views = sample_views(
+        prior, prompts, rigs, generator=generator, steps=steps, cfg_scale=scale, background=backgrounds, batch=sampling.batch
+    )
+    return views.cpu()

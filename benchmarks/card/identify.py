@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from card.captions import Caption
-from card.consistency import FITTED, Sampling, decibels, object_error, ring
+from card.consistency import FITTED, Sampling, decibels, object_error, ring, sample
 from rich.progress import track
 from torch import Tensor
 
@@ -30,7 +30,6 @@ from fsd_gs.pretrain.sources import HELD_OUT_SEEDS
 from fsd_gs.pretrain.views import over
 from fsd_gs.priors.nano.catalogue import article, make_object
 from fsd_gs.priors.nano.render import render_mesh
-from fsd_gs.priors.sampling import sample_views
 from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.types import Cameras
 
@@ -77,20 +76,12 @@ def lineups(
     """(of samples, of true objects): one for each caption's kind and background, each against ``candidates`` objects."""
     even = torch.tensor(FITTED)
     rigs = [ring(turn, prior.image_size)[even] for turn in turns]
-    samples = sample_views(
-        prior,
-        [article(c.triple[0]) for c in captions],
-        rigs,
-        generator=generator,
-        steps=sampling.steps,
-        cfg_scale=sampling.cfg_scale,
-        background=torch.stack([c.color for c in captions]),
-        batch=sampling.batch,
-    ).cpu()
+    kinds = [article(c.triple[0]) for c in captions]
+    samples = sample(prior, kinds, torch.stack([c.color for c in captions]), rigs, sampling, generator)
     drawn, true = [], []
-    for caption, rig, sample in zip(track(captions, description="identify", transient=True), rigs, samples, strict=True):
+    for caption, rig, views in zip(track(captions, description="identify", transient=True), rigs, samples, strict=True):
         renders = objects_of(caption.triple[0], rig, caption.color, candidates + 1, rng)
-        drawn.append(Lineup(sample, renders[1:], caption.color))
+        drawn.append(Lineup(views, renders[1:], caption.color))
         true.append(Lineup(renders[0], renders[1:], caption.color))
     return drawn, true
 
