@@ -30,7 +30,7 @@ from fsd_gs.guidance import Cfg, Guidance, ScoreGuidance, TimeSchedule, inject, 
 from fsd_gs.guidance.rfds import velocity_residual
 from fsd_gs.guidance.time_schedules import Linear
 from fsd_gs.guidance.weights import one
-from fsd_gs.priors.base import BackgroundAwarePrior, FlowPrior, Prior
+from fsd_gs.priors.base import FlowPrior, Prior, tell_background
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 from fsd_gs.rng import make_generator
 from fsd_gs.types import Cameras, TextCondition, check_shape
@@ -108,8 +108,8 @@ def generate(
 
     noise: ε̃ [S, C, h, w]; None draws it from ``seed``, each seed from its own stream, so that a seed's image does not depend on its
     neighbours in the batch. steps: sampler steps ("exact") or Adam steps ("adam"). device, dtype: of the latents; the prior's own.
-    background: colour [3] in [0, 1] behind the object, told to a :class:`BackgroundAwarePrior`; other priors cannot be told and draw what
-    they like. None leaves it open.
+    background: colour [3] in [0, 1] behind the object, for priors that can be told (:func:`tell_background`); others draw what they like.
+    None leaves it open.
     """
     seeds = [seed] if isinstance(seed, int) else list(seed)
     if steps < 1:
@@ -119,9 +119,7 @@ def generate(
     check_shape("noise", noise, ("S", *prior.latent_shape))
     noise = noise.to(device, dtype)
     cameras = front_cameras(prior, len(noise)).to(device)
-    text = prior.encode_text(prompt, negative_prompt, cameras)
-    if background is not None and isinstance(prior, BackgroundAwarePrior):
-        text = prior.with_background(text, background)
+    text = tell_background(prior, prior.encode_text(prompt, negative_prompt, cameras), background)
     problem = _Problem(prior, noise, text, cameras, Cfg(cfg_scale, cfg_rescale))
     if rule == "exact":
         latents = _exact_flow(problem, steps, grid or Grid()) if isinstance(prior, FlowPrior) else _exact(problem, steps, grid or Grid())

@@ -18,7 +18,6 @@ from fsd_gs.cameras import evaluation_orbit
 from fsd_gs.export.pictures import contact_sheet, to_uint8
 from fsd_gs.render.base import make_rasterizer
 
-METHODS = ("fsd", "sds-annealed", "sds")
 SIZE, VIEWS, LABEL = 80, 4, 14
 
 
@@ -28,7 +27,7 @@ def main(report: Path, picture: Path, prompts: list[str]) -> None:
     seeds = result["suite"]["seeds"]
     frames, labels = [], []
     for prompt in prompts or result["suite"]["prompts"]:
-        for method in METHODS:
+        for method in reversed(result["suite"]["methods"]):  # FSD comes last in a suite
             for seed in seeds:
                 splats = fsd_gs.load_splats(report.parent / "assets" / keys[prompt, method, seed] / "splats.ply")
                 frames.append(draw(splats))

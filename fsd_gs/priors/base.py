@@ -69,3 +69,10 @@ class BackgroundAwarePrior(Prior, Protocol):
     def with_background(self, text: TextCondition, background: Tensor) -> TextCondition:
         """``text`` for images composited over the colour [3] in [0, 1]."""
         ...
+
+
+def tell_background(prior: Prior, text: TextCondition, background: Tensor | None) -> TextCondition:
+    """``text`` with the colour [3] in [0, 1] behind the object, where there is one and the prior can be told; else ``text`` itself."""
+    if background is None or not isinstance(prior, BackgroundAwarePrior):
+        return text
+    return prior.with_background(text, background)

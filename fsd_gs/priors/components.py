@@ -41,9 +41,9 @@ def recognise(folder: Path) -> Family:
     return _unet_family(folder, read_json(folder / "unet" / "config.json"))
 
 
-def names_background(folder: Path) -> bool:
-    """Whether a pipeline folder was made by ``fsd-gs train-prior``: a small network that is told the colour behind the object."""
-    return bool(read_json(folder / "model_index.json").get("names_background"))
+def names_background(index: dict[str, Any]) -> bool:
+    """Whether a model_index.json is of ``fsd-gs train-prior``'s making: a small network that is told the colour behind the object."""
+    return bool(index.get("names_background"))
 
 
 def _unet_family(folder: Path, config: dict[str, Any]) -> Family:

@@ -17,7 +17,7 @@ from fsd_gs.device import resolve_device
 from fsd_gs.errors import FileFormatError
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.components import Family, names_background, recognise
-from fsd_gs.priors.hub import Announce, log_announcement, resolve
+from fsd_gs.priors.hub import Announce, log_announcement, read_json, resolve
 from fsd_gs.priors.options import LoadOptions, multiplies_bfloat16, resolve_dtype
 
 EMBEDDED = "nano"  # the prior that ships with the package
@@ -51,7 +51,7 @@ def load(
     if place.is_file():
         return _load_file(place, device, precision, options)
     family = recognise(place)
-    if dtype == "auto" and multiplies_bfloat16(device) and names_background(place):
+    if dtype == "auto" and multiplies_bfloat16(device) and names_background(read_json(place / "model_index.json")):
         precision = torch.bfloat16
     return _BUILDERS[family](place, device, precision, options)
 

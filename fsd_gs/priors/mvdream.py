@@ -358,7 +358,7 @@ def _from_parts(folder: Path, unet: Any, device: torch.device, dtype: torch.dtyp
     index = read_json(folder / "model_index.json")
     views, suffix = int(index.get("views", VIEWS)), str(index.get("prompt_suffix", IMAGE_SUFFIX))
     network = place(unet, device, options)
-    if components.names_background(folder):
+    if components.names_background(index):
         from fsd_gs.priors.nano.prior import CatalogueReader, NanoPrior
 
         reader = CatalogueReader(tuple(index.get("categories", ()))) if index.get("vocabulary") == "catalogue" else None

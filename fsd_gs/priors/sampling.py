@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fsd_gs.errors import InputError
-from fsd_gs.priors.base import BackgroundAwarePrior
+from fsd_gs.priors.base import BackgroundAwarePrior, tell_background
 from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.priors.text import EmbeddedText, concatenate
 from fsd_gs.types import Cameras, check_shape
@@ -136,12 +136,9 @@ def _colors(prior: StableDiffusionPrior, background: Tensor | None, prompts: int
 def _condition(
     prior: StableDiffusionPrior, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None
 ) -> EmbeddedText:
-    text = prior.encode_text(prompt, negative_prompt, cameras)
-    if background is not None and isinstance(prior, BackgroundAwarePrior):
-        told = prior.with_background(text, background)
-        assert isinstance(told, EmbeddedText)
-        return told
-    return text
+    told = tell_background(prior, prior.encode_text(prompt, negative_prompt, cameras), background)
+    assert isinstance(told, EmbeddedText)
+    return told
 
 
 def _side_by_side(rigs: Sequence[Cameras | None]) -> Cameras | None:

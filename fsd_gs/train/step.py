@@ -18,7 +18,7 @@ from fsd_gs.guidance import Guidance
 from fsd_gs.guidance.inject import inject
 from fsd_gs.guidance.time_schedules import TimeSchedule
 from fsd_gs.noise import NoiseFunction
-from fsd_gs.priors.base import BackgroundAwarePrior, Prior
+from fsd_gs.priors.base import Prior, tell_background
 from fsd_gs.render import Rasterizer
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.splats.regularizers import Regularizers
@@ -72,8 +72,7 @@ def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Gener
     noise = parts.noise(cameras, view.alpha.detach(), view.depth)  # ε(c)
     t = parts.schedule(step)  # t(τ)
     text = parts.prior.encode_text(parts.prompt, parts.negative_prompt, cameras)  # y
-    if isinstance(parts.prior, BackgroundAwarePrior):
-        text = parts.prior.with_background(text, background)
+    text = tell_background(parts.prior, text, background)
     latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
     score = parts.guidance(parts.prior, latents.detach(), noise, t, text, cameras, generator=generators.guidance)  # w(t) (ε_φ − ε(c))
 
