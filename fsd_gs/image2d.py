@@ -5,8 +5,9 @@ With a fixed noise ε̃ the DDIM sampler (η = 0), x_s = α_s x̂_0 + σ_s ε_φ
     exact rule       x̂ ← x̂ − (λ_t − λ_s) (ε_φ(α_t x̂ + σ_t ε̃, t, y) − ε̃)            λ = σ/α: gradient descent on ``score_residual``
     flow models      x̂ ← x̂ − (σ_t − σ_s)/(1 − σ_s) · [u − (ε̃ − x̂)]
 
-from x̂ = (1 − σ_T)/α_T · ε̃, as samplers start from x_T = ε̃ (for flow models σ_T = 1: x̂ = 0). ``rule="exact"`` does just that and equals
-diffusers' schedulers; ``rule="adam"`` is what 3D has to do: Adam on the residual along a time schedule, in latents or in pixels.
+Samplers start from x_T = ε̃, so the first step is x̂ = x̂_0 + λ_s (ε_φ(ε̃, T, y) − ε̃), which needs no α_T > 0 (zero terminal SNR); for flow
+models, σ_T = 1, the rule itself starts at x̂ = 0. ``rule="exact"`` does just that and equals diffusers' schedulers; ``rule="adam"`` is what
+3D has to do: Adam on the residual along a time schedule, in latents or in pixels.
 
 Grids of trained timesteps n (t = (n + 1)/T), as in diffusers: "leading" n = i ⌊T/N⌋ + offset, "trailing" n = round(T − i T/N) − 1,
 "linspace" n = round(i (T − 1)/(N − 1)). Here a step always ends on the next n of the grid. diffusers' DDIM ends it at n − ⌊T/N⌋, which
@@ -27,10 +28,11 @@ from torch import Tensor
 from fsd_gs.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.guidance import Cfg, Guidance, ScoreGuidance, TimeSchedule, inject, score_residual
+from fsd_gs.guidance.ode import noise_and_clean
 from fsd_gs.guidance.rfds import velocity_residual
 from fsd_gs.guidance.time_schedules import Linear
 from fsd_gs.guidance.weights import one
-from fsd_gs.priors.base import FlowPrior, Prior, tell_background
+from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior, tell_background
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 from fsd_gs.rng import make_generator
 from fsd_gs.types import Cameras, TextCondition, check_shape
@@ -184,8 +186,14 @@ def _exact(problem: _Problem, steps: int, grid: Grid) -> Tensor:
     indices = timestep_grid(trained.timesteps, steps, grid.spacing, grid.steps_offset)
     indices.append(-1 if grid.set_alpha_to_one else 0)
     times = [trained.time(n).to(noise) for n in indices]
-    x = (1 - schedule.sigma(times[0])) / schedule.alpha(times[0]) * noise
-    for t, s in itertools.pairwise(times):
+    if schedule.alpha(times[0]) == 0 and (problem.cfg.rescale > 0 or not isinstance(problem.prior, CleanPrior)):
+        raise ConfigError(
+            f"spacing: '{grid.spacing}' begins at the prior's last timestep, pure noise (zero terminal SNR), which needs cfg_rescale=0 and "
+            f"a prior that gives its clean estimate; use spacing 'leading', which leaves this timestep out"
+        )
+    epsilon, clean = noise_and_clean(problem.prior, noise, times[0], problem.text, problem.cameras, problem.cfg)
+    x = clean + schedule.lambda_(times[1]) * (epsilon - noise)
+    for t, s in itertools.pairwise(times[1:]):
         rate = schedule.lambda_(t) - schedule.lambda_(s)
         x = x - rate * score_residual(problem.prior, x, noise, t, problem.text, problem.cameras, cfg=problem.cfg, weight=one)
     return schedule.alpha(times[-1]) * x + schedule.sigma(times[-1]) * noise

@@ -23,7 +23,7 @@ from fsd_gs.priors import LoadOptions
 from fsd_gs.priors.nano.catalogue import make_object
 from fsd_gs.priors.nano.prior import NanoPrior
 from fsd_gs.priors.nano.render import render_mesh
-from fsd_gs.priors.sampling import clean_and_noise, ddim, join_texts, sample_views, views_together
+from fsd_gs.priors.sampling import ddim, join_texts, sample_views, views_together
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 agreement, captions, consistency, identify, pictures, speed = (
@@ -89,9 +89,11 @@ def test_ddim_is_diffusers(tmp_path, prediction, zero_snr):
     torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
 
 
-def test_noise_prediction_without_signal_is_refused():
+def test_noise_prediction_without_signal_is_refused(tmp_path):
+    prior = tiny_prior(tmp_path / "prior", "epsilon", rescale_betas_zero_snr=True)
+    text = prior.encode_text(PROMPTS[0], "", RIG)
     with pytest.raises(InputError, match="needs v-prediction"):
-        clean_and_noise("epsilon", torch.zeros(1), torch.zeros(1), 0.0, 1.0)
+        ddim(prior, torch.randn(4, *prior.latent_shape), text, RIG, 2, 4.0)
 
 
 @pytest.mark.parametrize("cameras", [RIG, None], ids=["views", "single"])

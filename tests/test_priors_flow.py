@@ -63,7 +63,10 @@ def test_velocity_equals_the_pipelines(folders, kind):
         t = torch.tensor(sigma)
         ours = prior.predict_velocity(x_t, t, text, None, SCALES[kind])
         torch.testing.assert_close(ours, velocity, rtol=1e-4, atol=2e-5)
-        torch.testing.assert_close(prior.predict_noise(x_t, t, text, None, SCALES[kind]), x_t + (1 - t) * ours)
+        clean, noise = prior.predict_clean_and_noise(x_t, t, text, None, SCALES[kind])
+        torch.testing.assert_close(noise, x_t + (1 - t) * ours)
+        torch.testing.assert_close(clean, x_t - t * ours)
+        torch.testing.assert_close(prior.predict_noise(x_t, t, text, None, SCALES[kind]), noise)
 
 
 @pytest.mark.parametrize("kind", ["sd3", "flux-dev"])

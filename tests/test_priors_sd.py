@@ -1,15 +1,20 @@
 """Stable Diffusion, SDXL and LCM: our loader and predict_noise against diffusers' own pipelines on tiny random networks."""
 
+from functools import partial
+
 import pytest
 import tiny_pipelines as tiny
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
 from fsd_gs import image2d, priors
 from fsd_gs.cameras import orbit_cameras
 from fsd_gs.errors import BackendError, ConfigError, FileFormatError, InputError
+from fsd_gs.guidance import Cfg, make_guidance
+from fsd_gs.guidance.ode import ddim_path
 from fsd_gs.guidance.vsd import TrainablePrior
-from fsd_gs.priors import LoadOptions
+from fsd_gs.priors import CleanPrior, LoadOptions
 from fsd_gs.priors.options import resolve_dtype
 from fsd_gs.priors.schedule import noise_from_v
 
@@ -80,6 +85,32 @@ def test_predict_noise_equals_the_pipelines(folders, kind, scale, rescale):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=atol)
 
 
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_clean_and_noise_belong_together(folders, kind):
+    """x_t = α x̂_0 + σ ε for either time of a batch, with the ε of predict_noise; with zero terminal SNR at t = 1, too."""
+    prior = priors.load(folders[kind], options=PLAIN)
+    assert isinstance(prior, CleanPrior)
+    x_t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    text = prior.encode_text(PROMPT, NEGATIVE, None)
+    t = torch.tensor([0.3, 1.0], dtype=torch.float64)
+    clean, noise = prior.predict_clean_and_noise(x_t, t, text, None, 4.0)
+    assert torch.equal(noise, prior.predict_noise(x_t, t, text, None, 4.0))
+    alpha, sigma = (f(t).float().view(-1, 1, 1, 1) for f in (prior.schedule.alpha, prior.schedule.sigma))
+    torch.testing.assert_close(alpha * clean + sigma * noise, x_t, rtol=1e-4, atol=1e-5)
+    assert clean.isfinite().all()
+    if kind == "v-zero-snr":  # here alone the sum says nothing about x̂_0
+        assert alpha[1] == 0
+        torch.testing.assert_close(clean[1], -prior.raw_prediction(x_t, t, text, None, 4.0)[1])
+
+
+def test_noise_prediction_without_signal_says_nothing(tmp_path):
+    prior = priors.load(tiny.save(tiny.stable_diffusion("epsilon", {"rescale_betas_zero_snr": True}), tmp_path), options=PLAIN)
+    text, x_t = prior.encode_text(PROMPT, NEGATIVE, None), torch.randn(1, 4, 8, 8)
+    with pytest.raises(InputError, match=r"says nothing at α = 0.*needs v-prediction"):
+        prior.predict_clean_and_noise(x_t, torch.tensor(1.0), text, None, 4.0)
+    assert prior.predict_clean_and_noise(x_t, torch.tensor(0.9), text, None, 4.0)[0].isfinite().all()
+
+
 def _two_images(pipeline):
     """The pipeline with num_images_per_prompt fixed to 2."""
 
@@ -89,6 +120,42 @@ def _two_images(pipeline):
     call.scheduler = pipeline.scheduler
     call.set_progress_bar_config = pipeline.set_progress_bar_config
     return call
+
+
+@pytest.mark.parametrize("kind", ["v", "v-zero-snr", "sample"])
+def test_exact_rule_from_pure_noise_is_diffusers(folders, kind):
+    """Trailing timesteps begin at t = 1, where a schedule with zero terminal SNR has no signal left."""
+    pipeline, prior = VARIANTS[kind](), priors.load(folders[kind], options=PLAIN)
+    settings = {"timestep_spacing": "trailing", "set_alpha_to_one": True, "clip_sample": False}
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, **settings)
+    x_T = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    expected, seen = run_pipeline(pipeline, x_T, 10, 5.0, NEGATIVE)
+    assert seen[0][1] == 999
+    make = partial(image2d.generate, prior, PROMPT, noise=x_T, steps=10, cfg_scale=5.0, negative_prompt=NEGATIVE)
+    ours = make(grid=image2d.Grid("trailing"))
+    assert (ours.latents - expected).norm() / expected.norm() < 1e-4
+    if kind == "v-zero-snr":
+        with pytest.raises(ConfigError, match=r"spacing: 'trailing' begins at .* pure noise .* use spacing 'leading'"):
+            make(grid=image2d.Grid("trailing"), cfg_rescale=0.5)
+        assert make(grid=image2d.Grid("leading"), cfg_rescale=0.5).latents.isfinite().all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_paths_through_a_schedule_without_signal_at_its_end(folders, scale):
+    """DSD simulates its path from t = 1; ISM and SDI go up to it. x̂_0 must not be divided by α = 0."""
+    prior = priors.load(folders["v-zero-snr"], options=PLAIN)
+    x, noise = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    text = prior.encode_text(PROMPT, NEGATIVE, None)
+    times = torch.tensor([1.0, 0.7])
+    v = prior.raw_prediction(noise, times[0], text, None, scale)
+    alpha, sigma = prior.schedule.alpha(times[1]), prior.schedule.sigma(times[1])
+    moved = ddim_path(prior, noise, times, text, None, Cfg(scale))
+    torch.testing.assert_close(moved, -alpha * v + sigma * noise)  # x̂_0 = −v and ε = x where there is noise alone
+    for method in ("dsd", "ism", "sdi"):
+        guidance = make_guidance(method, Cfg(scale), "one")
+        grad = guidance(prior, x, noise, 0.98, text, orbit_cameras([0.0], width=16), generator=torch.Generator().manual_seed(0))
+        assert grad.isfinite().all()
+        assert grad.abs().mean() > 1e-4
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v", "sdxl"])

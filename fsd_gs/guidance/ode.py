@@ -3,8 +3,9 @@
     DDIM move t → s     x_s = α_s x̂_0 + σ_s ε̂        (η = 0; s > t is DDIM inversion, arXiv 2010.02502)
     with                ε̂ = ε_φ(x_t, t),  x̂_0 = (x_t − σ_t ε̂)/α_t
     flow priors         ε̂ = x_t + (1 − σ) u, x̂_0 = x_t − σ u: the same move is then the Euler step x_s = x_t + (s − t) u
+    clean priors        x̂_0 comes from the prior itself, so that a path can begin at α_t = 0 (zero terminal SNR)
 
-Networks were never shown t = 0; there the prediction is taken at the smallest time they know, ``T_FIRST`` = 1/1000.
+Networks were never shown t = 0; there ε̂ is taken at the smallest time they know, ``T_FIRST`` = 1/1000, and x̂_0 is x.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fsd_gs.guidance.cfg import Cfg, guided_noise
-from fsd_gs.priors.base import FlowPrior, Prior
+from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
 from fsd_gs.types import Cameras, TextCondition
 
 T_FIRST = 1e-3
@@ -28,6 +29,9 @@ def noise_and_clean(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, c
     if isinstance(prior, FlowPrior) and cfg.rescale == 0:
         u = prior.predict_velocity(x_t, seen_at, text, cameras, cfg.scale)
         return x_t + (1 - sigma) * u, x_t - sigma * u
+    if isinstance(prior, CleanPrior) and cfg.rescale == 0 and t > T_FIRST:
+        clean, epsilon = prior.predict_clean_and_noise(x_t, t, text, cameras, cfg.scale)
+        return epsilon, clean
     epsilon = guided_noise(prior, x_t, seen_at, text, cameras, cfg)
     return epsilon, (x_t - sigma * epsilon) / alpha
 

@@ -1,7 +1,7 @@
 """Diffusion priors: the protocol, and ``load`` for every backbone by name, path or hub id."""
 
-from fsd_gs.priors.base import FlowPrior, Prior
+from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
 from fsd_gs.priors.loading import load
 from fsd_gs.priors.options import LoadOptions
 
-__all__ = ["FlowPrior", "LoadOptions", "Prior", "load"]
+__all__ = ["CleanPrior", "FlowPrior", "LoadOptions", "Prior", "load"]

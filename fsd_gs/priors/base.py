@@ -63,6 +63,18 @@ class FlowPrior(Prior, Protocol):
 
 
 @runtime_checkable
+class CleanPrior(Prior, Protocol):
+    """A prior that also gives its clean estimate x̂_0, from what its network predicts and not by way of ε: (x_t − σ ε)/α divides by zero
+    at t = 1 of schedules with zero terminal SNR (arXiv 2305.08891), and loses digits near it."""
+
+    def predict_clean_and_noise(
+        self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """(x̂_0, ε_φ), each [B, C, h, w], of one prediction; arguments as in ``predict_noise``."""
+        ...
+
+
+@runtime_checkable
 class BackgroundAwarePrior(Prior, Protocol):
     """A prior that can be told the colour behind the object, which a renderer knows for certain."""
 

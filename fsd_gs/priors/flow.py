@@ -44,7 +44,16 @@ class FlowMatchingPrior(LatentPrior):
 
     def noise_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
         """ε = x_t + (1 − t) u."""
-        return noise_from_flow(output, latents_t, t.to(latents_t).expand(latents_t.shape[0]).view(-1, 1, 1, 1))
+        return noise_from_flow(output, latents_t, _per_image(t, latents_t))
+
+    def clean_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
+        """x̂_0 = x_t − t u."""
+        return latents_t - _per_image(t, latents_t) * output
+
+
+def _per_image(t: Tensor, latents: Tensor) -> Tensor:
+    """t [] or [B] as [B, 1, 1, 1], in the latents' type."""
+    return t.to(latents).expand(latents.shape[0]).view(-1, 1, 1, 1)
 
 
 class StableDiffusion3Prior(FlowMatchingPrior):

@@ -106,6 +106,17 @@ class LatentPrior(ABC):
         """ε_φ [B, C, h, w] after CFG; t [] or [B] in [0, 1]; both halves in one batch. Perp-Neg and rescale as the options say."""
         return self.noise_from_output(self.raw_prediction(latents_t, t, text, cameras, cfg_scale), latents_t, t)
 
+    @abstractmethod
+    def clean_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
+        """x̂_0 [B, C, h, w] from the network's own parametrisation; t [] or [B]."""
+
+    def predict_clean_and_noise(
+        self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """(x̂_0, ε_φ) of one prediction, see :class:`fsd_gs.priors.base.CleanPrior`; arguments as in :meth:`predict_noise`."""
+        output = self.raw_prediction(latents_t, t, text, cameras, cfg_scale)
+        return self.clean_from_output(output, latents_t, t), self.noise_from_output(output, latents_t, t)
+
     def add_lora(self, rank: int, generator: torch.Generator) -> list[torch.nn.Parameter]:
         """Attach trainable LoRA adapters that change nothing yet; ``predict_noise`` stays frozen (VSD)."""
         return add_adapter(self.network, rank, generator)

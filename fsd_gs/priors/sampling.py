@@ -2,10 +2,6 @@
 
     x_s = α_s x̂_0 + σ_s ε_φ        (η = 0; arXiv 2010.02502, eq. 12)
 
-    ε-prediction   x̂_0 = (x_t − σ_t ε_φ) / α_t
-    v-prediction   x̂_0 = α_t x_t − σ_t v_φ,   ε_φ = α_t v_φ + σ_t x_t        well defined at α_t = 0, too (zero terminal SNR)
-    sample         ε_φ = (x_t − α_t x̂_0) / σ_t
-
 from x_1 ~ N(0, 1) down the times t = 1, 1 − 1/N, …, 0. These are the "trailing" timesteps of diffusers' DDIMScheduler with
 ``set_alpha_to_one``: the first step starts from pure noise, the last one ends on the clean image (arXiv 2305.08891, §3.3).
 """
@@ -72,21 +68,9 @@ def ddim(prior: StableDiffusionPrior, noise: Tensor, text: EmbeddedText, cameras
     alpha, sigma = prior.schedule.alpha(times).tolist(), prior.schedule.sigma(times).tolist()
     x = noise.to(prior.device)
     for t, s in itertools.pairwise(range(steps + 1)):
-        output = prior.raw_prediction(x, times[t], text, cameras, cfg_scale)
-        clean, epsilon = clean_and_noise(prior.prediction, output, x, alpha[t], sigma[t])
+        clean, epsilon = prior.predict_clean_and_noise(x, times[t], text, cameras, cfg_scale)
         x = alpha[s] * clean + sigma[s] * epsilon
     return x
-
-
-def clean_and_noise(prediction: str, output: Tensor, x_t: Tensor, alpha: float, sigma: float) -> tuple[Tensor, Tensor]:
-    """(x̂_0, ε) from a network's own output at α, σ; ``prediction``: epsilon, v_prediction or sample."""
-    if prediction == "v_prediction":
-        return alpha * x_t - sigma * output, alpha * output + sigma * x_t
-    if prediction == "sample":
-        return output, (x_t - alpha * output) / sigma
-    if alpha == 0:
-        raise InputError("prior: an ε-prediction says nothing at α = 0; a schedule with zero terminal SNR needs v-prediction")
-    return (x_t - sigma * output) / alpha, output
 
 
 def join_texts(texts: Sequence[EmbeddedText], views: int) -> EmbeddedText:

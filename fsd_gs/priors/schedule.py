@@ -107,6 +107,11 @@ def noise_from_v(v: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor
     return alpha * v + sigma * x_t
 
 
+def clean_from_v(v: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """x_0 = α x_t − σ v."""
+    return alpha * x_t - sigma * v
+
+
 def noise_from_flow(u: Tensor, x_t: Tensor, sigma: Tensor) -> Tensor:
     """ε = x_t + (1 − σ) u, for u = ε − x_0."""
     return x_t + (1 - sigma) * u

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x, 2.x, SDXL, their Turbo and LCM variants: a UNet that predicts ε, v or x_0 of VAE latents.
 
-    ε-prediction   ε                       latent diffusion, arXiv 2112.10752
-    v-prediction   ε = α v + σ x_t         progressive distillation, arXiv 2202.00512
+    ε-prediction   x̂_0 = (x_t − σ ε)/α                          latent diffusion, arXiv 2112.10752
+    v-prediction   x̂_0 = α x_t − σ v,   ε = α v + σ x_t         progressive distillation, arXiv 2202.00512; well defined at α = 0, too
     sample         ε = (x_t − α x̂_0)/σ
 
 SDXL (arXiv 2307.01952) adds a pooled text embedding and six time ids (original height and width, crop top and left, target height and
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsd_gs.errors import FileFormatError
+from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.priors import components
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.latent_prior import LatentPrior, place
 from fsd_gs.priors.options import LoadOptions
-from fsd_gs.priors.schedule import DiscreteSchedule, noise_from_v
+from fsd_gs.priors.schedule import DiscreteSchedule, clean_from_v, noise_from_v
 from fsd_gs.priors.text import Embedding, TextBank
 from fsd_gs.types import Cameras
 
@@ -88,12 +88,26 @@ class StableDiffusionPrior(LatentPrior):
         """ε from ε, v or x_0."""
         if self.prediction == "epsilon":
             return output
-        # Half-precision t would round to another timestep: α and σ in float64, then in the latents' type.
-        t = t.to(latents_t.device).double().expand(latents_t.shape[0]).view(-1, 1, 1, 1)
-        alpha, sigma = self._schedule.alpha(t).to(latents_t.dtype), self._schedule.sigma(t).to(latents_t.dtype)
+        alpha, sigma = self._alpha_sigma(latents_t, t)
         if self.prediction == "v_prediction":
             return noise_from_v(output, latents_t, alpha, sigma)
         return (latents_t - alpha * output) / sigma.clamp_min(1e-8)
+
+    def clean_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
+        """x̂_0 from ε, v or x_0; InputError for ε at α = 0, which says nothing about it."""
+        if self.prediction == "sample":
+            return output
+        alpha, sigma = self._alpha_sigma(latents_t, t)
+        if self.prediction == "v_prediction":
+            return clean_from_v(output, latents_t, alpha, sigma)
+        if not alpha.all():
+            raise InputError("prior: an ε-prediction says nothing at α = 0; a schedule with zero terminal SNR needs v-prediction")
+        return (latents_t - sigma * output) / alpha
+
+    def _alpha_sigma(self, latents_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """α and σ of t [] or [B], as [B, 1, 1, 1]. Half-precision t would round to another timestep: both are looked up in float64."""
+        times = t.to(latents_t.device).double().expand(latents_t.shape[0]).view(-1, 1, 1, 1)
+        return self._schedule.alpha(times).to(latents_t.dtype), self._schedule.sigma(times).to(latents_t.dtype)
 
 
 def load_folder(
