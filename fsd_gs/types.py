@@ -165,7 +165,11 @@ class Render:
 
 @dataclass(frozen=True)
 class TextCondition:
-    """A prompt as a prior understands it. Each prior subclasses it with its own embeddings; everyone else passes it on."""
+    """A prompt as a prior understands it. Each prior subclasses it with its own embeddings; everyone else passes it on.
+
+    prompt, negative_prompt: what ``encode_text`` can be given again. background: the colour [3] that the prior was told of, or None.
+    """
 
     prompt: str
     negative_prompt: str
+    background: Tensor | None = field(default=None, kw_only=True)

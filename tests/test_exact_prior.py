@@ -83,6 +83,7 @@ def test_a_known_background_is_not_mistaken_for_part_of_the_object(prior, render
     weights = torch.softmax(-(x_t - alpha * images).square().sum((1, 2, 3, 4)) / (2 * sigma**2), 0)
     expected = (x_t - alpha * (weights[:, None, None, None, None] * images).sum(0)) / sigma
     torch.testing.assert_close(prior.predict_noise(x_t, t, text, CAMERAS, 1.0), expected, atol=1e-3, rtol=1e-3)
+    assert torch.equal(text.background, colour)
 
 
 def test_cfg_is_the_diffusers_combination(prior):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from guidance_priors import GaussianFlowPrior, GaussianPrior, Words
@@ -151,6 +153,21 @@ def test_nfsd(prior, text, x, noise):
         domain = empty if t < 0.2 else empty - bad
         assert torch.allclose(grad, domain + 7.5 * (prompted - empty), atol=1e-12)
     assert "blurry" in BAD_PICTURE
+
+
+def test_nfsd_keeps_the_background(prior, x, noise):
+    """Its three conditions are read anew from the prompt, each in front of the colour that the text it was given is in front of."""
+
+    class Told(GaussianPrior):
+        def with_background(self, text, background):
+            return replace(text, background=background, positive=text.positive + background.sum().item(), negative=-7.0)
+
+    told = Told(deviation=0.5)
+    text = told.with_background(told.encode_text("red", "dull", CAMERAS), torch.tensor([0.5, 0.25, 0.0]))
+    grad = NoiseFreeScoreDistillation(7.5, "one")(told, x, noise, 0.1, text, CAMERAS)
+    alpha, sigma = coefficients(told, 0.1)
+    prompted, empty = (told.score_noise(alpha * x + sigma * noise, time(0.1), mean) for mean in (2.75, -7.0))
+    assert torch.allclose(grad, empty + 7.5 * (prompted - empty), atol=1e-12)
 
 
 def test_rfds(flow, text, x, noise):

@@ -20,7 +20,7 @@ from torch import Tensor
 from fsd_gs.guidance.base import Stateless, weight_by_name
 from fsd_gs.guidance.cfg import uniform_time
 from fsd_gs.guidance.residual import finite_weight
-from fsd_gs.priors.base import Prior
+from fsd_gs.priors.base import Prior, tell_background
 from fsd_gs.types import Cameras, TextCondition
 
 BAD_PICTURE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
@@ -52,12 +52,17 @@ class NoiseFreeScoreDistillation(Stateless):
     ) -> Tensor:
         x, time = latents.detach(), uniform_time(t, latents)
         x_t = prior.schedule.alpha(time) * x + prior.schedule.sigma(time) * noise.to(x)
-        plain = prior.encode_text(text.prompt, "", cameras)
+        plain = _with_negative(prior, text, "", cameras)
         prompted = prior.predict_noise(x_t, time, plain, cameras, 1.0)
         empty = prior.predict_noise(x_t, time, plain, cameras, 0.0)
         domain = empty
         if float(time) >= self.t_clean:
             # As a *negative* prompt: view words are not added to it, and priors without such words fall back to ∅.
-            bad = prior.encode_text(text.prompt, self.bad_picture, cameras)
+            bad = _with_negative(prior, text, self.bad_picture, cameras)
             domain = empty - prior.predict_noise(x_t, time, bad, cameras, 0.0)
         return finite_weight(weight_by_name(self.weight), prior, time) * (domain + self.scale * (prompted - empty))
+
+
+def _with_negative(prior: Prior, text: TextCondition, negative_prompt: str, cameras: Cameras) -> TextCondition:
+    """``text`` with another negative prompt, in front of the same background."""
+    return tell_background(prior, prior.encode_text(text.prompt, negative_prompt, cameras), text.background)

@@ -79,7 +79,7 @@ class BackgroundAwarePrior(Prior, Protocol):
     """A prior that can be told the colour behind the object, which a renderer knows for certain."""
 
     def with_background(self, text: TextCondition, background: Tensor) -> TextCondition:
-        """``text`` for images composited over the colour [3] in [0, 1]."""
+        """``text`` for images composited over the colour [3] in [0, 1], which it keeps as its ``background``."""
         ...
 
 

@@ -121,7 +121,8 @@ class ExactPrior:
 
     def with_background(self, text: TextCondition, background: Tensor) -> ExactText:
         """``text`` for images whose background is known to be the colour [3] in [0, 1]."""
-        return replace(_checked(text), background_mean=background.detach().cpu().float(), background_std=KNOWN_STD)
+        known = background.detach().cpu().float()
+        return replace(_checked(text), background=background, background_mean=known, background_std=KNOWN_STD)
 
     def encode(self, rgb: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] → [B, 3, S, S] in [−1, 1]; other sizes are resized (area down, bilinear up)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class NanoPrior(MVDreamPrior):
     def with_background(self, text: TextCondition, background: Tensor) -> EmbeddedText:
         """Both prompts in front of the named colour that is nearest to ``background`` [3]: guidance must not push against it."""
         name = nearest_background(background)
-        return MVDreamPrior.encode_text(self, in_front_of(text.prompt, name), in_front_of(text.negative_prompt, name), None)
+        said = MVDreamPrior.encode_text(self, in_front_of(text.prompt, name), in_front_of(text.negative_prompt, name), None)
+        return replace(said, prompt=text.prompt, negative_prompt=text.negative_prompt, background=background)
 
 
 class CatalogueReader:
