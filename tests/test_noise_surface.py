@@ -10,7 +10,7 @@ from test_noise import ball
 
 from fsd_gs.cameras import orbit_cameras
 from fsd_gs.noise import ConstantNoise, SurfaceNoise
-from fsd_gs.noise.surface import claim_texels, texel_of
+from fsd_gs.noise.surface import SeenView, claim_texels, paint_view_numba, paint_view_torch, texel_of
 from fsd_gs.types import Cameras, Gaussians
 
 SHAPE = (4, 16, 16)
@@ -102,6 +102,37 @@ def test_empty_view_shows_the_background_patch():
     a, b = noise(cameras, torch.full((2, 32, 32, 1), 0.05), torch.full((2, 32, 32, 1), 2.0))
     assert torch.equal(a, b)
     assert a.std().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("pixels", [16, 37, 96])
+@pytest.mark.parametrize("cells", [(8, 8), (5, 12)])
+def test_kernel_equals_its_readable_twin(pixels, cells):
+    """On a ball, on torn depth with holes, and close to the origin, where a texel has many samples in many cells."""
+    texture = torch.randn(3, 16, 40, generator=torch.Generator().manual_seed(0))
+    cameras = orbit_cameras([0.0, 77.0, 190.0], [0.0, 40.0, -20.0], width=64)
+    smooth = ball(cameras, RADIUS, pixels)
+    generator = torch.Generator().manual_seed(1)
+    torn = tuple(torch.rand(3, pixels, pixels, 1, generator=generator) * scale for scale in (0.3, 4.0))
+    centred = (torch.ones(3, pixels, pixels, 1), torch.full((3, pixels, pixels, 1), 2.2))
+    for alpha, depth in (smooth, torn, centred):
+        for v in range(3):
+            seen = SeenView.of(cameras[v], alpha[v, ..., 0], depth[v, ..., 0], 0.1, cells, 6)
+            total, count = paint_view_numba(texture, seen)
+            expected, expected_count = paint_view_torch(texture, seen)
+            assert torch.equal(count, expected_count)
+            assert count.sum() > 20
+            torch.testing.assert_close(total, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_kernel_survives_what_is_no_depth():
+    texture = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0))
+    camera = orbit_cameras([0.0], width=8)
+    for bad in (float("nan"), float("inf"), -1.0, 0.0):
+        depth = torch.full((8, 8), bad)
+        total, count = paint_view_numba(texture, SeenView.of(camera, torch.ones(8, 8), depth, 0.1, (4, 4), 2))
+        assert total.isfinite().all()
+        if bad != float("inf"):
+            assert count.sum() == 0
 
 
 def test_one_texel_counts_in_one_cell():

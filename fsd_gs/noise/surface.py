@@ -14,12 +14,15 @@ during optimisation. Two surfaces behind one another along a ray from the origin
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fsd_gs.errors import ConfigError, InputError
+from fsd_gs.noise._surface import paint_view
 from fsd_gs.noise.base import NoiseState, check_choice, check_fraction, mix
 from fsd_gs.types import Cameras, check_shape
 
@@ -84,29 +87,67 @@ class SurfaceNoise(NoiseState):
     def _one_view(self, camera: Cameras, alpha: Tensor, depth: Tensor, background: Tensor) -> Tensor:
         """[C, h, w]: Σ texels / √count in each cell, background where a cell holds none."""
         channels, height, width = self.latent_shape
-        points, cells = self._surface_points(camera, alpha, depth)
-        texture = self._buffers["texture"]
-        texels, cells = claim_texels(texel_of(points, *texture.shape[1:]), cells, height * width)
-        total = torch.zeros(channels, height * width).index_add_(1, cells, texture.reshape(channels, -1)[:, texels])
-        count = torch.bincount(cells, minlength=height * width)
+        seen = SeenView.of(camera, alpha[..., 0], depth[..., 0], self.alpha_threshold, (height, width), self.samples)
+        total, count = paint_view_numba(self._buffers["texture"], seen)
         noise = torch.where(count > 0, total / count.clamp_min(1).sqrt(), background.reshape(channels, -1))
         return noise.reshape(channels, height, width)
 
-    def _surface_points(self, camera: Cameras, alpha: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-        """World points [P, 3] (float64) seen by one camera and the latent cell [P] that each falls into."""
-        _, height, width = self.latent_shape
-        rows, columns = (max(1, math.ceil(n / cells)) for n, cells in zip(alpha.shape[:2], (height, width), strict=True))
-        rows, columns = height * max(rows, self.samples), width * max(columns, self.samples)
-        # The nearest sample, not an interpolated one: between two surfaces an interpolated depth lies on neither.
-        v, u = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
-        at = ((v * alpha.shape[0]).long(), (u * alpha.shape[1]).long())
-        opacity, z = alpha.detach().cpu()[..., 0][at], depth.detach().cpu()[..., 0][at].double()
-        seen = (opacity > self.alpha_threshold) & (z > 0)
-        cell = (v * height).long() * width + (u * width).long()
-        pixels = torch.stack([u * camera.width, v * camera.height, torch.ones_like(u)], dim=-1)[seen].double()
-        rays = pixels @ torch.linalg.inv(camera.Ks[0].detach().cpu().double()).T
+
+@dataclass(frozen=True)
+class SeenView:
+    """What one camera sees, and where it is sampled.
+
+    alpha, depth: [H, W], float32, on the CPU; a pixel shows the surface where alpha > threshold. cells: (h, w) of the latent.
+    samples: (rows, columns) of samples, multiples of the cells, at u = (j + ½)/columns, v = (i + ½)/rows.
+    rays: [4, 3] float64: the point at depth z is rays[0] + z (rays[1] + u rays[2] + v rays[3]), in the world.
+    """
+
+    alpha: Tensor
+    depth: Tensor
+    threshold: float
+    cells: tuple[int, int]
+    samples: tuple[int, int]
+    rays: Tensor
+
+    @classmethod
+    def of(cls, camera: Cameras, alpha: Tensor, depth: Tensor, threshold: float, cells: tuple[int, int], samples: int) -> SeenView:
+        """camera: one. alpha, depth: [H, W]. samples: at least this many a cell and side."""
+        rows, columns = (n * max(samples, math.ceil(side / n)) for n, side in zip(cells, alpha.shape, strict=True))
         world_from_camera = torch.linalg.inv(camera.viewmats[0].detach().cpu().double())
-        return (rays * z[seen][:, None]) @ world_from_camera[:3, :3].T + world_from_camera[:3, 3], cell[seen]
+        turned = world_from_camera[:3, :3] @ torch.linalg.inv(camera.Ks[0].detach().cpu().double())  # pixel directions in the world
+        rays = torch.stack([world_from_camera[:3, 3], turned[:, 2], turned[:, 0] * camera.width, turned[:, 1] * camera.height])
+        alpha, depth = (image.detach().cpu().float() for image in (alpha, depth))
+        return cls(alpha, depth, threshold, cells, (rows, columns), rays)
+
+
+def paint_view_numba(texture: Tensor, seen: SeenView) -> tuple[Tensor, Tensor]:
+    """texture [C, R, S] → Σ texels [C, h·w] and their number [h·w] of each cell, as :func:`paint_view_torch`, in one pass."""
+    total, count = paint_view(
+        texture.numpy(), seen.alpha.numpy(), seen.depth.numpy(), np.float32(seen.threshold), seen.rays.numpy(), seen.samples, seen.cells
+    )
+    return torch.from_numpy(total), torch.from_numpy(count)
+
+
+def paint_view_torch(texture: Tensor, seen: SeenView) -> tuple[Tensor, Tensor]:
+    """The readable twin of :func:`paint_view_numba`."""
+    channels, cell_count = texture.shape[0], math.prod(seen.cells)
+    points, cells = surface_points(seen)
+    texels, cells = claim_texels(texel_of(points, *texture.shape[1:]), cells, cell_count)
+    total = torch.zeros(channels, cell_count).index_add_(1, cells, texture.reshape(channels, -1)[:, texels])
+    return total, torch.bincount(cells, minlength=cell_count)
+
+
+def surface_points(seen: SeenView) -> tuple[Tensor, Tensor]:
+    """World points [P, 3] (float64) of the samples that show the surface, and the latent cell [P] that each falls into."""
+    v, u = torch.meshgrid(*((torch.arange(n, dtype=torch.float64) + 0.5) / n for n in seen.samples), indexing="ij")
+    # The nearest pixel, not an interpolated one: between two surfaces an interpolated depth lies on neither.
+    at = ((v * seen.alpha.shape[0]).long(), (u * seen.alpha.shape[1]).long())
+    opacity, z = seen.alpha[at], seen.depth[at].double()
+    shown = (opacity > seen.threshold) & (z > 0)
+    u, v, z = u[shown, None], v[shown, None], z[shown, None]
+    origin, corner, right, down = seen.rays
+    cells = (v * seen.cells[0]).long() * seen.cells[1] + (u * seen.cells[1]).long()
+    return origin + z * (corner + u * right + v * down), cells[:, 0]
 
 
 def texel_of(points: Tensor, rows: int, columns: int) -> Tensor:
