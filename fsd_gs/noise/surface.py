@@ -76,6 +76,7 @@ class SurfaceNoise(NoiseState):
         behind = (
             self._randn("background", views, *shape) if self.background == "fresh" else self._buffers["background"].expand(views, *shape)
         )
+        cameras, alpha, depth = cameras.to("cpu"), alpha.detach().cpu(), depth.detach().cpu()  # one transfer each, not one a view
         fixed = torch.stack([self._one_view(cameras[v], alpha[v], depth[v], behind[v]) for v in range(views)])
         if self.beta < 1:
             fixed = mix(fixed, self._randn("random", views, *shape), self.beta)
@@ -111,13 +112,12 @@ class SeenView:
 
     @classmethod
     def of(cls, camera: Cameras, alpha: Tensor, depth: Tensor, threshold: float, cells: tuple[int, int], samples: int) -> SeenView:
-        """camera: one. alpha, depth: [H, W]. samples: at least this many a cell and side."""
+        """camera: one. alpha, depth: [H, W], on the CPU as it is. samples: at least this many a cell and side."""
         rows, columns = (n * max(samples, math.ceil(side / n)) for n, side in zip(cells, alpha.shape, strict=True))
-        world_from_camera = torch.linalg.inv(camera.viewmats[0].detach().cpu().double())
-        turned = world_from_camera[:3, :3] @ torch.linalg.inv(camera.Ks[0].detach().cpu().double())  # pixel directions in the world
+        world_from_camera = torch.linalg.inv(camera.viewmats[0].double())
+        turned = world_from_camera[:3, :3] @ torch.linalg.inv(camera.Ks[0].double())  # pixel directions in the world
         rays = torch.stack([world_from_camera[:3, 3], turned[:, 2], turned[:, 0] * camera.width, turned[:, 1] * camera.height])
-        alpha, depth = (image.detach().cpu().float() for image in (alpha, depth))
-        return cls(alpha, depth, threshold, cells, (rows, columns), rays)
+        return cls(alpha.float(), depth.float(), threshold, cells, (rows, columns), rays)
 
 
 def paint_view_numba(texture: Tensor, seen: SeenView) -> tuple[Tensor, Tensor]:
