@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import fsd_gs.openmp  # noqa: F401 — before torch
 from fsd_gs.cameras import evaluation_orbit, orbit_cameras
 from fsd_gs.errors import FsdGsError
 from fsd_gs.types import Cameras, Gaussians, Render

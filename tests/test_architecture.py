@@ -11,7 +11,7 @@ COMMON = {"cameras", "rng", "io", "device", "neighbours", "components", "interru
 FAMILIES = {"splats", "render", "noise", "priors", "guidance", "export", "metrics"}
 # The seam that guidance is written against: the protocol and the schedules, no implementation.
 SEAMS = {"guidance": {"fsd_gs.priors.base", "fsd_gs.priors.schedule"}}
-LEVEL = {"errors": 0, "types": 1} | dict.fromkeys(COMMON, 2) | dict.fromkeys(FAMILIES, 3)
+LEVEL = {"openmp": 0, "errors": 0, "types": 1} | dict.fromkeys(COMMON, 2) | dict.fromkeys(FAMILIES, 3)
 LEVEL |= {"config": 4, "image2d": 4, "doctor": 4, "train": 5, "pretrain": 5, "viewer": 6, "sweep": 6, "evaluate": 7, "cli": 8}
 
 
