@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fsd_gs.guidance.cfg import Cfg, guided_noise
 from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
+from fsd_gs.priors.schedule import clean_from_flow, noise_from_flow
 from fsd_gs.types import Cameras, TextCondition
 
 T_FIRST = 1e-3
@@ -28,7 +29,7 @@ def noise_and_clean(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, c
     seen_at = t.clamp_min(T_FIRST)
     if isinstance(prior, FlowPrior) and cfg.rescale == 0:
         u = prior.predict_velocity(x_t, seen_at, text, cameras, cfg.scale)
-        return x_t + (1 - sigma) * u, x_t - sigma * u
+        return noise_from_flow(u, x_t, sigma), clean_from_flow(u, x_t, sigma)
     if isinstance(prior, CleanPrior) and cfg.rescale == 0 and t > T_FIRST:
         clean, epsilon = prior.predict_clean_and_noise(x_t, t, text, cameras, cfg.scale)
         return epsilon, clean

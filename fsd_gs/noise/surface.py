@@ -121,7 +121,7 @@ class SeenView:
 
 
 def paint_view_numba(texture: Tensor, seen: SeenView) -> tuple[Tensor, Tensor]:
-    """texture [C, R, S] → Σ texels [C, h·w] and their number [h·w] of each cell, as :func:`paint_view_torch`, in one pass."""
+    """texture [C, R, S] → Σ texels [C, h·w] and their number [h·w] of each cell."""
     total, count = paint_view(
         texture.numpy(), seen.alpha.numpy(), seen.depth.numpy(), np.float32(seen.threshold), seen.rays.numpy(), seen.samples, seen.cells
     )

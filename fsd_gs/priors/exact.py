@@ -65,11 +65,17 @@ class ObjectSet(Protocol):
 
 @dataclass(frozen=True)
 class ExactText(TextCondition):
-    """A text as the weights it gives to the objects of the set, and what is known of the background: b̄ [3] and τ, colours in [0, 1]."""
+    """A text as the weights it gives to the objects of the set, and what its ``background`` (on the CPU) makes known: b̄ [3] and τ."""
 
     weights: ObjectWeights
-    background_mean: Tensor
-    background_std: float
+
+    @property
+    def background_mean(self) -> Tensor:
+        return torch.full((3,), GUESSED_MEAN) if self.background is None else self.background
+
+    @property
+    def background_std(self) -> float:
+        return GUESSED_STD if self.background is None else KNOWN_STD
 
 
 @dataclass(frozen=True)
@@ -115,14 +121,12 @@ class ExactPrior:
         """The same for all cameras: the renders carry the views, the words do not."""
         key = (prompt, negative_prompt)
         if key not in self._texts:
-            guess = torch.full((3,), GUESSED_MEAN)
-            self._texts[key] = ExactText(prompt, negative_prompt, self.objects.weights(prompt, negative_prompt), guess, GUESSED_STD)
+            self._texts[key] = ExactText(prompt, negative_prompt, self.objects.weights(prompt, negative_prompt))
         return self._texts[key]
 
     def with_background(self, text: TextCondition, background: Tensor) -> ExactText:
         """``text`` for images whose background is known to be the colour [3] in [0, 1]."""
-        known = background.detach().cpu().float()
-        return replace(_checked(text), background=background, background_mean=known, background_std=KNOWN_STD)
+        return replace(_checked(text), background=background.detach().cpu().float())
 
     def encode(self, rgb: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] → [B, 3, S, S] in [−1, 1]; other sizes are resized (area down, bilinear up)."""

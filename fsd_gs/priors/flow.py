@@ -24,7 +24,7 @@ from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.latent_prior import LatentPrior, place
 from fsd_gs.priors.lora import LoraFamily, fuse_lora
 from fsd_gs.priors.options import LoadOptions
-from fsd_gs.priors.schedule import FlowSchedule, noise_from_flow
+from fsd_gs.priors.schedule import FlowSchedule, clean_from_flow, noise_from_flow
 from fsd_gs.priors.stable_diffusion import load_codec
 from fsd_gs.priors.text import Embedding, TextBank, TextKind
 from fsd_gs.types import Cameras, TextCondition
@@ -48,7 +48,7 @@ class FlowMatchingPrior(LatentPrior):
 
     def clean_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
         """x̂_0 = x_t − t u."""
-        return latents_t - _per_image(t, latents_t) * output
+        return clean_from_flow(output, latents_t, _per_image(t, latents_t))
 
 
 def _per_image(t: Tensor, latents: Tensor) -> Tensor:

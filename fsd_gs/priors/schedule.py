@@ -117,6 +117,11 @@ def noise_from_flow(u: Tensor, x_t: Tensor, sigma: Tensor) -> Tensor:
     return x_t + (1 - sigma) * u
 
 
+def clean_from_flow(u: Tensor, x_t: Tensor, sigma: Tensor) -> Tensor:
+    """x_0 = x_t − σ u."""
+    return x_t - sigma * u
+
+
 def combine_cfg(negative: Tensor, positive: Tensor, cfg_scale: float) -> Tensor:
     """Classifier-free guidance in the diffusers form: ε_neg + s (ε_text − ε_neg); s = 1 is no guidance.
 
