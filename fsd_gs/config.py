@@ -22,11 +22,15 @@ from fsd_gs.errors import ConfigError, unknown_name
 Settings = TypeVar("Settings")
 
 
-def setting(default: Any, meaning: str) -> Any:
-    """A field with its meaning for ``--help``; lists are copied for each instance."""
+def setting(default: Any, meaning: str, *, free: bool = False) -> Any:
+    """A field with its meaning for ``--help``; lists are copied for each instance.
+
+    free: the value cannot change what the splats become, so it may differ when a run is resumed and is no part of its identity.
+    """
+    metadata = {"help": meaning, "free": free}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": meaning})
-    return field(default=default, metadata={"help": meaning})
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def group(cls: type, meaning: str) -> Any:
@@ -150,11 +154,11 @@ class RegularizeConfig:
 
 @dataclass
 class OutputConfig:
-    preview_every: int = setting(50, "steps between two live previews (0 = only at the end)")
-    checkpoint_every: int = setting(100, "steps between two checkpoints (0 = only on Ctrl-C)")
-    turntable_frames: int = setting(60, "frames of turntable.mp4 (0 = none)")
-    timelapse: bool = setting(True, "make timelapse.mp4 from the live previews")
-    turntable_size: int = setting(256, "side of the turntable in pixels")
+    preview_every: int = setting(50, "steps between two live previews (0 = only at the end)", free=True)
+    checkpoint_every: int = setting(100, "steps between two checkpoints (0 = only on Ctrl-C)", free=True)
+    turntable_frames: int = setting(60, "frames of turntable.mp4 (0 = none)", free=True)
+    timelapse: bool = setting(True, "make timelapse.mp4 from the live previews", free=True)
+    turntable_size: int = setting(256, "side of the turntable in pixels", free=True)
     clean: bool = setting(True, "remove floaters and invisible splats at the end")
 
 
@@ -167,31 +171,35 @@ class GuardConfig:
 
 @dataclass
 class Image2DConfig:
-    methods: list[str] = setting(["ddim", "fsd", "sds-annealed", "sds"], "rows of the picture: ddim (exact rule), fsd, sds-annealed, sds")
-    exact_steps: int = setting(50, "steps of ddim; the other rows take `steps`")
-    spacing: str = setting("leading", "timesteps of ddim: leading, trailing or linspace")
-    space: str = setting("latent", "what Adam moves: latent or image (pixels, through the encoder)")
-    rate: float = setting(0.02, "Adam's learning rate")
+    methods: list[str] = setting(
+        ["ddim", "fsd", "sds-annealed", "sds"], "rows of the picture: ddim (exact rule), fsd, sds-annealed, sds", free=True
+    )
+    exact_steps: int = setting(50, "steps of ddim; the other rows take `steps`", free=True)
+    spacing: str = setting("leading", "timesteps of ddim: leading, trailing or linspace", free=True)
+    space: str = setting("latent", "what Adam moves: latent or image (pixels, through the encoder)", free=True)
+    rate: float = setting(0.02, "Adam's learning rate", free=True)
 
 
 @dataclass
 class Config:
     """All settings of one run."""
 
-    mode: str = setting("3d", "3d (splats), or 2d (the same guidance on images: a grid of methods × seeds)")
+    mode: str = setting("3d", "3d (splats), or 2d (the same guidance on images: a grid of methods × seeds)", free=True)
     prompt: str = setting("", "what to make, in words")
     negative_prompt: str = setting("", "what to avoid (text backbones)")
     seed: int = setting(0, "one number decides everything; another seed gives another asset")
-    count: int = setting(1, "how many assets: seeds seed, seed + 1, …")
+    count: int = setting(1, "how many assets: seeds seed, seed + 1, …", free=True)
     steps: int = setting(300, "optimisation steps")
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/")
-    reseed: int = setting(1, "with count > 1: how often a failed asset (empty, hazy, exploded, holes) is tried again with another seed")
-    viewer: bool = setting(False, "watch the splats grow in the browser")
-    viewer_host: str = setting("127.0.0.1", "address the viewer listens on; 0.0.0.0 opens it to the network")
-    viewer_port: int = setting(8080, "port of the viewer")
-    resume: bool = setting(False, "go on with an unfinished run in the same folder")
-    overwrite: bool = setting(False, "replace an existing run")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)
+    output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/", free=True)
+    reseed: int = setting(
+        1, "with count > 1: how often a failed asset (empty, hazy, exploded, holes) is tried again with another seed", free=True
+    )
+    viewer: bool = setting(False, "watch the splats grow in the browser", free=True)
+    viewer_host: str = setting("127.0.0.1", "address the viewer listens on; 0.0.0.0 opens it to the network", free=True)
+    viewer_port: int = setting(8080, "port of the viewer", free=True)
+    resume: bool = setting(False, "go on with an unfinished run in the same folder", free=True)
+    overwrite: bool = setting(False, "replace an existing run", free=True)
     prior: PriorConfig = group(PriorConfig, "the diffusion backbone")
     cameras: CameraConfig = group(CameraConfig, "where the object is looked at from")
     render: RenderConfig = group(RenderConfig, "how splats become pictures")
@@ -411,6 +419,18 @@ def _unknown_key(key: str, known: Iterable[str]) -> str:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split("\n")[0].split())
+
+
+def free_settings(cls: type = Config, prefix: str = "") -> frozenset[str]:
+    """Dotted names of the settings that cannot change what the splats become (``setting(..., free=True)``)."""
+    names: set[str] = set()
+    for f in dataclasses.fields(cls):
+        default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
+        if dataclasses.is_dataclass(default):
+            names |= free_settings(type(default), f"{prefix}{f.name}.")
+        elif f.metadata.get("free"):
+            names.add(f"{prefix}{f.name}")
+    return frozenset(names)
 
 
 def describe_settings(cls: type = Config, prefix: str = "") -> list[tuple[str, Any, str]]:
