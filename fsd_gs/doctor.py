@@ -193,14 +193,13 @@ def judge_disk(name: str, folder: Path, needed_gb: float) -> Check:
     return Check(name, False, f"{free:.1f} GB free in {folder}, {needed_gb:g} GB wanted", f"free some space, or {move}")
 
 
-def check_ffmpeg() -> Check:
-    advice = 'python -m pip install "imageio[ffmpeg]" (turntable.mp4 is left out without it)'
-    try:
-        import imageio_ffmpeg
+def check_video() -> Check:
+    from fsd_gs.export.video import require_encoder
 
-        return Check("ffmpeg", True, str(imageio_ffmpeg.get_ffmpeg_exe()))
-    except Exception as error:
-        return Check("ffmpeg", False, _one_line(error), advice)
+    try:
+        return Check("Video", True, require_encoder())
+    except FsdGsError as error:
+        return Check("Video", False, _one_line(error), "pip install av (turntable.mp4 is left out without it)")
 
 
 def check_backbones() -> Iterable[Check]:
@@ -249,7 +248,7 @@ CHECKS: tuple[Callable[[], Check | Iterable[Check]], ...] = (
     check_cpu_kernels,
     check_cuda_kernels,
     check_disk,
-    check_ffmpeg,
+    check_video,
     check_backbones,
     check_preset,
 )

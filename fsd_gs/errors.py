@@ -34,6 +34,10 @@ class OutputError(FsdGsError):
     """A result cannot be written (folder not writable, disk full, run already exists)."""
 
 
+class VideoError(OutputError):
+    """The videos of a run cannot be written; its splats are on the disk."""
+
+
 class DivergenceError(FsdGsError):
     """An optimisation produced non-finite values more often than the guard tolerates."""
 

@@ -26,7 +26,7 @@ _CANNOT_WRITE: dict[int | None, str] = {
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another path",
     errno.EISDIR: "the path is a folder; give a file name",
     errno.ENAMETOOLONG: "the file name is too long; choose a shorter one",
-    errno.EFBIG: "the file is too large for this file system",
+    errno.EFBIG: "a file may not grow that large there (ulimit -f, or the file system's own limit)",
     errno.EIO: "the disk reports an input/output error",
 }
 

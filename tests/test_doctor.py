@@ -30,7 +30,7 @@ def test_all_checks_run_here_without_a_network(no_network):
     assert by_name["Python"].ok
     assert by_name["Packages"].ok
     assert by_name["CPU rasterizer"].ok, by_name["CPU rasterizer"].detail
-    assert {"GPU", "nvcc", "CUDA rasterizer", "Disk for results", "Disk for weights", "ffmpeg", "Backbone sd15", "Preset"} <= set(by_name)
+    assert {"GPU", "nvcc", "CUDA rasterizer", "Disk for results", "Disk for weights", "Video", "Backbone sd15", "Preset"} <= set(by_name)
     assert all(check.advice for check in checks if check.ok is False)
 
 

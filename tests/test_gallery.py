@@ -12,8 +12,9 @@ from export_scenes import egg
 from fsd_gs.config import load_config
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.formats import load_splats
-from fsd_gs.export.pictures import save_mp4, save_png
+from fsd_gs.export.pictures import save_png
 from fsd_gs.export.ply import save_ply
+from fsd_gs.export.video import save_mp4
 from fsd_gs.render import make_rasterizer
 from fsd_gs.train import runs
 from fsd_gs.train.variants import VARIANTS, Attempt, Variant, VariantSet, save_variants

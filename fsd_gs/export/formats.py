@@ -33,12 +33,12 @@ from fsd_gs.export.pictures import (
     TurntableSettings,
     contact_sheet,
     save_gif,
-    save_mp4,
     save_png,
     turntable_frames,
 )
 from fsd_gs.export.ply import MAX_SPLATS, load_ply, pad_sh, read_header, save_ply
 from fsd_gs.export.sog import save_sog
+from fsd_gs.export.video import save_mp4
 from fsd_gs.types import Gaussians
 
 

@@ -1,4 +1,4 @@
-"""Turntables and contact sheets: rendered frames → mp4, gif, png.
+"""Turntables and contact sheets: rendered frames → gif, png (and mp4: ``video.py``).
 
 The rasterizer comes as an argument (any ``fsd_gs.render`` Rasterizer). Frames are uint8 [H, W, 3], made one at a time, so that a long
 video does not fill the memory. Normals are those of the depth map: n ∝ ∂P/∂v × ∂P/∂u of the back-projected points P, turned towards the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_gs.cameras import evaluation_orbit
-from fsd_gs.errors import InputError, OutputError, unknown_name
+from fsd_gs.errors import InputError, unknown_name
 from fsd_gs.io import atomic_write
 from fsd_gs.types import Cameras, Gaussians, Render
 
@@ -176,44 +176,22 @@ def write_label(frame: Frame, text: str) -> Frame:
     return np.asarray(image)
 
 
-def save_png(picture: Frame, path: str | os.PathLike[str]) -> None:
-    """Write one picture."""
+def save_png(picture: Frame, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None) -> None:
+    """Write one picture. metadata: its text chunks (iTXt), keyword → text."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
+    chunks = PngInfo()
+    for keyword, text in (metadata or {}).items():
+        chunks.add_itxt(keyword, text)
     with atomic_write(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=chunks)
 
 
-def save_gif(frames: Iterable[Frame], path: str | os.PathLike[str], *, fps: int) -> None:
-    """Write an animation that loops for ever."""
+def save_gif(frames: Iterable[Frame], path: str | os.PathLike[str], *, fps: int, comment: str = "") -> None:
+    """Write an animation that loops for ever. comment: its comment block."""
     from PIL import Image
 
     first, *rest = (Image.fromarray(frame).quantize(dither=Image.Dither.NONE) for frame in frames)
     with atomic_write(path) as temporary:
-        first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
-
-
-def save_mp4(frames: Iterable[Frame], path: str | os.PathLike[str], *, fps: int) -> None:
-    """Write H.264 in yuv420p, playable everywhere, with the index in front so that it starts while loading.
-
-    An odd size loses its last row or column: the format stores colour for 2×2 pixels.
-    """
-    import imageio.v2 as imageio
-
-    with atomic_write(path) as temporary:
-        try:
-            with imageio.get_writer(
-                temporary,
-                format="FFMPEG",  # type: ignore[arg-type]
-                mode="I",
-                fps=fps,
-                codec="libx264",
-                pixelformat="yuv420p",
-                macro_block_size=2,
-                quality=8,
-                output_params=["-movflags", "+faststart"],
-            ) as writer:
-                for frame in frames:
-                    writer.append_data(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])  # type: ignore[attr-defined]
-        except BrokenPipeError as error:  # what a full disk looks like from this side of ffmpeg
-            raise OutputError(f"cannot write {path}: ffmpeg stopped early; is the disk full?") from error
+        first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0, comment=comment.encode())

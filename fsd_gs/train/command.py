@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from fsd_gs.config import Config, describe_settings, load_config
 from fsd_gs.device import resolve_device
-from fsd_gs.export.timelapse import preview_files, write_timelapse
+from fsd_gs.errors import VideoError
 from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.api import prepare, run
@@ -129,8 +130,7 @@ def train_one(config: Config, prior: Prior, console: Console, page: Page | None 
     if not result.complete:
         console.print(f"stopped at step {session.step} of {config.steps}; go on with resume=true  ({folder})", highlight=False)
         return 128 + interrupts.received if interrupts.received else 0
-    finish(result, folder, console, time.perf_counter() - began)
-    return 0
+    return finish(result, folder, console, time.perf_counter() - began)
 
 
 def file_observers(config: Config, session: Session, folder: Path) -> list[Observer]:
@@ -143,12 +143,16 @@ def file_observers(config: Config, session: Session, folder: Path) -> list[Obser
     ]
 
 
-def finish(result: Result, folder: Path, console: Console, seconds: float) -> None:
-    """Write the results and list them."""
-    if result.config.outputs.timelapse and len(preview_files(folder)) > 1:
-        write_timelapse(folder)
-    result.save(folder)
+def finish(result: Result, folder: Path, console: Console, seconds: float) -> int:
+    """Write the results and list them; 2 where all but the videos could be written."""
+    code = 0
+    try:
+        result.save(folder)
+    except VideoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
     console.print(f"{len(result.splats)} splats in {seconds:.0f} s", highlight=False)
     for name in (runs.SPLATS, runs.PREVIEW, runs.TURNTABLE, runs.TIMELAPSE):
         if (folder / name).is_file():
             console.print(f"  {folder / name}", highlight=False, soft_wrap=True)
+    return code

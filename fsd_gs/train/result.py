@@ -11,8 +11,11 @@ from torch import Tensor
 
 from fsd_gs.cameras import evaluation_orbit
 from fsd_gs.config import Config, to_yaml
-from fsd_gs.export.pictures import Frame, TurntableSettings, contact_sheet, save_mp4, save_png, to_uint8, turntable_frames
+from fsd_gs.errors import FsdGsError, VideoError
+from fsd_gs.export.pictures import Frame, TurntableSettings, contact_sheet, save_png, to_uint8, turntable_frames
 from fsd_gs.export.ply import save_ply
+from fsd_gs.export.timelapse import preview_files, write_timelapse
+from fsd_gs.export.video import save_mp4
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.render import Rasterizer, render_frames
 from fsd_gs.train import runs
@@ -42,15 +45,33 @@ class Result:
         return draw_preview(self.rasterizer, self.splats, self.config)
 
     def save(self, folder: str | Path, progress: Callable[[int, int], None] | None = None) -> Path:
-        """Write ``config.yaml``, ``preview.png``, ``turntable.mp4`` and, last, ``splats.ply`` (its presence says that all is there)."""
+        """Write ``config.yaml``, ``preview.png``, ``turntable.mp4``, ``timelapse.mp4`` where there are previews, and, last, ``splats.ply``
+        (its presence says that all is there).
+
+        Raises:
+            VideoError: a video could not be written; everything else was.
+        """
         folder = make_folder(Path(folder))
         write_text(folder / runs.CONFIG, to_yaml(self.config))
         save_png(self.preview(), folder / runs.PREVIEW)
-        if self.config.outputs.turntable_frames:
-            frames = turntable_frames(self.splats, self.rasterizer, turntable_settings(self.config), progress)
-            save_mp4(frames, folder / runs.TURNTABLE, fps=TURNTABLE_FPS)
+        trouble = self._save_videos(folder, progress)
         save_ply(self.splats, folder / runs.SPLATS)
+        if trouble is not None:
+            raise VideoError(f"the splats are written ({folder / runs.SPLATS}), but a video is not: {trouble}") from trouble
         return folder
+
+    def _save_videos(self, folder: Path, progress: Callable[[int, int], None] | None) -> FsdGsError | None:
+        """The error that stopped them: hours of training are worth more than a film of them."""
+        outputs = self.config.outputs
+        try:
+            if outputs.timelapse and len(preview_files(folder)) > 1:
+                write_timelapse(folder)
+            if outputs.turntable_frames:
+                frames = turntable_frames(self.splats, self.rasterizer, turntable_settings(self.config), progress)
+                save_mp4(frames, folder / runs.TURNTABLE, fps=TURNTABLE_FPS)
+        except FsdGsError as error:
+            return error
+        return None
 
 
 def turntable_settings(config: Config) -> TurntableSettings:

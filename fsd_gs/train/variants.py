@@ -40,7 +40,7 @@ SCORE_VIEWS, SCORE_SIZE = 8, 64
 SCORE_BACKGROUND = (0.5, 0.5, 0.5)  # black and white assets both leave ink on it
 
 MakeAsset = Callable[[Config], int]
-"""Trains ``config.seed`` into its run folder and returns an exit code, 0 when the asset is finished."""
+"""Trains ``config.seed`` into its run folder and returns an exit code, 0 when everything of the asset is written."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def train_variants(
     write_gallery: Callable[[Path], object] | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[VariantSet, int]:
-    """``config.count`` assets from ``config.seed`` on; the set and the exit code (that of the first run that did not finish, else 0).
+    """``config.count`` assets from ``config.seed`` on; the set and the exit code: that of the first run that did not finish, else the
+    highest (an asset without its video does not stop the set), else 0.
 
     make_asset: trains one seed (sharing the prior is its business). rasterizer: for looking at the results, for splats
     on the CPU; None takes the CPU kernels. write_gallery: called with
@@ -110,12 +111,15 @@ def train_variants(
     earlier = [] if before is None else [v for v in before.variants if v.requested_seed not in requested]
     result = VariantSet(config.prompt)
     assets: list[Gaussians] = []
+    worst = 0
     for slot in range(config.count):
         attempts: list[Attempt] = []
         for seed in seeds_of_slot(config, slot):
             asset_config = replace(config, seed=seed, count=1)
-            if code := make_asset(asset_config):
+            code = make_asset(asset_config)
+            if code and not runs.is_finished(runs.run_folder(asset_config)):
                 return result, code
+            worst = max(worst, code)
             splats = load_splats(runs.run_folder(asset_config) / runs.SPLATS)
             assets[slot:] = [splats]  # a later try takes the place of an earlier one
             attempts.append(Attempt(seed, inspect(splats, config, rasterizer)))
@@ -128,7 +132,7 @@ def train_variants(
         save_variants(replace(result, variants=earlier + result.variants), folder / VARIANTS)
         if write_gallery is not None:
             write_gallery(folder)
-    return result, 0
+    return result, worst
 
 
 def seeds_of_slot(config: Config, slot: int) -> list[int]:
