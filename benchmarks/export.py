@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.export.formats import load_splats, save_splats
-from fsd_gs.types import Gaussians
 
 SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".html"]
 

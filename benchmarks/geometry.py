@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.catalogue.mesh import Mesh, sample_surface
+from fsd_gs.catalogue.objects import CATEGORIES, make_object
+from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.metrics.geometry import GeometrySettings, gap_report, geometry_report, tear_report
 from fsd_gs.metrics.geometry.rays import project
-from fsd_gs.priors.nano.catalogue import CATEGORIES, make_object
-from fsd_gs.priors.nano.mesh import Mesh, sample_surface
 from fsd_gs.render.base import make_rasterizer, render_frames
-from fsd_gs.types import Cameras, Gaussians
 
 SPLATS = 10_000
 RADII = (0.06, 0.1, 0.15, 0.2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.errors import InputError
 from fsd_gs.export.ply import load_ply
 from fsd_gs.metrics.judge import Judge

@@ -16,7 +16,7 @@ import torch
 from rasterizer import surface_splats
 from torch import Tensor
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.noise import SurfaceNoise, WorldMapNoise
 from fsd_gs.noise.surface import SeenView, paint_view_numba, paint_view_torch
 from fsd_gs.render import make_rasterizer

@@ -31,16 +31,16 @@ from rich.progress import track
 from torch import Tensor
 
 import fsd_gs
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.core.rng import make_generator, stream_seed
+from fsd_gs.core.types import Cameras
 from fsd_gs.metrics.judge import Judge
 from fsd_gs.pretrain.folder import checksums
 from fsd_gs.pretrain.views import over
 from fsd_gs.priors import LoadOptions, load
 from fsd_gs.priors.nano.prior import WEIGHTS
-from fsd_gs.priors.nano.render import render_mesh
 from fsd_gs.priors.sampling import sample_views
 from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
-from fsd_gs.rng import make_generator, stream_seed
-from fsd_gs.types import Cameras
 
 CARD = "prior_card.json"
 VIEWS_CAPTIONS = 24  # of the part "views", which takes a minute for each few captions

@@ -24,7 +24,7 @@ def surface_splats(count: int, kind: str = "sphere", sh_degree: int = 0, seed: i
     """``Gaussians`` on a sphere of radius 0.6 or a torus of radii 0.5 and 0.2: discs as wide as their mean spacing."""
     import torch
 
-    from fsd_gs.types import Gaussians
+    from fsd_gs.core.types import Gaussians
 
     generator = torch.Generator().manual_seed(seed)
     if kind == "sphere":
@@ -49,9 +49,9 @@ def measure(count: int, size: int, kind: str, views: int, sh_degree: int, repeat
     """Milliseconds for ``views`` views together: median forward, backward, both, CPU of both, and the fastest of both."""
     import torch
 
-    from fsd_gs.cameras import orbit_cameras
+    from fsd_gs.core.cameras import orbit_cameras
+    from fsd_gs.core.types import Gaussians
     from fsd_gs.render import make_rasterizer
-    from fsd_gs.types import Gaussians
 
     splats = surface_splats(count, kind, sh_degree)
     leaves = [x.requires_grad_() for x in (splats.means, splats.quats, splats.scales, splats.opacities, splats.sh)]

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from fsd_gs.cameras import OrbitSampler
+from fsd_gs.core.cameras import OrbitSampler
+from fsd_gs.core.rng import make_generator
 from fsd_gs.guidance import Cfg, ScoreGuidance, inject
 from fsd_gs.noise import WorldMapNoise
 from fsd_gs.priors import LoadOptions
@@ -30,7 +31,6 @@ from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, TextEncoders
 from fsd_gs.render import make_rasterizer
-from fsd_gs.rng import make_generator
 from fsd_gs.splats.initialize import ball
 from fsd_gs.splats.optimizers import LearningRates, build_optimizers, step_all
 from fsd_gs.splats.parameters import activate, from_gaussians

@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import fsd_gs.openmp  # noqa: F401 — before torch
-from fsd_gs.cameras import evaluation_orbit, orbit_cameras
+import fsd_gs.core.openmp  # noqa: F401 — before torch
+from fsd_gs.core.cameras import evaluation_orbit, orbit_cameras
+from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import FsdGsError
-from fsd_gs.types import Cameras, Gaussians, Render
 
 if TYPE_CHECKING:
     from fsd_gs.export.formats import load_splats, save_splats

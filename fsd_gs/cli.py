@@ -53,13 +53,13 @@ def _export(arguments: Sequence[str], program: str) -> int:
 
 
 def _sweep(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.sweep.command import main
+    from fsd_gs.experiments.sweep.command import main
 
     return main(arguments, program)
 
 
 def _evaluate(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.evaluate.command import main
+    from fsd_gs.experiments.evaluate.command import main
 
     return main(arguments, program)
 
@@ -78,7 +78,7 @@ def _doctor(arguments: Sequence[str], program: str) -> int:
 
 def default_rasterizer() -> Rasterizer:
     """CUDA where it works, else the CPU kernels."""
-    from fsd_gs.device import resolve_device
+    from fsd_gs.core.device import resolve_device
     from fsd_gs.render import make_rasterizer
 
     return make_rasterizer("auto", resolve_device("auto"))

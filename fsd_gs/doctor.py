@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FsdGsError
-from fsd_gs.types import Gaussians
 
 MIN_PYTHON = (3, 10)
 DISK_FOR_OUTPUTS_GB = 1.0

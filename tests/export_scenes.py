@@ -2,7 +2,7 @@
 
 import torch
 
-from fsd_gs.types import Gaussians
+from fsd_gs.core.types import Gaussians
 
 SH_C0 = 0.28209479177387814
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import TextCondition
 from fsd_gs.priors.schedule import DiscreteSchedule, FlowSchedule, combine_cfg, noise_from_v
-from fsd_gs.types import TextCondition
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import torch
 
-from fsd_gs.evaluate.scorers import Scorers
-from fsd_gs.priors.nano.categories import CATEGORIES
-from fsd_gs.priors.nano.vocabulary import parse_prompt
+from fsd_gs.catalogue.categories import CATEGORIES
+from fsd_gs.catalogue.vocabulary import parse_prompt
+from fsd_gs.experiments.evaluate.scorers import Scorers
 
 GRID = 3
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.catalogue.mesh import sample_surface
+from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, make_object, sample_objects
+from fsd_gs.catalogue.palette import COLORS
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import InputError
-from fsd_gs.priors.nano.catalogue import CATEGORIES, CatalogueObject, make_object, sample_objects
-from fsd_gs.priors.nano.mesh import sample_surface
-from fsd_gs.priors.nano.palette import COLORS
-from fsd_gs.priors.nano.render import render_mesh
 
 DESIGNS = [(category.name, design) for category in CATEGORIES.values() for design in category.designs]
 VIEWS = orbit_cameras([20.0, 140.0, 260.0], 18.0, width=40)
@@ -72,7 +72,7 @@ def test_faces_turn_outwards(built) -> None:
 
 def test_same_seed_same_object_also_in_another_process() -> None:
     code = (
-        "import hashlib; from fsd_gs.priors.nano.catalogue import make_object; o = make_object('robot', 11); "
+        "import hashlib; from fsd_gs.catalogue.objects import make_object; o = make_object('robot', 11); "
         "print(o.caption, hashlib.sha256(o.mesh.vertices.tobytes() + o.mesh.colors.tobytes()).hexdigest())"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

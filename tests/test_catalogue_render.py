@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.cameras import orbit_cameras
-from fsd_gs.errors import InputError
-from fsd_gs.priors.nano.bake import finish
-from fsd_gs.priors.nano.mesh import (
+from fsd_gs.catalogue.bake import finish
+from fsd_gs.catalogue.mesh import (
     Mesh,
     Part,
     box,
@@ -27,8 +25,10 @@ from fsd_gs.priors.nano.mesh import (
     torus,
     tube,
 )
-from fsd_gs.priors.nano.render import render_mesh
-from fsd_gs.types import Cameras
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Cameras
+from fsd_gs.errors import InputError
 
 RED = (0.8, 0.2, 0.1)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fsd_gs.priors.nano.catalogue import CATEGORIES, CatalogueObject, article
-from fsd_gs.priors.nano.mesh import Mesh
-from fsd_gs.priors.nano.vocabulary import caption_variants, describe_vocabulary, parse_prompt, plural_of
+from fsd_gs.catalogue.mesh import Mesh
+from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, article
+from fsd_gs.catalogue.vocabulary import caption_variants, describe_vocabulary, parse_prompt, plural_of
 
 EMPTY = Mesh(np.zeros((3, 3)), np.zeros((0, 3)), np.zeros((3, 3)))
 

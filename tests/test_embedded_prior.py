@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fsd_gs import image2d, priors
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.metrics.judge import Judge
 from fsd_gs.priors.base import BackgroundAwarePrior

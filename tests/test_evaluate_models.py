@@ -7,7 +7,7 @@ import tiny_pipelines as tiny
 from stand_in_scorers import stand_ins
 from test_priors_3d import tiny_mvdream
 
-from fsd_gs.evaluate.command import main
+from fsd_gs.experiments.evaluate.command import main
 
 BASE = [
     "steps=3", "render.sizes=[16]", "render.size_at=[0.0]", "splats.count=60", "densify.kind=none", "device=cpu", "prior.dtype=float32",

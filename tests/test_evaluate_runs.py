@@ -13,14 +13,14 @@ from stand_in_scorers import stand_ins
 
 from fsd_gs.config import load_config, to_yaml
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError, OutputError
-from fsd_gs.evaluate import assets as assets_module
-from fsd_gs.evaluate import runner
-from fsd_gs.evaluate.assets import asset_folder, find_runs, load_record, load_splats
-from fsd_gs.evaluate.command import main
-from fsd_gs.evaluate.runner import run_assets, take_stock
-from fsd_gs.evaluate.suite import expand, suite_from_dict
+from fsd_gs.experiments.evaluate import assets as assets_module
+from fsd_gs.experiments.evaluate import runner
+from fsd_gs.experiments.evaluate.assets import asset_folder, find_runs, load_record, load_splats
+from fsd_gs.experiments.evaluate.command import main
+from fsd_gs.experiments.evaluate.runner import run_assets, take_stock
+from fsd_gs.experiments.evaluate.suite import expand, suite_from_dict
+from fsd_gs.experiments.sweep.cells import PriorCache
 from fsd_gs.export.ply import load_ply, save_ply
-from fsd_gs.sweep.cells import PriorCache
 from fsd_gs.train import api, runs
 
 TINY = [

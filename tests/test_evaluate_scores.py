@@ -8,9 +8,9 @@ import pytest
 import torch
 from stand_in_scorers import stand_ins
 
-from fsd_gs.evaluate.assets import Record
-from fsd_gs.evaluate.scorers import PictureScores, Scorers, Wanted, score_pictures, wanted_of
-from fsd_gs.evaluate.scores import MEASURES, AssetScores, score_images_of_prompt, score_prompt
+from fsd_gs.experiments.evaluate.assets import Record
+from fsd_gs.experiments.evaluate.scorers import PictureScores, Scorers, Wanted, score_pictures, wanted_of
+from fsd_gs.experiments.evaluate.scores import MEASURES, AssetScores, score_images_of_prompt, score_prompt
 from fsd_gs.metrics.distribution import cross_fid, inception_score
 from fsd_gs.metrics.judge import Judge
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from fsd_gs.errors import ConfigError, FsdGsError, InputError
-from fsd_gs.evaluate import paper
-from fsd_gs.evaluate.command import main, make_parser, report_name, suite_of, weights_of
-from fsd_gs.evaluate.images import ImageJob, image_jobs
-from fsd_gs.evaluate.suite import SUITES, common_protocol, expand, load_suite, protocol_of, suite_from_dict
+from fsd_gs.experiments.evaluate import paper
+from fsd_gs.experiments.evaluate.command import main, make_parser, report_name, suite_of, weights_of
+from fsd_gs.experiments.evaluate.images import ImageJob, image_jobs
+from fsd_gs.experiments.evaluate.suite import SUITES, common_protocol, expand, load_suite, protocol_of, suite_from_dict
 from fsd_gs.train.identity import files_fingerprint
 
 

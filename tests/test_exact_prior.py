@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import InputError
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.exact import (

@@ -4,7 +4,8 @@ import pytest
 import torch
 from export_scenes import random_gaussians
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.axes import (
     TARGETS,
@@ -21,7 +22,6 @@ from fsd_gs.export.axes import (
     turn_up,
 )
 from fsd_gs.render import make_rasterizer
-from fsd_gs.types import Cameras, Gaussians
 
 FRONT, RIGHT, UP = torch.tensor([1.0, 0, 0]), torch.tensor([0, 1.0, 0]), torch.tensor([0, 0, 1.0])  # of our world
 

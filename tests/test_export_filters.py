@@ -4,6 +4,7 @@ import pytest
 import torch
 from export_scenes import egg, random_gaussians
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.filters import (
     FilterSettings,
@@ -17,7 +18,6 @@ from fsd_gs.export.filters import (
     rescale,
 )
 from fsd_gs.export.framing import framed
-from fsd_gs.types import Gaussians
 
 
 def line(xs, opacity=0.9, scale=0.1):

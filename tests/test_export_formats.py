@@ -10,7 +10,8 @@ import pytest
 import torch
 from export_scenes import egg, random_gaussians
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError
 from fsd_gs.export import sog
 from fsd_gs.export.axes import TARGETS, to_target
@@ -18,7 +19,6 @@ from fsd_gs.export.compressed_ply import load_compressed_ply
 from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, format_of, load_splats, save_splats
 from fsd_gs.export.ply import load_ply, save_ply
 from fsd_gs.render import make_rasterizer
-from fsd_gs.types import Gaussians
 
 SPLAT_SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog"]
 CAMERAS = orbit_cameras([30.0, 200.0], [15.0, -40.0], width=96)

@@ -13,7 +13,7 @@ import torch
 from export_scenes import egg, random_gaussians
 from PIL import Image
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.export.antimatter import pack_rows
 from fsd_gs.export.html import figure_html, page_html, save_html, viewer_script
 from fsd_gs.render import make_rasterizer

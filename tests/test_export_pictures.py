@@ -11,7 +11,8 @@ import trimesh
 from export_scenes import egg, random_gaussians
 from PIL import Image
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export._fusion import fuse_views
 from fsd_gs.export.formats import ExportOptions, export
@@ -29,7 +30,6 @@ from fsd_gs.export.pictures import (
     write_label,
 )
 from fsd_gs.render import make_rasterizer
-from fsd_gs.types import Gaussians
 
 RASTERIZER = make_rasterizer("cpu")
 EGG = egg(2500)

@@ -8,9 +8,9 @@ import torch
 from export_scenes import SH_C0, random_gaussians
 from plyfile import PlyData, PlyElement
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError, OutputError
 from fsd_gs.export.ply import load_ply, read_header, save_ply
-from fsd_gs.types import Gaussians
 
 COLUMNS = ["x", "y", "z", "f_dc_0", "f_dc_1", "f_dc_2", "opacity", "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"]
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.types import Gaussians, Render
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.metrics.geometry import (
     GeometrySettings,
@@ -18,7 +19,6 @@ from fsd_gs.metrics.geometry import (
     image_floaters,
     splat_statistics,
 )
-from fsd_gs.types import Gaussians, Render
 
 CAMERAS = evaluation_orbit(24, width=64)
 CLOSE = evaluation_orbit(24, width=64, fov_y_deg=25.0)  # the ball of radius ½ nearly fills the image

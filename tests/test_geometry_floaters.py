@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.components import connected_components
+from fsd_gs.core.points import connected_components
+from fsd_gs.core.types import Gaussians
 from fsd_gs.metrics.geometry import GeometrySettings, splat_components, splat_statistics
-from fsd_gs.types import Gaussians
 
 
 def splats(means, sigma: float | torch.Tensor = 0.02, opacity: float | torch.Tensor = 0.9):

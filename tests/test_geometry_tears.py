@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.metrics.geometry import GeometrySettings, tear_report
 from fsd_gs.metrics.geometry.rays import project, rays_of
 from fsd_gs.metrics.geometry.tears import filled_depth

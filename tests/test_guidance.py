@@ -10,7 +10,7 @@ import torch
 from guidance_priors import GaussianFlowPrior, GaussianPrior
 from scipy import integrate, stats
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.guidance import Cfg, ScoreGuidance, guided_noise, inject, make_guidance, score_residual
 from fsd_gs.guidance.time_schedules import SCHEDULES, DreamTime, Linear, Piecewise, RandomUniform, Sqrt, TimeSchedule

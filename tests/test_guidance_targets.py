@@ -8,7 +8,7 @@ import pytest
 import torch
 from guidance_priors import GaussianFlowPrior, GaussianPrior, Words
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.guidance import GUIDANCES, Cfg, Guidance, make_guidance
 from fsd_gs.guidance.dsd import DiverseScoreDistillation

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, article, make_object
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.catalogue.vocabulary import caption_variants, parse_prompt
+from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.metrics import protocols
 from fsd_gs.metrics.judge import RECORD, SHIPPED, WEIGHTS, Judge, JudgeOutput
-from fsd_gs.metrics.judge_network import JudgeNetwork, JudgeSizes
-from fsd_gs.metrics.judge_words import WordTable
-from fsd_gs.pretrain import judge as training
-from fsd_gs.pretrain.judge_augment import augment, gaussian_blur, over, quantize_blocks, to_float
-from fsd_gs.pretrain.judge_data import (
+from fsd_gs.metrics.judge.network import JudgeNetwork, JudgeSizes
+from fsd_gs.metrics.judge.train import training
+from fsd_gs.metrics.judge.train.augment import augment, gaussian_blur, over, quantize_blocks, to_float
+from fsd_gs.metrics.judge.train.data import (
     CATEGORY_NAMES,
     COLOR_NAMES,
     DESIGN_NAMES,
@@ -28,10 +30,8 @@ from fsd_gs.pretrain.judge_data import (
     load_or_render,
     recipes,
 )
-from fsd_gs.pretrain.judge_export import clean_images, word_table
-from fsd_gs.priors.nano.catalogue import CATEGORIES, CatalogueObject, article, make_object
-from fsd_gs.priors.nano.render import render_mesh
-from fsd_gs.priors.nano.vocabulary import caption_variants, parse_prompt
+from fsd_gs.metrics.judge.train.export import clean_images, word_table
+from fsd_gs.metrics.judge.words import WordTable
 
 FRESH_SEED = TEST_SEED + 2**20  # beyond the objects that the card's scores are taken on
 KINDS = ("chair", "mug", "teapot", "fish", "rocket", "windmill", "apple", "guitar", "umbrella", "cat")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fsd_gs.config import Config, describe_settings, load_config
-from fsd_gs.device import resolve_device
+from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance import GUIDANCES
 from fsd_gs.guidance.time_schedules import RandomUniform

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.noise import NOISES, ConstantNoise, GaussianNoise, NoiseFunction, SurfaceNoise, WorldMapNoise
 

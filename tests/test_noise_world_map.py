@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.noise import WorldMapNoise, matching_theta_deg, mix_world_maps
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fsd_gs.openmp import SPINS
+from fsd_gs.core.openmp import SPINS
 
 
 def spins(code: str, **settings: str) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import BackendError, FileFormatError, InputError
 from fsd_gs.pretrain import asset_mesh
 from fsd_gs.pretrain.asset_mesh import AssetSettings, load_asset
@@ -34,7 +34,7 @@ def saved(mesh, path):
 
 
 def view(mesh, azimuth=0.0, elevation=0.0, size=48):
-    from fsd_gs.priors.nano.render import render_mesh
+    from fsd_gs.catalogue.render import render_mesh
 
     return render_mesh(mesh, orbit_cameras([azimuth], elevation, width=size))[0]
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.catalogue.objects import CATEGORIES
+from fsd_gs.catalogue.vocabulary import parse_prompt
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import InputError
 from fsd_gs.pretrain.sources import HELD_OUT_SEEDS, CatalogueSource, combinations, is_held_out, words_of
-from fsd_gs.priors.nano.catalogue import CATEGORIES
-from fsd_gs.priors.nano.vocabulary import parse_prompt
 
 SMALL = ("mug", "key")
 

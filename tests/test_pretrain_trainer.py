@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import TextCondition
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.pretrain.autoencoder import make_autoencoder
 from fsd_gs.pretrain.diffusion import Denoiser, LatentSet, make_scheduler, make_text_encoder, make_unet
@@ -18,7 +19,6 @@ from fsd_gs.pretrain.trainer import STATE, Progress, Trainer, rate_factor, split
 from fsd_gs.priors import load
 from fsd_gs.priors.mvdream import MVDreamPrior, camera_numbers
 from fsd_gs.priors.nano.prior import NanoPrior, verify
-from fsd_gs.types import TextCondition
 
 SETTINGS = DiffusionSettings(channels=[16, 32], head_width=16, text_width=32, text_layers=1, objects=2, steps=8, warmup=2, cooldown=0.5)
 WORDS = ["a", "red", "blue", "mug", "key", "on", "white", "black", "background"]

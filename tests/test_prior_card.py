@@ -13,16 +13,16 @@ import torch
 from diffusers import DDIMScheduler
 
 from fsd_gs import priors
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.catalogue.objects import make_object
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import InputError
 from fsd_gs.metrics.judge import Judge, JudgeOutput
-from fsd_gs.metrics.judge_words import Asked
+from fsd_gs.metrics.judge.words import Asked
 from fsd_gs.pretrain.sources import is_held_out
 from fsd_gs.pretrain.views import over
 from fsd_gs.priors import LoadOptions
-from fsd_gs.priors.nano.catalogue import make_object
 from fsd_gs.priors.nano.prior import NanoPrior
-from fsd_gs.priors.nano.render import render_mesh
 from fsd_gs.priors.sampling import ddim, join_texts, sample_views, views_together
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))

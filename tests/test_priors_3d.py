@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 import fsd_gs
 from fsd_gs import priors
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Gaussians
 from fsd_gs.priors import LoadOptions, mvdream
 from fsd_gs.priors.prompts import PerpNeg
 from fsd_gs.render import make_rasterizer
-from fsd_gs.types import Gaussians
 
 GOLDEN = Path(__file__).parent / "golden" / "mvdream"
 SMALL = [

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from fsd_gs import image2d, priors
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import BackendError, ConfigError, FileFormatError, InputError
 from fsd_gs.guidance import Cfg, make_guidance
 from fsd_gs.guidance.ode import ddim_path

@@ -7,7 +7,7 @@ import tiny_pipelines as tiny
 import torch
 
 from fsd_gs import priors
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError
 from fsd_gs.priors import LoadOptions
 from fsd_gs.priors.prompts import PerpNeg, ViewPrompts, combine_perp_neg, perpendicular

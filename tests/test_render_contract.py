@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fsd_gs.render
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import BackendError, InputError
 from fsd_gs.render import RasterizerSettings, cpu, make_rasterizer, reference, render_frames
 from fsd_gs.render import cuda as cuda_backend
-from fsd_gs.types import Gaussians
 
 BACKENDS = [
     "cpu",

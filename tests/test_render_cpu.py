@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.render import cpu, reference
 
 NAMES = ("means", "quats", "scales", "opacities", "colors", "viewmats", "backgrounds", "means2d")

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.render import reference
 
 

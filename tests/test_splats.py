@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.components import connected_components
+from fsd_gs.core.points import connected_components, mean_squared_neighbour_distance
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
-from fsd_gs.neighbours import mean_squared_neighbour_distance
 from fsd_gs.splats import initialize
 from fsd_gs.splats.optimizers import (
     LearningRates,
@@ -19,7 +19,6 @@ from fsd_gs.splats.optimizers import (
     step_all,
 )
 from fsd_gs.splats.parameters import C0, activate, from_gaussians, rgb_from_sh0, sh0_from_rgb
-from fsd_gs.types import Gaussians
 
 
 def gen(seed=0):

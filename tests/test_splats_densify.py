@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import BackendError, ConfigError, InputError
 from fsd_gs.splats import regularizers
 from fsd_gs.splats.densify import Densifier, DensifySettings, accumulate_scores, halved_opacity_logit, seeded_global_rng
@@ -20,7 +21,6 @@ from fsd_gs.splats.optimizers import (
 )
 from fsd_gs.splats.parameters import activate, from_gaussians
 from fsd_gs.splats.prune import PruneSettings, clean, doomed_mask, prune, prune_mask, prune_masks, strongest
-from fsd_gs.types import Gaussians
 
 WIDTH, HEIGHT, VIEWS = 48, 32, 3
 THRESHOLD = 0.065  # of "default", about the median gradient of the scene below

@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 
 from fsd_gs.errors import ConfigError, FileFormatError
+from fsd_gs.experiments.sweep import command, pictures, runner
+from fsd_gs.experiments.sweep.cells import CellResult, evaluation_cameras, load_result, load_views
+from fsd_gs.experiments.sweep.measures import MeasureSettings
+from fsd_gs.experiments.sweep.spec import expand, load_spec, setting_label, spec_from_dict
+from fsd_gs.experiments.sweep.table import is_failed, markdown, prompt_row, prompt_rows, setting_rows
 from fsd_gs.export.pictures import save_png
-from fsd_gs.sweep import command, pictures, runner
-from fsd_gs.sweep.cells import CellResult, evaluation_cameras, load_result, load_views
-from fsd_gs.sweep.measures import MeasureSettings
-from fsd_gs.sweep.spec import expand, load_spec, setting_label, spec_from_dict
-from fsd_gs.sweep.table import is_failed, markdown, prompt_row, prompt_rows, setting_rows
 
 TINY = [
     "steps=2", "render.sizes=[16]", "render.size_at=[0.0]", "splats.count=60", "densify.kind=none", "cameras.azimuth_grid=4",
@@ -183,7 +183,7 @@ def test_a_bug_in_one_cell_does_not_stop_the_others(tmp_path, console, monkeypat
     def broken(*args):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("fsd_gs.sweep.cells.prepare", broken)
+    monkeypatch.setattr("fsd_gs.experiments.sweep.cells.prepare", broken)
     cells = expand(spec())
     results = runner.run_sweep(cells, tmp_path, console=console)
     assert [r.error for r in results.values()] == ["ZeroDivisionError: division by zero"] * 2

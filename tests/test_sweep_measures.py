@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.sweep.measures import (
+from fsd_gs.experiments.sweep.measures import (
     MeasureSettings,
     Nearest,
     bootstrap_interval,

@@ -11,10 +11,10 @@ import math
 import pytest
 import torch
 
+from fsd_gs.core.types import TextCondition
 from fsd_gs.guidance.time_schedules import RandomUniform
 from fsd_gs.image2d import AdamRule, Grid, generate, seed_noise
 from fsd_gs.priors.schedule import DiscreteSchedule
-from fsd_gs.types import TextCondition
 
 MODES, DIMENSIONS, SEEDS, STEPS = 8, 16, 400, 1000
 # One rate for all. Fixed noise does not mind (91.5–91.75 % in DDIM’s mode from .005 to .05); fresh noise averages less at larger rates:

@@ -246,8 +246,8 @@ def test_library_call(tmp_path):
 
 def test_any_prior_will_do():
     """A prior of one's own: it pulls every pixel towards green; the splats turn green."""
+    from fsd_gs.core.types import TextCondition
     from fsd_gs.priors.schedule import DiscreteSchedule
-    from fsd_gs.types import TextCondition
 
     class Green:
         schedule = DiscreteSchedule.scaled_linear()

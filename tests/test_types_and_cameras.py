@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fsd_gs
-from fsd_gs.cameras import OrbitSampler, distance_for_radius, evaluation_orbit, look_at, opengl_from_opencv, orbit_cameras
+from fsd_gs.core.cameras import OrbitSampler, distance_for_radius, evaluation_orbit, look_at, opengl_from_opencv, orbit_cameras
+from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.errors import InputError
-from fsd_gs.types import Cameras, Gaussians
 
 
 def project(cameras: Cameras, point: tuple[float, float, float]) -> torch.Tensor:

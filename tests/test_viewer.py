@@ -13,8 +13,8 @@ import torch
 from export_scenes import SH_C0, egg, random_gaussians
 from PIL import Image
 
-from fsd_gs.cameras import orbit_cameras
 from fsd_gs.config import load_config
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import BackendError, FileFormatError, InputError
 from fsd_gs.export.formats import ExportOptions, load_splats
 from fsd_gs.export.pictures import save_png

@@ -16,7 +16,7 @@ from card.captions import Caption
 from torch import Tensor
 
 from fsd_gs.metrics.judge import Judge, JudgeOutput, Modes
-from fsd_gs.metrics.judge_words import Asked
+from fsd_gs.metrics.judge.words import Asked
 from fsd_gs.metrics.statistics import Estimate, estimate
 
 LABELS = ("category", "color", "design")

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsd_gs.catalogue.objects import CatalogueObject, article, make_object
+from fsd_gs.core.backgrounds import BACKGROUNDS
 from fsd_gs.errors import InputError
-from fsd_gs.metrics.judge_words import Asked
+from fsd_gs.metrics.judge.words import Asked
 from fsd_gs.pretrain.sources import HELD_OUT_SEEDS, Triple, combinations
-from fsd_gs.priors.backgrounds import BACKGROUNDS
-from fsd_gs.priors.nano.catalogue import CatalogueObject, article, make_object
 
 UNSEEN, SEEN = "unseen combination", "seen combination"
 IN_TURN = ("white", "gray", "black")

@@ -22,17 +22,17 @@ import torch
 from card.captions import Caption
 from torch import Tensor
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.metrics import statistics
 from fsd_gs.pretrain.views import over
-from fsd_gs.priors.nano.render import render_mesh
 from fsd_gs.priors.sampling import sample_views, views_together
 from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.render.base import make_rasterizer
 from fsd_gs.splats.initialize import ball, from_points
 from fsd_gs.splats.optimizers import LearningRates, build_optimizers, set_learning_rates, step_all
 from fsd_gs.splats.parameters import activate, from_gaussians
-from fsd_gs.types import Cameras, Gaussians
 
 RING = 8
 FITTED, PREDICTED = [0, 2, 4, 6], [1, 3, 5, 7]

@@ -25,13 +25,13 @@ from card.consistency import FITTED, Sampling, decibels, object_error, ring, sam
 from rich.progress import track
 from torch import Tensor
 
+from fsd_gs.catalogue.objects import article, make_object
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.core.types import Cameras
 from fsd_gs.metrics import statistics
 from fsd_gs.pretrain.sources import HELD_OUT_SEEDS
 from fsd_gs.pretrain.views import over
-from fsd_gs.priors.nano.catalogue import article, make_object
-from fsd_gs.priors.nano.render import render_mesh
 from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
-from fsd_gs.types import Cameras
 
 MEASURES = ("own", "chance", "best", "beaten")
 

@@ -23,14 +23,14 @@ sys.path.insert(0, str(ROOT / "tests"))  # the toy mixture is defined once, wher
 
 from test_toy_mixture import RATE, SEEDS, STEPS, MixturePrior, entropy  # noqa: E402
 
-from fsd_gs.cameras import orbit_cameras  # noqa: E402
+from fsd_gs.core.cameras import orbit_cameras  # noqa: E402
+from fsd_gs.core.types import Gaussians, Render  # noqa: E402
 from fsd_gs.guidance.time_schedules import SCHEDULES, RandomUniform  # noqa: E402
 from fsd_gs.guidance.weights import WEIGHTS  # noqa: E402
 from fsd_gs.image2d import AdamRule, Grid, generate, seed_noise  # noqa: E402
 from fsd_gs.noise import SurfaceNoise, WorldMapNoise  # noqa: E402
 from fsd_gs.priors.schedule import DiscreteSchedule  # noqa: E402
 from fsd_gs.render.base import make_rasterizer  # noqa: E402
-from fsd_gs.types import Gaussians, Render  # noqa: E402
 
 COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd")
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import fsd_gs
-from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.export.pictures import contact_sheet, to_uint8
 from fsd_gs.render.base import make_rasterizer
 

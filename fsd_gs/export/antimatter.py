@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.filters import importance
 from fsd_gs.export.ply import MAX_SPLATS, activate
 from fsd_gs.io import write_bytes
-from fsd_gs.types import Gaussians
 
 C0 = 0.28209479177387814  # Y_0: colour = 0.5 + C0 f_dc
 ROW = np.dtype([("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)])

@@ -15,8 +15,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError, unknown_name
-from fsd_gs.types import Gaussians
 
 # Rows: the file's x, y, z in world coordinates; world x = front (towards the viewer), y = the viewer's right, z = up.
 _RIGHT, _UP, _FRONT = (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError, OutputError
 from fsd_gs.export.axes import TARGETS, UP_PRESETS, turn_up
 from fsd_gs.export.filters import FilterSettings, clean
 from fsd_gs.export.formats import EXPORTERS, LOADERS, ExportOptions, check_combination, load_splats
 from fsd_gs.export.mesh import MeshSettings
 from fsd_gs.export.pictures import MODES, Progress, SplatRasterizer, TurntableSettings
-from fsd_gs.types import Gaussians
 
 MakeRasterizer = Callable[[], SplatRasterizer]
 

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.export.antimatter import C0
 from fsd_gs.export.ply import MAX_SPLATS, activate, check_size, deactivate, read_columns, read_header
 from fsd_gs.io import write_bytes
-from fsd_gs.types import Gaussians
 
 CHUNK = 256
 _PACKED = ("packed_position", "packed_rotation", "packed_scale", "packed_color")

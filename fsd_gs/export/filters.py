@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
-from fsd_gs.types import Gaussians
 
 Point = tuple[float, float, float]
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError, unknown_name
 from fsd_gs.export.antimatter import load_splat, save_splat
 from fsd_gs.export.axes import TARGETS, from_target, to_target
@@ -39,7 +40,6 @@ from fsd_gs.export.pictures import (
 from fsd_gs.export.ply import MAX_SPLATS, load_ply, pad_sh, read_header, save_ply
 from fsd_gs.export.sog import save_sog
 from fsd_gs.export.video import save_mp4
-from fsd_gs.types import Gaussians
 
 
 @dataclass

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.export.filters import recentre, rescale
-from fsd_gs.types import Gaussians
 
 
 @dataclass(frozen=True)

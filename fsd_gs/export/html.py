@@ -13,11 +13,11 @@ import os
 import re
 from importlib import resources
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.antimatter import pack_rows
 from fsd_gs.export.framing import framed
 from fsd_gs.io import write_text
-from fsd_gs.types import Gaussians
 
 _STYLE = """\
 figure.splats { margin: 0; position: relative; overflow: hidden; }

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsd_gs.cameras import distance_for_radius, orbit_cameras
+from fsd_gs.core.cameras import distance_for_radius, orbit_cameras
+from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import BackendError, InputError
 from fsd_gs.export.axes import file_from_world
 from fsd_gs.export.framing import framed
 from fsd_gs.export.pictures import Progress, SplatRasterizer
 from fsd_gs.io import atomic_write
-from fsd_gs.types import Cameras, Gaussians, Render
 
 
 @dataclass

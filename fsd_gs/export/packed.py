@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import BackendError, FileFormatError, InputError
 from fsd_gs.export.ply import MAX_SPLATS, deactivate, gaussians_from_ply_bytes
 from fsd_gs.io import write_bytes
-from fsd_gs.types import Gaussians
 
 SPZ_VERSION = 3
 

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import InputError, unknown_name
 from fsd_gs.io import atomic_write
-from fsd_gs.types import Cameras, Gaussians, Render
 
 Frame = NDArray[np.uint8]
 Progress = Callable[[int, int], None]

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.io import atomic_write
-from fsd_gs.types import Gaussians
 
 MAX_SPLATS = 10_000_000  # of SH degree 3 that is 2.5 GB of file and about twice that of memory; an asset has 1e4 to 1e6
 MAX_SH_DEGREE = 3

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.compressed_ply import morton_order, smallest_three
 from fsd_gs.export.packed import encode
 from fsd_gs.export.ply import StoredSplats, deactivate
 from fsd_gs.io import write_bytes
-from fsd_gs.types import Gaussians
 
 MAX_PALETTE = 65536
 _PALETTE_COLUMNS = 64

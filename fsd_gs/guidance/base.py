@@ -12,12 +12,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError, unknown_name
 from fsd_gs.guidance.cfg import Cfg
 from fsd_gs.guidance.residual import score_residual
 from fsd_gs.guidance.weights import WEIGHTS, Weight
 from fsd_gs.priors.base import FlowPrior, Prior
-from fsd_gs.types import Cameras, TextCondition
 
 
 @runtime_checkable

@@ -17,10 +17,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.schedule import rescale_cfg
-from fsd_gs.types import Cameras, TextCondition
 
 
 @dataclass(frozen=True)

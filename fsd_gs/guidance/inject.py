@@ -11,8 +11,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from fsd_gs.core.types import check_shape
 from fsd_gs.errors import ConfigError
-from fsd_gs.types import check_shape
 
 
 def inject(latents: Tensor, grad: Tensor, reduction: Literal["sum", "mean", "views"] = "sum") -> Tensor:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance.base import Stateless, weight_by_name
 from fsd_gs.guidance.cfg import Cfg, guided_noise, uniform_time
 from fsd_gs.guidance.ode import ddim_path, noise_and_clean
 from fsd_gs.guidance.residual import finite_weight
 from fsd_gs.priors.base import Prior
-from fsd_gs.types import Cameras, TextCondition
 
 _EMPTY = Cfg(scale=0.0)
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.guidance.base import Stateless, weight_by_name
 from fsd_gs.guidance.cfg import uniform_time
 from fsd_gs.guidance.residual import finite_weight
 from fsd_gs.priors.base import Prior, tell_background
-from fsd_gs.types import Cameras, TextCondition
 
 BAD_PICTURE = "unrealistic, blurry, low quality, out of focus, ugly, low contrast, dull, dark, low-resolution, gloomy"
 

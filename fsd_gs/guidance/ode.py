@@ -15,10 +15,10 @@ import itertools
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.guidance.cfg import Cfg, guided_noise
 from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
 from fsd_gs.priors.schedule import clean_from_flow, noise_from_flow
-from fsd_gs.types import Cameras, TextCondition
 
 T_FIRST = 1e-3
 

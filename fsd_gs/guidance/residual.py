@@ -20,11 +20,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition, check_shape
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance.cfg import Cfg, guided_noise, uniform_time
 from fsd_gs.guidance.weights import Weight
 from fsd_gs.priors.base import Prior
-from fsd_gs.types import Cameras, TextCondition, check_shape
 
 
 @torch.no_grad()

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance.base import Stateless, require_flow, weight_by_name
 from fsd_gs.guidance.cfg import Cfg, uniform_time
 from fsd_gs.guidance.residual import finite_weight
 from fsd_gs.priors.base import FlowPrior, Prior
-from fsd_gs.types import Cameras, TextCondition
 
 
 @dataclass

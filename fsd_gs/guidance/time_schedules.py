@@ -21,8 +21,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from fsd_gs.core.rng import make_generator
 from fsd_gs.errors import ConfigError
-from fsd_gs.rng import make_generator
 
 
 @runtime_checkable

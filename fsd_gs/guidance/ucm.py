@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance.base import Stateless, require_flow, weight_by_name
 from fsd_gs.guidance.cfg import Cfg, uniform_time
@@ -21,7 +22,6 @@ from fsd_gs.guidance.ode import ddim_path, time_grid
 from fsd_gs.guidance.residual import finite_weight
 from fsd_gs.guidance.rfds import refuse_rescale, velocity_residual
 from fsd_gs.priors.base import Prior
-from fsd_gs.types import Cameras, TextCondition
 
 
 @dataclass

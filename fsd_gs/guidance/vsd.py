@@ -16,12 +16,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.guidance.base import random_like, weight_by_name
 from fsd_gs.guidance.cfg import Cfg, guided_noise, uniform_time
 from fsd_gs.guidance.residual import finite_weight
 from fsd_gs.priors.base import Prior
-from fsd_gs.types import Cameras, TextCondition
 
 
 @runtime_checkable

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import check_shape
 from fsd_gs.errors import InputError
-from fsd_gs.types import check_shape
 
 _LUMINANCE = (0.299, 0.587, 0.114)
 _ORIENTATIONS = 4

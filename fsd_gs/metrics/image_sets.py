@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import check_shape
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.metrics.protocols import ImageClassifier, ImageEmbedder, PromptScorer
-from fsd_gs.types import check_shape
 
 _OVERSHOOT = 1e-3  # interpolation and half precision leave [0, 1] by this much; more is another range
 

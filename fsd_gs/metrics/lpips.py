@@ -16,11 +16,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import check_shape
 from fsd_gs.errors import BackendError, InputError, unknown_name
 from fsd_gs.metrics.image_sets import check_images
 from fsd_gs.metrics.similarity import mean_pairwise
 from fsd_gs.metrics.weight_files import WeightFile
-from fsd_gs.types import check_shape
 
 Trunk = Literal["alex", "vgg", "squeeze"]
 PairDistance = Callable[[Tensor, Tensor], Tensor]  # two batches [B, 3, H, W] in [0, 1] → [B]

@@ -28,9 +28,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import check_shape
 from fsd_gs.errors import InputError
 from fsd_gs.metrics.image_sets import check_features
-from fsd_gs.types import check_shape
 
 Mode = tuple[int, ...]
 

@@ -17,9 +17,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from fsd_gs.core.rng import make_generator
+from fsd_gs.core.types import Cameras, check_shape
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.rng import make_generator
-from fsd_gs.types import Cameras, check_shape
 
 
 @runtime_checkable

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras
 from fsd_gs.noise.base import NoiseState, check_fraction, mix
-from fsd_gs.types import Cameras
 
 
 class ConstantNoise(NoiseState):

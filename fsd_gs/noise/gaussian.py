@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras
 from fsd_gs.noise.base import NoiseState
-from fsd_gs.types import Cameras
 
 
 class GaussianNoise(NoiseState):

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, check_shape
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.noise._surface import paint_view
 from fsd_gs.noise.base import NoiseState, check_choice, check_fraction, mix
-from fsd_gs.types import Cameras, check_shape
 
 
 class SurfaceNoise(NoiseState):

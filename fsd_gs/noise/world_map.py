@@ -28,9 +28,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.noise.base import NoiseState, check_choice, check_fraction, mix, pooled
-from fsd_gs.types import Cameras
 
 # Azimuths come out of float32 matrices with errors around 1e-5°, so a camera exactly between two cells would round either way from
 # one machine to the next; half a cell plus this much rounds such ties up, always.

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fsd_gs.catalogue.bake import RADIUS, lit_colors, openness
+from fsd_gs.catalogue.mesh import Array, Mesh, Part, crease_normals, face_normals, fit_ball, split_long_edges
 from fsd_gs.errors import BackendError, FileFormatError, InputError, unknown_name
-from fsd_gs.priors.nano.bake import RADIUS, lit_colors, openness
-from fsd_gs.priors.nano.mesh import Array, Mesh, Part, crease_normals, face_normals, fit_ball, split_long_edges
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
 _GLTF = (".glb", ".gltf")

@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from fsd_gs.catalogue.mesh import Mesh
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.core.types import Cameras
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.pretrain.asset_mesh import SUFFIXES, AssetSettings, load_asset
 from fsd_gs.pretrain.sources import words_of
-from fsd_gs.priors.nano.mesh import Mesh
-from fsd_gs.priors.nano.render import render_mesh
-from fsd_gs.types import Cameras
 
 log = logging.getLogger(__name__)
 MAX_CAPTION = 300  # characters
@@ -165,7 +165,7 @@ def _csv_captions(path: Path) -> dict[str, list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the first objects of a folder as the training will see them."""
-    from fsd_gs.priors.nano.contact_sheet import captioned_sheet
+    from fsd_gs.catalogue.contact_sheet import captioned_sheet
 
     parser = argparse.ArgumentParser(description="draw a folder of meshes as the training will see them: front and back of each")
     parser.add_argument("folder", type=Path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fsd_gs.priors.backgrounds import in_front_of, nearest_background
+from fsd_gs.core.backgrounds import in_front_of, nearest_background
 
 NAMED_SHARE = 0.85  # of the examples say what is behind the object
 

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from fsd_gs.config import describe_settings, to_yaml
-from fsd_gs.device import resolve_device
+from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.pretrain.settings import PretrainConfig, decisive, load_pretrain_config

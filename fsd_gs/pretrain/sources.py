@@ -18,11 +18,11 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, article, make_object
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.catalogue.vocabulary import COLOR_SYNONYMS, STYLE_AFTER, STYLE_BEFORE, caption_variants
+from fsd_gs.core.types import Cameras
 from fsd_gs.errors import InputError, unknown_name
-from fsd_gs.priors.nano.catalogue import CATEGORIES, CatalogueObject, article, make_object
-from fsd_gs.priors.nano.render import render_mesh
-from fsd_gs.priors.nano.vocabulary import COLOR_SYNONYMS, STYLE_AFTER, STYLE_BEFORE, caption_variants
-from fsd_gs.types import Cameras
 
 HELD_OUT_SEEDS = 2**30  # objects from here on are never trained on
 HELD_OUT_SHARE = 0.05

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
+from fsd_gs.core.backgrounds import BACKGROUNDS, in_front_of
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.pretrain.autoencoder import make_autoencoder
 from fsd_gs.pretrain.diffusion import Denoiser, make_text_encoder, make_unet
 from fsd_gs.pretrain.patch_code import PatchCode, read_patch_code
 from fsd_gs.pretrain.settings import PretrainConfig
 from fsd_gs.pretrain.tokenizer import make_tokenizer
-from fsd_gs.priors.backgrounds import BACKGROUNDS, in_front_of
 from fsd_gs.priors.components import load_module
 from fsd_gs.priors.loading import EMBEDDED
 from fsd_gs.priors.nano.prior import WEIGHTS

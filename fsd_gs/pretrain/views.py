@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.settings import DataSettings
 from fsd_gs.pretrain.sources import CatalogueSource, ObjectSource
 from fsd_gs.priors.mvdream import camera_numbers
-from fsd_gs.types import Cameras
 
 
 @dataclass(frozen=True)

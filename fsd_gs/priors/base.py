@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.priors.schedule import NoiseSchedule
-from fsd_gs.types import Cameras, TextCondition
 
 
 @runtime_checkable

@@ -30,9 +30,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import InputError
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule, combine_cfg
-from fsd_gs.types import Cameras, TextCondition
 
 GUESSED_MEAN, GUESSED_STD = 0.5, 0.3  # b̄, τ in [0, 1] colours of an unknown background: black, grey and white are all likely
 KNOWN_STD = 1e-3  # less than one 8-bit step

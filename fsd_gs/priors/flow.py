@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError
 from fsd_gs.priors import components
 from fsd_gs.priors.latent import LatentCodec
@@ -27,7 +28,6 @@ from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import FlowSchedule, clean_from_flow, noise_from_flow
 from fsd_gs.priors.stable_diffusion import load_codec
 from fsd_gs.priors.text import Embedding, TextBank, TextKind
-from fsd_gs.types import Cameras, TextCondition
 
 FLUX_SAMPLE_SIZE = 128  # latent cells a side at 1024 px; FLUX's config does not say
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import check_shape
 from fsd_gs.errors import InputError
 from fsd_gs.priors.options import LoadOptions
-from fsd_gs.types import check_shape
 
 
 def resize_antialiased(rgb: Tensor, size: int) -> Tensor:

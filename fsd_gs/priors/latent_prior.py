@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition, check_shape
 from fsd_gs.errors import InputError
 from fsd_gs.priors.guided import guided_prediction
 from fsd_gs.priors.latent import LatentCodec
@@ -20,7 +21,6 @@ from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import NoiseSchedule
 from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, embed_views
 from fsd_gs.priors.trainable import adapter_on, add_adapter
-from fsd_gs.types import Cameras, TextCondition, check_shape
 
 
 class LatentPrior(ABC):

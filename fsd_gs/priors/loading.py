@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fsd_gs.device import resolve_device
+from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import FileFormatError
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.components import Family, names_background, recognise

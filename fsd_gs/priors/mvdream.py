@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsd_gs.cameras import opengl_from_opencv
+from fsd_gs.core.cameras import opengl_from_opencv
+from fsd_gs.core.types import Cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.priors import components
 from fsd_gs.priors.hub import read_json, resolve, weight_files
@@ -34,7 +35,6 @@ from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.stable_diffusion import StableDiffusionPrior, load_codec
 from fsd_gs.priors.text import Embedding, TextBank, TextEncoders
-from fsd_gs.types import Cameras
 
 VIEWS = 4
 IMAGE_SUFFIX = ", 3d asset"  # MVDream's 3D training captions end so

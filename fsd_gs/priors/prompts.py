@@ -25,8 +25,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras
 from fsd_gs.errors import ConfigError
-from fsd_gs.types import Cameras
 
 View = Literal["front", "side", "back", "overhead"]
 VIEWS: tuple[View, ...] = ("front", "side", "back", "overhead")

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, check_shape
 from fsd_gs.errors import InputError
 from fsd_gs.priors.base import BackgroundAwarePrior, tell_background
 from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.priors.text import EmbeddedText, concatenate
-from fsd_gs.types import Cameras, check_shape
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.priors import components
 from fsd_gs.priors.latent import LatentCodec
@@ -24,7 +25,6 @@ from fsd_gs.priors.latent_prior import LatentPrior, place
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule, clean_from_v, noise_from_v
 from fsd_gs.priors.text import Embedding, TextBank
-from fsd_gs.types import Cameras
 
 
 def guidance_embedding(w: float, width: int) -> Tensor:

@@ -19,9 +19,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import TextCondition
 from fsd_gs.priors.options import TextPolicy
 from fsd_gs.priors.prompts import PerpNeg, ViewMix, ViewPrompts
-from fsd_gs.types import TextCondition
 
 TextKind = Literal["clip", "sdxl", "sd3", "flux"]
 SD3_T5_TOKENS, FLUX_T5_TOKENS = 256, 512  # diffusers' own defaults

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, Gaussians, Render, check_shape
 from fsd_gs.errors import BackendError, InputError, unknown_name
-from fsd_gs.types import Cameras, Gaussians, Render, check_shape
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from fsd_gs.core.types import check_shape
 from fsd_gs.errors import InputError
-from fsd_gs.types import check_shape
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]

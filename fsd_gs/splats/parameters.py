@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
-from fsd_gs.types import Gaussians
 
 SplatParameters = torch.nn.ParameterDict
 

@@ -5,7 +5,7 @@ where their reaches meet,
 
     |μ_i − μ_j| ≤ max(link, k (σ_i + σ_j)),     mass m = o σ̄²,   σ̄ the geometric mean of the three σ,
 
-with σ_i the largest standard deviation. Components are exact (``fsd_gs.components``).
+with σ_i the largest standard deviation. Components are exact (``fsd_gs.core.points``).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fsd_gs.components import splat_components
+from fsd_gs.core.points import splat_components
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError
 from fsd_gs.splats.optimizers import Optimizers
 from fsd_gs.splats.parameters import SplatParameters
-from fsd_gs.types import Gaussians
 
 
 @dataclass(frozen=True)

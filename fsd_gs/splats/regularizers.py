@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError
-from fsd_gs.types import Gaussians
 
 
 def opacity_binarity(opacities: Tensor) -> Tensor:

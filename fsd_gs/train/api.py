@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from fsd_gs.config import Config, load_config
-from fsd_gs.device import resolve_device
+from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import InputError
 from fsd_gs.priors.base import Prior
 from fsd_gs.splats.prune import clean

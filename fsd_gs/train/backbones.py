@@ -35,7 +35,7 @@ def load_prior(config: Config, device: torch.device) -> Prior:
 def exact_prior(config: Config, device: torch.device) -> Prior:
     """The ideal denoiser over the procedural catalogue, at the final resolution of the run."""
     from fsd_gs.priors.exact import ExactPrior
-    from fsd_gs.priors.nano.finite_set import CatalogueObjects
+    from fsd_gs.priors.finite_set import CatalogueObjects
 
     settings = config.prior
     objects = CatalogueObjects(settings.objects, settings.distractors, settings.catalogue_seed)

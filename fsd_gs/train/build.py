@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 
-from fsd_gs.cameras import OrbitSampler
 from fsd_gs.config import Config
+from fsd_gs.core.cameras import OrbitSampler
+from fsd_gs.core.rng import make_generator, stream_seed
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.export.ply import load_ply
 from fsd_gs.guidance import Cfg, Guidance, make_guidance
@@ -17,7 +19,6 @@ from fsd_gs.guidance.time_schedules import SCHEDULES, Piecewise, RandomUniform, 
 from fsd_gs.noise import ConstantNoise, GaussianNoise, NoiseFunction, SurfaceNoise, WorldMapNoise, mix_world_maps
 from fsd_gs.priors.base import Prior
 from fsd_gs.render import RasterizerSettings, make_rasterizer
-from fsd_gs.rng import make_generator, stream_seed
 from fsd_gs.splats.densify import Densifier, DensifySettings
 from fsd_gs.splats.initialize import MESH_SUFFIXES, ball, from_mesh_file, from_splats
 from fsd_gs.splats.optimizers import LearningRates, build_optimizers
@@ -27,7 +28,6 @@ from fsd_gs.train.guard import Guard
 from fsd_gs.train.session import Session
 from fsd_gs.train.step import Generators, Parts
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
-from fsd_gs.types import Gaussians
 
 
 def build_session(config: Config, prior: Prior, device: torch.device) -> Session:

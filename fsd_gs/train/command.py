@@ -13,13 +13,13 @@ from typing import Protocol
 from rich.console import Console
 
 from fsd_gs.config import Config, describe_settings, load_config
-from fsd_gs.device import resolve_device
+from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import VideoError
+from fsd_gs.image2d.command import main_2d
 from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.api import prepare, run
 from fsd_gs.train.backbones import load_prior
-from fsd_gs.train.command2d import main_2d
 from fsd_gs.train.loop import Observer
 from fsd_gs.train.observers import Checkpoints, Interrupts, JsonLog, Previews, ProgressBar
 from fsd_gs.train.result import Result, draw_preview

@@ -10,13 +10,13 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.export.pictures import Frame, save_png
 from fsd_gs.interrupts import SignalWatch
 from fsd_gs.io import output_error, write_text
 from fsd_gs.train.checkpoint import save_state
 from fsd_gs.train.loop import Observer, StepReport, StopRun
 from fsd_gs.train.session import Session
-from fsd_gs.types import Gaussians
 
 
 class ProgressBar(Observer):

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fsd_gs.cameras import evaluation_orbit
 from fsd_gs.config import Config, to_yaml
+from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import FsdGsError, VideoError
 from fsd_gs.export.pictures import Frame, TurntableSettings, contact_sheet, save_png, to_uint8, turntable_frames
 from fsd_gs.export.ply import save_ply
@@ -19,7 +20,6 @@ from fsd_gs.export.video import save_mp4
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.render import Rasterizer, render_frames
 from fsd_gs.train import runs
-from fsd_gs.types import Cameras, Gaussians, Render
 
 PREVIEW_VIEWS, PREVIEW_SIZE = 8, 192
 TURNTABLE_FPS = 20

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.optimizers import (
     LearningRates,
@@ -23,7 +24,6 @@ from fsd_gs.splats.optimizers import (
 )
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.train.step import Generators, Parts
-from fsd_gs.types import Gaussians
 
 State = dict[str, Any]
 

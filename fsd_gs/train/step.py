@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, Render
 from fsd_gs.guidance import Guidance
 from fsd_gs.guidance.inject import inject
 from fsd_gs.guidance.time_schedules import TimeSchedule
@@ -23,7 +24,6 @@ from fsd_gs.render import Rasterizer
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.splats.regularizers import Regularizers
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
-from fsd_gs.types import Cameras, Render
 
 
 @dataclass(frozen=True)

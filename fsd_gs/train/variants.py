@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsd_gs.cameras import evaluation_orbit
 from fsd_gs.config import Config
+from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.export.formats import load_splats
 from fsd_gs.io import write_text
@@ -32,7 +33,6 @@ from fsd_gs.metrics.geometry import geometry_report
 from fsd_gs.render import Rasterizer, make_rasterizer, render_frames
 from fsd_gs.train import runs
 from fsd_gs.train.result import orbit_of
-from fsd_gs.types import Cameras, Gaussians
 
 VARIANTS = "variants.json"
 INSPECTION_VIEWS, INSPECTION_SIZE = 24, 96  # the views that the geometry thresholds were measured with

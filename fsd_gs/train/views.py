@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fsd_gs.cameras import OrbitSampler
-from fsd_gs.types import Cameras
+from fsd_gs.core.cameras import OrbitSampler
+from fsd_gs.core.types import Cameras
 
 GRAYS = {"white": 1.0, "gray": 0.5, "black": 0.0}
 

@@ -25,6 +25,7 @@ from urllib.parse import quote
 import numpy as np
 
 from fsd_gs.config import Config, describe_settings
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.filters import keep_most_important
 from fsd_gs.export.formats import ExportOptions, export, load_splats
@@ -34,7 +35,6 @@ from fsd_gs.io import write_text
 from fsd_gs.render import Rasterizer, make_rasterizer
 from fsd_gs.train import runs
 from fsd_gs.train.variants import VARIANTS, Variant, VariantSet, diversity_score, load_variants
-from fsd_gs.types import Gaussians
 
 GALLERY = "gallery.html"
 MAX_BYTES = 24_000_000

@@ -9,13 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.export.axes import turn_up
 from fsd_gs.export.filters import FilterSettings, Point, clean
 from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, load_splats
 from fsd_gs.export.framing import Framed, framed
 from fsd_gs.export.pictures import MODES, SplatRasterizer, TurntableSettings
-from fsd_gs.types import Gaussians
 from fsd_gs.viewer.latest import LatestWins
 from fsd_gs.viewer.live import plain_markdown
 from fsd_gs.viewer.painter import Painter, Scene

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FsdGsError
 from fsd_gs.export.pictures import Frame, contact_sheet, to_uint8
 from fsd_gs.export.ply import save_ply
 from fsd_gs.train.loop import Observer, StepReport, StopRun
 from fsd_gs.train.session import Session
-from fsd_gs.types import Gaussians
 from fsd_gs.viewer.splat_node import PREVIEW_CAP, SplatNode
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fsd_gs.cameras import intrinsics
-from fsd_gs.device import resolve_device
+from fsd_gs.core.cameras import intrinsics
+from fsd_gs.core.device import resolve_device
+from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.export.pictures import MODES, Frame, SplatRasterizer, to_uint8
 from fsd_gs.render.base import Rasterizer, make_rasterizer
-from fsd_gs.types import Cameras, Gaussians
 from fsd_gs.viewer.latest import LatestWins
 from fsd_gs.viewer.splat_node import rotations
 

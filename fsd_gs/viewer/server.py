@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fsd_gs.cameras import orbit_positions
+from fsd_gs.core.cameras import orbit_positions
 from fsd_gs.errors import BackendError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fsd_gs.core.types import Gaussians
 from fsd_gs.export.filters import keep_most_important
-from fsd_gs.types import Gaussians
 
 if TYPE_CHECKING:
     import viser

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsd_gs.config import Config, load_config
-from fsd_gs.device import resolve_device
+from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, FsdGsError
 from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs

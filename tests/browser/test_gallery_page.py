@@ -6,8 +6,9 @@ import torch
 from export_scenes import egg
 from pages import coverage, mean_colour, object_mask, screenshot, wait_until
 
-from fsd_gs.cameras import orbit_cameras
 from fsd_gs.config import load_config
+from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.types import Gaussians
 from fsd_gs.export.formats import load_splats
 from fsd_gs.export.pictures import TurntableSettings, save_png, turntable_frames
 from fsd_gs.export.ply import save_ply
@@ -15,7 +16,6 @@ from fsd_gs.export.video import save_mp4
 from fsd_gs.render import make_rasterizer
 from fsd_gs.train import runs
 from fsd_gs.train.result import draw_preview
-from fsd_gs.types import Gaussians
 from fsd_gs.viewer.gallery import write_gallery
 
 CPU = make_rasterizer("cpu")

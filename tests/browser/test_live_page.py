@@ -7,7 +7,7 @@ import torch
 from export_scenes import egg
 from pages import coverage, mean_colour, painted, screenshot, wait_until
 
-from fsd_gs.cameras import orbit_cameras
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.export.formats import load_splats
 from fsd_gs.export.ply import save_ply
 from fsd_gs.render import make_rasterizer

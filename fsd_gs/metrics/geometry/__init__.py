@@ -7,7 +7,7 @@ One idea a file: ``report`` puts together what ``holes`` (one sees the backgroun
 ``haze``, ``silhouettes``, ``floaters`` and ``splats`` measure. Definitions, validation and limits: docs/geometry.md.
 """
 
-from fsd_gs.components import splat_components
+from fsd_gs.core.points import splat_components
 from fsd_gs.metrics.geometry.haze import HazeReport, haze_report, haze_share
 from fsd_gs.metrics.geometry.holes import GapReport, gap_report, share_of_rays_that_miss
 from fsd_gs.metrics.geometry.report import GeometryReport, geometry_report

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fsd_gs.core.types import Cameras
 from fsd_gs.metrics.geometry.rays import covered, rays_of, views_off_axis
 from fsd_gs.metrics.geometry.settings import GeometrySettings
 from fsd_gs.metrics.geometry.silhouettes import HALF, filled, pixels_of_regions, regions
-from fsd_gs.types import Cameras
 
 MAX_RAYS = 400  # of one gap: enough for a share; a large gap need not be sampled at every pixel
 

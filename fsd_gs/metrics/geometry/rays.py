@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fsd_gs.types import Cameras
+from fsd_gs.core.types import Cameras
 
 
 def views_off_axis(cameras: Cameras, view: int, angle_deg: float) -> list[int]:

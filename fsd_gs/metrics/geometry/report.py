@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fsd_gs.cameras import evaluation_orbit
+from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.types import Cameras, Gaussians, Render, check_shape
 from fsd_gs.errors import InputError
 from fsd_gs.metrics.geometry.haze import haze_report
 from fsd_gs.metrics.geometry.holes import gap_report
@@ -21,7 +22,6 @@ from fsd_gs.metrics.geometry.settings import GeometrySettings
 from fsd_gs.metrics.geometry.silhouettes import HALF, border_share, image_floaters
 from fsd_gs.metrics.geometry.splats import PERCENTILES, SplatStatistics, splat_statistics
 from fsd_gs.metrics.geometry.tears import tear_report
-from fsd_gs.types import Cameras, Gaussians, Render, check_shape
 
 VIEWS, SIZE, CHUNK = 24, 128, 8
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fsd_gs.components import splat_components
+from fsd_gs.core.points import splat_components
+from fsd_gs.core.types import Gaussians
 from fsd_gs.metrics.geometry.settings import GeometrySettings
-from fsd_gs.types import Gaussians
 
 PERCENTILES = (5, 50, 95, 100)
 TRANSPARENT, NEEDLE = 0.05, 10.0

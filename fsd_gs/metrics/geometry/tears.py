@@ -24,10 +24,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fsd_gs.core.types import Cameras
 from fsd_gs.metrics.geometry.rays import project, rays_of, views_off_axis
 from fsd_gs.metrics.geometry.settings import GeometrySettings
 from fsd_gs.metrics.geometry.silhouettes import HALF, filled, outline, pixels_of_regions, regions
-from fsd_gs.types import Cameras
 
 RIM_SHARE, HULL_SHARE = 0.6, 0.5
 SEGMENT_SAMPLES, MAX_RAYS = 8, 200

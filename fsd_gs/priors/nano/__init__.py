@@ -1,1 +1,1 @@
-"""The world of the embedded priors: a procedural catalogue of captioned everyday objects, its renderer and its vocabulary."""
+"""The embedded prior: a small network of the MVDream kind and its weights."""

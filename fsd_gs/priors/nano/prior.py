@@ -17,17 +17,17 @@ from typing import Any
 
 from torch import Tensor
 
+from fsd_gs.catalogue.objects import article
+from fsd_gs.catalogue.vocabulary import parse_prompt
+from fsd_gs.core.backgrounds import in_front_of, nearest_background
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.priors.backgrounds import in_front_of, nearest_background
+from fsd_gs.priors.finite_set import understand
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.mvdream import VIEWS, MVDreamPrior
-from fsd_gs.priors.nano.catalogue import article
-from fsd_gs.priors.nano.finite_set import understand
-from fsd_gs.priors.nano.vocabulary import parse_prompt
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.text import EmbeddedText, TextBank
-from fsd_gs.types import Cameras, TextCondition
 
 WEIGHTS = Path(__file__).parent / "weights"
 CHECKSUMS = "checksums.json"

@@ -1,0 +1,190 @@
+"""Running one cell of a sweep, and what is kept of it.
+
+OUTPUT/cells/<key>/  config.yaml, views.png (evaluation views, above over white, below over black; lossless, for pairwise distances),
+                     splats.ply, and last result.json: its presence says that all is there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsd_gs.config import Config, to_yaml
+from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.device import resolve_device
+from fsd_gs.core.types import Cameras
+from fsd_gs.errors import FileFormatError, FsdGsError
+from fsd_gs.experiments.sweep.measures import MeasureSettings, nearest_object, over_both
+from fsd_gs.experiments.sweep.spec import Cell
+from fsd_gs.export.pictures import save_png, to_uint8
+from fsd_gs.export.ply import save_ply
+from fsd_gs.io import make_folder, write_text
+from fsd_gs.metrics.geometry import geometry_report
+from fsd_gs.priors.base import Prior
+from fsd_gs.priors.exact import ExactPrior
+from fsd_gs.train.api import prepare, run
+from fsd_gs.train.backbones import load_prior
+from fsd_gs.train.result import Result, orbit_of
+
+RESULT, VIEWS, SPLATS, CONFIG = "result.json", "views.png", "splats.ply", "config.yaml"
+GEOMETRY_VIEWS, GEOMETRY_SIZE = 24, 64  # what the thresholds of metrics.geometry were measured with
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One finished cell. error: the line it ended with, or None; then the measures are there.
+
+    nearest, distance, caption: see ``measures``; None where the prior has no finite set of objects. objects: size of that set.
+    failures: of ``geometry_report``. seconds: of the optimisation.
+    """
+
+    key: str
+    setting: tuple[tuple[str, str], ...]
+    prompt: str
+    seed: int
+    error: str | None = None
+    nearest: int | None = None
+    distance: float | None = None
+    caption: str | None = None
+    objects: int | None = None
+    failures: tuple[str, ...] = ()
+    holes: float | None = None
+    haze: float | None = None
+    splats: int | None = None
+    seconds: float | None = None
+
+
+class PriorCache:
+    """The prior of the last cell, and its reference views: cells come ordered so that neighbours can share them."""
+
+    def __init__(self, load: Callable[[Config, torch.device], Prior] = load_prior) -> None:
+        self._load = load
+        self._key = ""
+        self._prior: Prior | None = None
+        self._references: dict[str, tuple[Tensor, list[str]]] = {}
+
+    def prior(self, config: Config) -> Prior:
+        """The prior that ``config`` names."""
+        key = json.dumps([asdict(config.prior), config.cameras.views, max(config.render.sizes), config.device])
+        if self._prior is None or key != self._key:
+            self._prior, self._references = None, {}  # before loading: two backbones may not fit side by side
+            self._prior, self._key = self._load(config, resolve_device(config.device)), key
+        return self._prior
+
+    def references(self, config: Config, cameras: Cameras) -> tuple[Tensor, list[str]] | None:
+        """Pictures [M, 2V, H, W, 3] (``over_both``) of the prompt's objects with their captions, from the last prior; None where it has no
+        finite set."""
+        prior = self._prior
+        if not isinstance(prior, ExactPrior):
+            return None
+        key = json.dumps([config.prompt, cameras.viewmats.tolist(), cameras.Ks.tolist()])
+        if key not in self._references:
+            weights = prior.objects.weights(config.prompt, "")
+            chosen = [index for index, log_p in zip(weights.objects, weights.positive.tolist(), strict=True) if log_p > -torch.inf]
+            views = torch.stack([over_both(prior.objects.render(index, cameras)) for index in chosen])
+            self._references = {key: (views, [caption_of(prior, index) for index in chosen])}
+        return self._references[key]
+
+
+def caption_of(prior: ExactPrior, index: int) -> str:
+    """What object ``index`` is called, where its set has names."""
+    objects: Any = prior.objects
+    return objects[index].caption if hasattr(objects, "__getitem__") else f"object {index}"
+
+
+def evaluation_cameras(config: Config, measure: MeasureSettings, size: int) -> Cameras:
+    """The views an asset is judged from: evenly around, at an elevation that training did not use."""
+    _, distance, fov_y = orbit_of(config)
+    low, high = config.cameras.elevation_deg
+    elevation = low + (high - low) / 3 if measure.elevation_deg is None else measure.elevation_deg
+    return evaluation_orbit(measure.views, elevation_deg=elevation, distance=distance, fov_y_deg=fov_y, width=size)
+
+
+def run_cell(cell: Cell, folder: Path, cache: PriorCache) -> CellResult:
+    """Optimise and measure one cell and write it to ``folder``. Whatever goes wrong becomes the result's ``error``."""
+    known: dict[str, Any] = {"key": cell.key, "setting": cell.setting, "prompt": cell.config.prompt, "seed": cell.config.seed}
+    make_folder(folder)
+    write_text(folder / CONFIG, to_yaml(cell.config))
+    try:
+        result = CellResult(**known, **_measured_run(cell, folder, cache))
+    except FsdGsError as error:
+        result = CellResult(**known, error=" ".join(str(error).split()))
+    except Exception as error:  # a bug or a full GPU in one cell must neither stop the others nor vanish from the table
+        write_text(folder / "traceback.txt", traceback.format_exc())
+        result = CellResult(**known, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    write_text(folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
+    return result
+
+
+def _measured_run(cell: Cell, folder: Path, cache: PriorCache) -> dict[str, Any]:
+    config = cell.config
+    prior = cache.prior(config)
+    session = prepare(config, prior)
+    began = time.perf_counter()
+    asset = run(config, session)
+    seconds = time.perf_counter() - began
+    save_ply(asset.splats, folder / SPLATS)
+    return {"seconds": seconds, **measure(asset, cell.measure, folder, cache)}
+
+
+def measure(asset: Result, settings: MeasureSettings, folder: Path, cache: PriorCache) -> dict[str, Any]:
+    """The fields of :class:`CellResult` that describe a finished asset; writes its evaluation views to ``folder``."""
+    config = asset.config
+    cameras = evaluation_cameras(config, settings, max(config.render.sizes))
+    render = asset.render(cameras, background=torch.zeros(3))
+    pictures = over_both(torch.cat([render.rgb, render.alpha], dim=-1).cpu().clamp(0, 1))
+    rows = [np.concatenate([to_uint8(picture) for picture in half], axis=1) for half in pictures.chunk(2)]
+    save_png(np.concatenate(rows), folder / VIEWS)
+    return {"splats": len(asset.splats), **_geometry(asset), **_nearest(config, pictures, cameras, cache)}
+
+
+def _geometry(asset: Result) -> dict[str, Any]:
+    elevation, distance, fov_y = orbit_of(asset.config)
+    cameras = evaluation_orbit(GEOMETRY_VIEWS, elevation_deg=elevation, distance=distance, fov_y_deg=fov_y, width=GEOMETRY_SIZE)
+    report = geometry_report(asset.splats, asset.render(cameras).alpha, cameras)
+    return {"failures": report.failures, "holes": report.holes, "haze": report.haze}
+
+
+def _nearest(config: Config, pictures: Tensor, cameras: Cameras, cache: PriorCache) -> dict[str, Any]:
+    references = cache.references(config, cameras)
+    if references is None:
+        return {}
+    objects, captions = references
+    nearest = nearest_object(pictures, objects)
+    return {"nearest": nearest.index, "distance": nearest.distance, "caption": captions[nearest.index], "objects": len(captions)}
+
+
+def load_result(folder: Path) -> CellResult | None:
+    """The result in ``folder``, or None where there is none yet."""
+    path = folder / RESULT
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["setting"] = tuple((str(key), str(value)) for key, value in values["setting"])
+        values["failures"] = tuple(values["failures"])
+        return CellResult(**values)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FileFormatError(f"{path}: not a result of this version ({error}); remove its folder to run the cell again") from error
+
+
+def load_views(folder: Path, views: int) -> Tensor:
+    """The evaluation pictures [2V, H, W, 3] in [0, 1] of a finished cell, over white and then over black."""
+    from PIL import Image
+
+    path = folder / VIEWS
+    try:
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be read ({error}); remove its folder to run the cell again") from error
+    tiles = [tile for row in np.split(pixels, 2) for tile in np.split(row, views, axis=1)]
+    return torch.from_numpy(np.stack(tiles)).float() / 255

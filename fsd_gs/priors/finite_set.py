@@ -1,0 +1,108 @@
+"""The catalogue as a finite set for the exact prior: which objects a prompt brings into play, and how likely each is.
+
+p(i | y)   uniform over ``count`` objects of the prompt's category that have the prompt's colour and design, where it names them
+p(i | ∅)   every category equally likely: the prompt's own, spread over its objects, and ``distractors`` others, one object each
+p(i | y⁻)  for a negative prompt the catalogue understands: p(i | ∅) restricted to what it names
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, sample_objects
+from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.catalogue.vocabulary import ParsedPrompt, parse_prompt
+from fsd_gs.core.types import Cameras
+from fsd_gs.errors import InputError
+from fsd_gs.priors.exact import ObjectWeights
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Query:
+    """The part of a prompt that the catalogue understands."""
+
+    category: str | None
+    color: str | None
+    design: str | None
+
+    def matches(self, candidate: CatalogueObject) -> bool:
+        return (
+            self.category in (None, candidate.category)
+            and self.color in (None, candidate.color)
+            and self.design in (None, candidate.design)
+        )
+
+
+class CatalogueObjects:
+    """An :class:`~fsd_gs.priors.exact.ObjectSet` that grows with the prompts it is asked for; the same seed gives the same objects."""
+
+    def __init__(self, count: int = 24, distractors: int = 12, seed: int = 0, supersample: int = 3) -> None:
+        self.count, self.distractors, self.seed, self.supersample = count, distractors, seed, supersample
+        self._objects: list[CatalogueObject] = []
+        self._known: dict[tuple[_Query, int], tuple[int, ...]] = {}
+
+    def __getitem__(self, index: int) -> CatalogueObject:
+        return self._objects[index]
+
+    def render(self, index: int, cameras: Cameras) -> Tensor:
+        return render_mesh(self._objects[index].mesh, cameras, supersample=self.supersample)
+
+    def weights(self, prompt: str, negative_prompt: str) -> ObjectWeights:
+        """InputError, with what the catalogue knows, for a prompt that names none of its categories."""
+        query = understand(prompt)
+        assert query.category is not None
+        positives = self._sample(query, self.count)
+        others = [name for name in CATEGORIES if name != query.category]
+        order = np.random.default_rng(self.seed).permutation(len(others))[: self.distractors]
+        negatives = [self._sample(_Query(others[k], None, None), 1)[0] for k in sorted(order)]
+        objects = (*positives, *negatives)
+        positive = torch.full((len(objects),), -torch.inf)
+        positive[: len(positives)] = 0.0
+        unconditional = torch.zeros(len(objects))
+        unconditional[: len(positives)] = -float(np.log(len(positives)))
+        return ObjectWeights(objects, positive.log_softmax(0), self._restricted(unconditional, objects, negative_prompt).log_softmax(0))
+
+    def _restricted(self, unconditional: Tensor, objects: tuple[int, ...], negative_prompt: str) -> Tensor:
+        parsed = parse_prompt(negative_prompt)
+        query = _Query(parsed.category, parsed.color, parsed.design)
+        named = torch.tensor([query.matches(self._objects[i]) for i in objects])
+        return unconditional.masked_fill(~named, -torch.inf) if named.any() else unconditional
+
+    def _sample(self, query: _Query, count: int) -> tuple[int, ...]:
+        key = (query, count)
+        if key not in self._known:
+            assert query.category is not None
+            made = sample_objects(query.category, count, self.seed, design=query.design, color=query.color)
+            start = len(self._objects)
+            self._objects.extend(made)
+            self._known[key] = tuple(range(start, start + count))
+        return self._known[key]
+
+
+def understand(prompt: str) -> _Query:
+    """The catalogue's reading of a prompt; unknown words are named in a log line, an unknown subject is an InputError."""
+    parsed = parse_prompt(prompt)
+    if parsed.category is None:
+        raise InputError(
+            f"prompt: '{prompt}' names nothing that the catalogue has{_hints(parsed)}; it knows {', '.join(CATEGORIES)}. "
+            "A real backbone understands everything: --config mvdream or --config sd21, on a GPU"
+        )
+    color = parsed.color if parsed.color in CATEGORIES[parsed.category].colors else None
+    if parsed.color is not None and color is None:
+        known = ", ".join(CATEGORIES[parsed.category].colors)
+        log.warning("prompt: the catalogue has no %s %s; any colour of %s is taken", parsed.color, parsed.category, known)
+    if parsed.unknown:
+        log.warning("prompt: unknown words are left out: %s%s", ", ".join(parsed.unknown), _hints(parsed))
+    return _Query(parsed.category, color, parsed.design)
+
+
+def _hints(parsed: ParsedPrompt) -> str:
+    hints = [f"'{word}' → '{near}'" for word, near in parsed.suggestions.items()]
+    return f" (did you mean {', '.join(hints)}?)" if hints else ""
