@@ -1,29 +1,132 @@
 """What a guidance is: the rule that turns a rendered batch into a gradient for it.
 
-``ScoreGuidance`` (SDS, annealed SDS, FSD, CFD: see ``residual``) covers every method that differs only in noise and schedule. The other
-files of this folder change the *target* as well. All share prior, schedule, weights and CFG, so they compare on equal terms.
+    x_t  = α x + σ ε                       the render's latents x [V, C, h, w], noised with ε(c) at one time t for the whole batch
+    grad = w(t) · residual(x_t, …)         without a graph, to be given to ``inject``
+
+The lines that every method shares are here, once; a method is its residual (``score``, ``ism``, …) and nothing else. What it is given is one
+:class:`Noised`. All share prior, schedule, weights and CFG, so they compare on equal terms.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fsd_gs.core.types import Cameras, TextCondition
+from fsd_gs.core.setting import check
+from fsd_gs.core.types import Cameras, TextCondition, check_shape
 from fsd_gs.errors import ConfigError, unknown_name
-from fsd_gs.guidance.cfg import Cfg
-from fsd_gs.guidance.residual import score_residual
-from fsd_gs.guidance.weights import WEIGHTS, Weight
-from fsd_gs.priors.base import FlowPrior, Prior
+from fsd_gs.guidance import GUIDANCES, WEIGHTS
+from fsd_gs.guidance.cfg import guided_noise, noise_and_clean
+from fsd_gs.guidance.ode import ddim_path
+from fsd_gs.priors.base import FlowPrior, Prior, tell_background
 
 
-@runtime_checkable
-class Guidance(Protocol):
-    """The gradient of one optimisation step with respect to the latents."""
+@dataclass(frozen=True)
+class Noised:
+    """One batch at one time.
 
+    Attributes:
+        prior: the frozen diffusion model.
+        x: latents of the render [V, C, h, w], without a graph.
+        epsilon: ε(c) of the noise function, same shape, dtype and device.
+        t: diffusion time [] in [0, 1].
+        text, cameras: y and c of the V views (cameras may be None in 2D).
+        generator: for whatever a method draws besides ε and t; a CPU generator, or None.
+    """
+
+    prior: Prior
+    x: Tensor
+    epsilon: Tensor
+    t: Tensor
+    text: TextCondition
+    cameras: Cameras
+    generator: torch.Generator | None = None
+
+    @property
+    def alpha(self) -> Tensor:
+        return self.prior.schedule.alpha(self.t)
+
+    @property
+    def sigma(self) -> Tensor:
+        return self.prior.schedule.sigma(self.t)
+
+    @property
+    def x_t(self) -> Tensor:
+        """α x + σ ε [V, C, h, w]."""
+        return self.alpha * self.x + self.sigma * self.epsilon
+
+    def at(self, t: Tensor, epsilon: Tensor) -> Noised:
+        """The same render at another time and with another noise."""
+        return replace(self, t=t, epsilon=epsilon)
+
+    def with_negative(self, negative_prompt: str) -> Noised:
+        """The same batch with another negative prompt ("" is ∅), in front of the same background."""
+        if negative_prompt == self.text.negative_prompt:
+            return self
+        text = self.prior.encode_text(self.text.prompt, negative_prompt, self.cameras)
+        return replace(self, text=tell_background(self.prior, text, self.text.background))
+
+    def noise(self, scale: float, rescale: float = 0.0) -> Tensor:
+        """ε_φ(x_t, t, y) [V, C, h, w]; scale 1: the text alone, 0: the negative prompt alone."""
+        return guided_noise(self.prior, self.x_t, self.t, self.text, self.cameras, scale, rescale)
+
+    def velocity_residual(self, scale: float) -> Tensor:
+        """u_φ(x_t, t, y) − (ε − x) of a flow prior [V, C, h, w]."""
+        assert isinstance(self.prior, FlowPrior)
+        return self.prior.predict_velocity(self.x_t, self.t, self.text, self.cameras, scale) - (self.epsilon - self.x)
+
+    def path(self, x: Tensor, times: Tensor, scale: float, rescale: float = 0.0) -> Tensor:
+        """x moved along ``times`` [n] of the probability-flow ODE, see ``ode``."""
+        return ddim_path(self.prior, x, times, self.text, self.cameras, scale, rescale)
+
+    def noise_and_clean(self, x_t: Tensor, t: Tensor, scale: float, rescale: float = 0.0) -> tuple[Tensor, Tensor]:
+        """(ε̂, x̂_0) of other latents than this batch's, see ``cfg``."""
+        return noise_and_clean(self.prior, x_t, t, self.text, self.cameras, scale, rescale)
+
+    def random(self) -> torch.Generator:
+        """The generator; ConfigError where there is none."""
+        if self.generator is None:
+            raise ConfigError("generator: this method draws random numbers; pass an explicit torch.Generator")
+        return self.generator
+
+    def randn(self) -> Tensor:
+        """N(0, 1) of x's shape, dtype and device, drawn on the CPU."""
+        return torch.randn(self.x.shape, generator=self.random()).to(self.x)
+
+    def rand(self) -> float:
+        """One number, uniform in [0, 1)."""
+        return torch.rand((), generator=self.random(), dtype=torch.float64).item()
+
+
+@dataclass
+class Guidance(ABC):
+    """The gradient of one optimisation step with respect to the latents.
+
+    Attributes:
+        cfg_scale: s of classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1 is none.
+        weight: name of w(t), see ``weights``.
+        cfg_rescale: φ ∈ [0, 1] of CFG rescale, see ``cfg``.
+    """
+
+    cfg_scale: float = 7.5
+    weight: str = "one"
+    cfg_rescale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.weight not in WEIGHTS:
+            raise ConfigError(unknown_name("guidance.weight", self.weight, WEIGHTS))
+        if not 0 <= self.cfg_rescale <= 1:
+            raise ConfigError(f"cfg_rescale: expected a number in [0, 1], got {self.cfg_rescale}")
+        check(self)
+
+    @abstractmethod
+    def residual(self, b: Noised) -> Tensor:
+        """What stands behind w(t): [V, C, h, w]. Called without gradients."""
+
+    @torch.no_grad()
     def __call__(
         self,
         prior: Prior,
@@ -35,22 +138,28 @@ class Guidance(Protocol):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """grad [V, C, h, w], without a graph, to be given to ``inject``.
+        """grad [V, C, h, w], without a graph.
 
-        latents: x [V, C, h, w]. noise: ε(c), same shape (ignored by targets that find their own). t: one number in [0, 1].
-        generator: a CPU generator for whatever the method draws besides ε and t; only VSD, DSD and SDI with η > 0 need it.
+        Args:
+            prior: where ε_φ comes from.
+            latents: x [V, C, h, w]; V a multiple of ``prior.views``.
+            noise: ε(c), same shape (targets that find their own ignore it).
+            t: one number in [0, 1] for the whole batch.
+            text: y, from ``prior.encode_text``. cameras: c of the V views.
+            generator: a CPU generator for whatever the method draws besides ε and t; only VSD, DSD, SDI and RFDS may need it.
+
+        Raises:
+            ConfigError: a time outside [0, 1], a weight that is infinite there, a prior that the method cannot use.
+            InputError: latents or noise of another shape.
         """
-        ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
-
-
-class Stateless:
-    """For guidances with nothing to save."""
+        x, time = latents.detach(), uniform_time(t, latents)
+        check_shape("latents", x, (x.shape[0] if cameras is None else len(cameras), *prior.latent_shape))
+        check_shape("noise", noise, tuple(x.shape))
+        w = finite_weight(self.weight, prior, time)
+        return w * self.residual(Noised(prior, x, noise.to(x), time, text, cameras, generator))
 
     def state_dict(self) -> dict[str, Tensor]:
+        """What has to be saved with a run; nothing, for most methods."""
         return {}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -58,48 +167,51 @@ class Stateless:
             raise ConfigError(f"guidance: {type(self).__name__} keeps no state, got entries {sorted(state)}; was it another method?")
 
 
-@dataclass
-class ScoreGuidance(Stateless):
-    """w(t) (ε_φ − ε): SDS, annealed SDS, constant noise, FSD or CFD, depending on the noise and the schedule it is used with."""
+def uniform_time(t: float | Tensor, latents: Tensor) -> Tensor:
+    """t as a scalar tensor of the latents' dtype and device, checked to lie in [0, 1]."""
+    time = torch.as_tensor(t, dtype=latents.dtype, device=latents.device)
+    if time.ndim != 0 or not 0 <= float(time) <= 1:
+        raise ConfigError(f"t: expected one number in [0, 1] for the whole batch, got {t}")
+    return time
 
-    cfg: Cfg
-    weight: str = "one"
+
+def finite_weight(name: str, prior: Prior, t: Tensor) -> Tensor:
+    """w(t), or an error where the schedule makes it infinite (λ of flow models at t = 1)."""
+    w = WEIGHTS[name](prior.schedule, t)
+    if not torch.isfinite(w):
+        raise ConfigError(
+            f"weight: w({float(t):g}) is not finite; start the time schedule below 1, or use 'lambda_capped', 'sigma2' or 'one'"
+        )
+    return w
+
+
+@dataclass
+class FlowGuidance(Guidance):
+    """A method in the flow's own words, u = ε − x_0: for flow-matching priors only, and without a rescale of its own."""
 
     def __post_init__(self) -> None:
-        weight_by_name(self.weight)
+        super().__post_init__()
+        if self.cfg_rescale > 0:  # a setting that does nothing must not look as if it did
+            raise ConfigError(
+                f"cfg_rescale: '{name_of(self)}' works on velocities and does not rescale, got {self.cfg_rescale}; "
+                "set 0, or use method=score"
+            )
 
-    def __call__(
-        self,
-        prior: Prior,
-        latents: Tensor,
-        noise: Tensor,
-        t: float | Tensor,
-        text: TextCondition,
-        cameras: Cameras,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        return score_residual(prior, latents, noise, t, text, cameras, cfg=self.cfg, weight=weight_by_name(self.weight))
+    def residual(self, b: Noised) -> Tensor:
+        if not isinstance(b.prior, FlowPrior):
+            others = ", ".join(f"'{name}'" for name, method in GUIDANCES.items() if not issubclass(method, FlowGuidance))
+            raise ConfigError(
+                f"guidance.method: '{name_of(self)}' needs a flow-matching prior (sd3, flux), got {type(b.prior).__name__}, "
+                f"which predicts noise; use one of {others} with it, or choose prior.name=sd3"
+            )
+        return self.velocity_residual(b)
 
-
-def weight_by_name(name: str) -> Weight:
-    if name not in WEIGHTS:
-        raise ConfigError(unknown_name("guidance.weight", name, WEIGHTS))
-    return WEIGHTS[name]
-
-
-def require_flow(prior: Prior, method: str) -> FlowPrior:
-    """The prior if it predicts velocities, else an error that names what works with it."""
-    if not isinstance(prior, FlowPrior):
-        raise ConfigError(
-            f"guidance.method: '{method}' needs a flow-matching prior (sd3, flux), got {type(prior).__name__}, which predicts noise; "
-            "use 'score', 'ism', 'sdi', 'dsd', 'nfsd' or 'vsd' with it, or choose prior=sd3"
-        )
-    return prior
+    @abstractmethod
+    def velocity_residual(self, b: Noised) -> Tensor:
+        """What stands behind w(t): [V, C, h, w]. The prior is a flow prior."""
 
 
-def random_like(latents: Tensor, generator: torch.Generator | None, method: str) -> Tensor:
-    """N(0, 1) of the latents' shape, dtype and device, drawn on the CPU."""
-    if generator is None:
-        raise ConfigError(f"generator: '{method}' draws random numbers; pass an explicit torch.Generator")
-    return torch.randn(latents.shape, generator=generator).to(latents)
+def name_of(guidance: Guidance) -> str:
+    """The name of the method in ``GUIDANCES``, for messages."""
+    names = [name for name, method in GUIDANCES.items() if method is type(guidance)]
+    return names[0] if names else type(guidance).__name__

@@ -1,69 +1,73 @@
-"""ε_φ after classifier-free guidance and, if asked for, CFG rescale.
+"""ε_φ and x̂_0 after classifier-free guidance and, if asked for, CFG rescale.
 
-    ε_cfg = ε_neg + s (ε_text − ε_neg)
-    rescale of "x0"     x̂ = (x_t − σ ε_cfg)/α is brought back to std(x̂_text), then ε = (x_t − α x̂)/σ     as MVDream does, and
-                        independent of what the network predicts
-    rescale of "noise"  ε_cfg is brought back to std(ε_text)                                             diffusers' guidance_rescale
-                        for an ε-network (arXiv 2305.08891, eq. 15–16)
+    ε_cfg = ε_neg + s (ε_text − ε_neg)                        the prior's own doing: only it knows how it guides (Perp-Neg, for one)
+    x̂     = (x_t − σ ε_cfg)/α
+    x̂_φ   = φ x̂ · std(x̂_text)/std(x̂) + (1 − φ) x̂,   ε = (x_t − α x̂_φ)/σ          as MVDream does (arXiv 2308.16512, appendix)
 
-both mixed with the unscaled prediction by φ ∈ [0, 1]. Standard deviations are taken over images that are denoised jointly.
+Standard deviations are taken over the images that are denoised jointly. This rescale works with every prior whatever its network predicts, and
+costs one more prediction, the text's alone. Diffusers backbones rescale inside their own combination for nothing, on the network's output
+(``prior.cfg_rescale``): the shipped presets use that. x̂ comes from the prior itself where it offers it (flow and clean priors), so that
+nothing is divided by α = 0 at t = 1. At t = 0, where x_t = x̂, nothing is rescaled.
+
+Networks were never shown t = 0; there ε̂ is taken at the smallest time they know, ``T_FIRST`` = 1/1000, and x̂_0 is x.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-import torch
 from torch import Tensor
 
+from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
+from fsd_gs.priors.schedule import clean_from_flow, noise_from_flow, rescale_cfg
 from fsd_gs.core.types import Cameras, TextCondition
-from fsd_gs.errors import ConfigError
-from fsd_gs.priors.base import Prior
-from fsd_gs.priors.schedule import rescale_cfg
+
+T_FIRST = 1e-3
 
 
-@dataclass(frozen=True)
-class Cfg:
-    """scale: s in the diffusers form (1 = no guidance). rescale: φ ∈ [0, 1]. rescale_of: what the standard deviation is measured on."""
+def guided_noise(
+    prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, scale: float, rescale: float = 0.0
+) -> Tensor:
+    """ε_φ [V, C, h, w] of noisy latents x_t at time t [].
 
-    scale: float = 7.5
-    rescale: float = 0.0
-    rescale_of: Literal["x0", "noise"] = "x0"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rescale <= 1:
-            raise ConfigError(f"cfg_rescale: expected a number in [0, 1], got {self.rescale}")
-        if self.rescale_of not in ("x0", "noise"):
-            raise ConfigError(f"rescale_of: expected 'x0' or 'noise', got '{self.rescale_of}'")
-
-
-def guided_noise(prior: Prior, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg: Cfg) -> Tensor:
-    """ε_φ [V, C, h, w] of noisy latents at time t [].
-
-    Rescaling asks the prior for its text prediction once more (three passes, not two): only the prior knows how it guides (Perp-Neg,
-    for one), so ε_cfg cannot be put together from halves here. Priors with a rescale of their own save that pass; use one of the two.
+    Args:
+        scale: s; 1 is the text alone, 0 the negative prompt alone, one network pass each.
+        rescale: φ ∈ [0, 1]; 0 costs nothing.
     """
-    guided = prior.predict_noise(latents_t, t, text, cameras, cfg.scale)
-    if cfg.rescale == 0 or cfg.scale == 1:
-        return guided
-    positive = prior.predict_noise(latents_t, t, text, cameras, 1.0)
-    if cfg.rescale_of == "noise":
-        return _rescale_jointly(guided, positive, cfg.rescale, prior.views)
+    if not _rescales(scale, rescale):
+        return prior.predict_noise(x_t, t, text, cameras, scale)
+    return noise_and_clean(prior, x_t, t, text, cameras, scale, rescale)[0]
+
+
+def noise_and_clean(
+    prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, scale: float, rescale: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """(ε̂, x̂_0), each [V, C, h, w], of noisy latents x_t at time t []; arguments as in :func:`guided_noise`."""
+    epsilon, clean = _prediction(prior, x_t, t, text, cameras, scale)
     alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
-    clean, clean_text = (latents_t - sigma * guided) / alpha, (latents_t - sigma * positive) / alpha
-    return (latents_t - alpha * _rescale_jointly(clean, clean_text, cfg.rescale, prior.views)) / sigma
+    if not _rescales(scale, rescale) or sigma == 0:
+        return epsilon, clean
+    _, clean_text = _prediction(prior, x_t, t, text, cameras, 1.0)
+    clean = _rescale_jointly(clean, clean_text, rescale, prior.views)
+    return (x_t - alpha * clean) / sigma, clean
+
+
+def _rescales(scale: float, rescale: float) -> bool:
+    return rescale > 0 and scale != 1
+
+
+def _prediction(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, scale: float) -> tuple[Tensor, Tensor]:
+    alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
+    seen_at = t.clamp_min(T_FIRST)
+    if isinstance(prior, FlowPrior):
+        u = prior.predict_velocity(x_t, seen_at, text, cameras, scale)
+        return noise_from_flow(u, x_t, sigma), clean_from_flow(u, x_t, sigma)
+    if isinstance(prior, CleanPrior) and t > T_FIRST:
+        clean, epsilon = prior.predict_clean_and_noise(x_t, t, text, cameras, scale)
+        return epsilon, clean
+    epsilon = prior.predict_noise(x_t, seen_at, text, cameras, scale)
+    return epsilon, (x_t - sigma * epsilon) / alpha
 
 
 def _rescale_jointly(guided: Tensor, positive: Tensor, rescale: float, views: int) -> Tensor:
     """CFG rescale with one factor for each group of ``views`` images: separate factors would make the views disagree in contrast."""
     grouped = (-1, views * guided.shape[1], *guided.shape[2:])
     return rescale_cfg(guided.reshape(grouped), positive.reshape(grouped), rescale).reshape(guided.shape)
-
-
-def uniform_time(t: float | Tensor, latents: Tensor) -> Tensor:
-    """t as a scalar tensor of the latents' dtype and device, checked to lie in [0, 1]."""
-    time = torch.as_tensor(t, dtype=latents.dtype, device=latents.device)
-    if time.ndim != 0 or not 0 <= float(time) <= 1:
-        raise ConfigError(f"t: expected one number in [0, 1] for the whole batch, got {t}")
-    return time

@@ -1,9 +1,10 @@
 """RFDS, rectified-flow distillation sampling (Yang et al., arXiv 2406.03293); VFDS in FlowDreamer (arXiv 2408.05008).
 
-    grad = w(t) [ u_φ(x_t, t, y) − (ε − x) ],    x_t = (1 − σ) x + σ ε
+    grad = w(t) r [ u_φ(x_t, t, y) − (ε − x) ],    x_t = (1 − σ) x + σ ε
 
-SDS in the flow's own words: since ε_φ − ε = (1 − σ) [u − (ε − x)], it is ``score_residual`` with the weight w/(1 − σ); it stays finite
-at t = 1, where that weight is not. With fixed noise and falling t it is FSD for flow backbones.
+SDS in the flow's own words: since ε_φ − ε = (1 − σ) [u − (ε − x)], it is ``score`` with the weight w/(1 − σ); it stays finite at t = 1, where
+that weight is not. With fixed noise and falling t it is FSD for flow backbones. The authors take w = 1 and draw r = sigmoid(z), z ~ N(0, 1), anew
+in every step, whatever t is; r = 1 without ``random_weight``.
 """
 
 from __future__ import annotations
@@ -13,51 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fsd_gs.core.types import Cameras, TextCondition
-from fsd_gs.errors import ConfigError
-from fsd_gs.guidance.base import Stateless, require_flow, weight_by_name
-from fsd_gs.guidance.cfg import Cfg, uniform_time
-from fsd_gs.guidance.residual import finite_weight
-from fsd_gs.priors.base import FlowPrior, Prior
+from fsd_gs.core.setting import setting
+from fsd_gs.guidance.base import FlowGuidance, Noised
 
 
 @dataclass
-class RectifiedFlowDistillation(Stateless):
-    """weight: w(t); "sigma" makes the gradient what ``score_residual`` gives with "lambda"."""
+class RectifiedFlowDistillation(FlowGuidance):
+    """weight: "sigma" makes the gradient what ``score`` gives with "lambda"."""
 
-    cfg: Cfg
-    weight: str = "sigma"
+    weight: str = "one"
+    random_weight: bool = setting(False, "multiply by sigmoid(z), z ~ N(0, 1), as the authors' code does")
 
-    def __post_init__(self) -> None:
-        weight_by_name(self.weight)
-        refuse_rescale(self.cfg, "rfds")
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        prior: Prior,
-        latents: Tensor,
-        noise: Tensor,
-        t: float | Tensor,
-        text: TextCondition,
-        cameras: Cameras,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        flow, time = require_flow(prior, "rfds"), uniform_time(t, latents)
-        w = finite_weight(weight_by_name(self.weight), prior, time)
-        return w * velocity_residual(flow, latents.detach(), noise.to(latents), time, text, cameras, self.cfg)
-
-
-def velocity_residual(prior: FlowPrior, x: Tensor, noise: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg: Cfg) -> Tensor:
-    """u_φ(x_t, t, y) − (ε − x) [V, C, h, w], x_t = α x + σ ε."""
-    x_t = prior.schedule.alpha(t) * x + prior.schedule.sigma(t) * noise
-    return prior.predict_velocity(x_t, t, text, cameras, cfg.scale) - (noise - x)
-
-
-def refuse_rescale(cfg: Cfg, method: str) -> None:
-    """Rescale is defined for ε-predictions; a setting that does nothing must not look as if it did."""
-    if cfg.rescale > 0:
-        raise ConfigError(
-            f"cfg_rescale: '{method}' works on velocities and does not rescale, got {cfg.rescale}; set 0, or use method=score"
-        )
+    def velocity_residual(self, b: Noised) -> Tensor:
+        residual = b.velocity_residual(self.cfg_scale)
+        return residual * torch.randn((), generator=b.random()).sigmoid().to(residual) if self.random_weight else residual

@@ -1,62 +1,39 @@
 """SDI, score distillation via inversion (Lukoianov et al., arXiv 2405.15891, eq. 12).
 
-    κ     = (x_t − α x)/σ with x_t the DDIM inversion of x from 0 to t along the *prompt*, in n moves, guided by ``inversion_cfg``
+    x_s   = DDIM inversion of x along the *prompt*, by the times 0, 1/n, 2/n, … below t and then s = t + δ,  δ ~ U(0, 1/n); guided by
+            ``inversion_scale``, each move with η of DDPM's own noise
+    κ     = (x_s − α_s x)/σ_s
     grad  = w(t) [ ε_φ(α x + σ κ, t, y) − κ ]
 
-The residual of SDS with the random noise replaced by the noise that would have led DDIM to x. The published setting inverts with a
-negative scale (−7.5), since inversion has to undo what guidance did. η > 0 replaces the share η² of κ's variance by fresh noise. ``noise``
-is ignored.
+The residual of SDS with the random noise replaced by the noise that would have led DDIM to x. Inversion has to undo what guidance did, hence the
+negative scale. ``noise`` is ignored. The authors write CFG as ε_text + s (ε_text − ε_∅), so their 7.5 and −7.5 are 8.5 and −6.5 here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from fsd_gs.core.types import Cameras, TextCondition
-from fsd_gs.errors import ConfigError
-from fsd_gs.guidance.base import Stateless, random_like, weight_by_name
-from fsd_gs.guidance.cfg import Cfg, uniform_time
-from fsd_gs.guidance.ode import ddim_path, time_grid
-from fsd_gs.guidance.residual import score_residual
-from fsd_gs.priors.base import Prior
+from fsd_gs.core.setting import setting
+from fsd_gs.guidance.base import Guidance, Noised
+from fsd_gs.guidance.ode import ddim_path, rising_times
+
+_LAST = 0.999  # the last time but one that a network of 1000 timesteps knows: κ is found where there is still a signal
 
 
 @dataclass
-class ScoreDistillationInversion(Stateless):
-    """inversion_scale: CFG scale of the inversion. inversion_steps: n. eta: η ∈ [0, 1]."""
-
-    cfg: Cfg
+class ScoreDistillationInversion(Guidance):
     weight: str = "lambda"
-    inversion_scale: float = -7.5
-    inversion_steps: int = 10
-    eta: float = 0.0
+    inversion_scale: float = setting(-6.5, "CFG scale of the inversion, in the form ε_neg + s (ε_text − ε_neg)")
+    steps: int = setting(10, "n: moves of an inversion from 0 to 1", low=1, high=1000)
+    eta: float = setting(0.3, "η: share of DDPM's own noise in each move of the inversion", low=0, high=1)
+    shift: bool = setting(True, "end the inversion at t + δ with a random δ instead of at t")
 
-    def __post_init__(self) -> None:
-        weight_by_name(self.weight)
-        if self.inversion_steps < 1 or not 0 <= self.eta <= 1:
-            raise ConfigError(
-                f"inversion_steps, eta: expected at least 1 and a number in [0, 1], got {self.inversion_steps} and {self.eta}"
-            )
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        prior: Prior,
-        latents: Tensor,
-        noise: Tensor,
-        t: float | Tensor,
-        text: TextCondition,
-        cameras: Cameras,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        x, time = latents.detach(), uniform_time(t, latents)
-        times = time_grid(0.0, time, self.inversion_steps, x)
-        x_t = ddim_path(prior, x, times, text, cameras, Cfg(scale=self.inversion_scale))
-        kappa = (x_t - prior.schedule.alpha(time) * x) / prior.schedule.sigma(time)
-        if self.eta > 0:
-            kappa = (1 - self.eta**2) ** 0.5 * kappa + self.eta * random_like(x, generator, "sdi")
-        return score_residual(prior, x, kappa, time, text, cameras, cfg=self.cfg, weight=weight_by_name(self.weight))
+    def residual(self, b: Noised) -> Tensor:
+        s = (b.t + b.rand() / self.steps).clamp_max(max(_LAST, float(b.t))) if self.shift else b.t
+        generator = b.random() if self.eta > 0 else None
+        times = rising_times(s, 1 / self.steps, below=b.t)
+        x_s = ddim_path(b.prior, b.x, times, b.text, b.cameras, self.inversion_scale, eta=self.eta, generator=generator)
+        kappa = (x_s - b.prior.schedule.alpha(s) * b.x) / b.prior.schedule.sigma(s)
+        return b.at(b.t, kappa).noise(self.cfg_scale, self.cfg_rescale) - kappa

@@ -10,18 +10,17 @@ of two distributions, images and renders. SDS is the case of a LoRA that knows �
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from fsd_gs.core.types import Cameras, TextCondition
+from fsd_gs.core.setting import setting
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.guidance.base import random_like, weight_by_name
-from fsd_gs.guidance.cfg import Cfg, guided_noise, uniform_time
-from fsd_gs.guidance.residual import finite_weight
+from fsd_gs.guidance.base import Guidance, Noised
 from fsd_gs.priors.base import Prior
+from fsd_gs.core.types import Cameras, TextCondition
 
 
 @runtime_checkable
@@ -41,44 +40,26 @@ class TrainablePrior(Prior, Protocol):
 
 
 @dataclass
-class VariationalScoreDistillation:
-    """rank, rate: of the LoRA and its Adam. t_min, t_max: range of its training times. The LoRA is attached at the first call."""
+class VariationalScoreDistillation(Guidance):
+    """The LoRA is attached at the first call. last_loss: its denoising loss, for logs."""
 
-    cfg: Cfg
     weight: str = "sigma2"
-    rank: int = 4
-    rate: float = 1e-4
-    t_min: float = 0.02
-    t_max: float = 0.98
-    _parameters: list[torch.nn.Parameter] = field(default_factory=list, init=False, repr=False)
-    _optimizer: torch.optim.Adam | None = field(default=None, init=False, repr=False)
-    _pending: dict[str, Tensor] | None = field(default=None, init=False, repr=False)
-    last_loss: float = field(default=float("nan"), init=False)
+    rank: int = setting(4, "rank of the LoRA", low=1, high=1024)
+    rate: float = setting(1e-4, "learning rate of the LoRA (Adam)", above=0)
+    t_min: float = setting(0.02, "lowest time that the LoRA is trained at", low=0, high=1)
+    t_max: float = setting(0.98, "highest time that the LoRA is trained at", low=0, high=1)
 
     def __post_init__(self) -> None:
-        weight_by_name(self.weight)
-        if self.rank < 1 or self.rate <= 0:
-            raise ConfigError(f"rank, rate: expected at least 1 and above 0, got {self.rank} and {self.rate}")
+        super().__post_init__()
+        self._parameters: list[torch.nn.Parameter] = []
+        self._optimizer: torch.optim.Adam | None = None
+        self._pending: dict[str, Tensor] | None = None
+        self.last_loss = float("nan")
 
-    def __call__(
-        self,
-        prior: Prior,
-        latents: Tensor,
-        noise: Tensor,
-        t: float | Tensor,
-        text: TextCondition,
-        cameras: Cameras,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        trainable = self._attach(prior, generator)
-        x, time = latents.detach(), uniform_time(t, latents)
-        x_t = prior.schedule.alpha(time) * x + prior.schedule.sigma(time) * noise.to(x)
-        with torch.no_grad():
-            w = finite_weight(weight_by_name(self.weight), prior, time)
-            pretrained = guided_noise(prior, x_t, time, text, cameras, self.cfg)
-            grad = w * (pretrained - trainable.predict_noise_trainable(x_t, time, text, cameras))
-        self._train(trainable, x, text, cameras, generator)
+    def residual(self, b: Noised) -> Tensor:
+        prior = self._attach(b)
+        grad = b.noise(self.cfg_scale, self.cfg_rescale) - prior.predict_noise_trainable(b.x_t, b.t, b.text, b.cameras)
+        self._train(prior, b)
         return grad
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -96,20 +77,19 @@ class VariationalScoreDistillation:
         if self._optimizer is not None:
             self._restore()
 
-    def _attach(self, prior: Prior, generator: torch.Generator | None) -> TrainablePrior:
-        if not isinstance(prior, TrainablePrior):
+    def _attach(self, b: Noised) -> TrainablePrior:
+        if not isinstance(b.prior, TrainablePrior):
             raise ConfigError(
-                f"guidance.method: 'vsd' trains a LoRA, which {type(prior).__name__} does not offer; use a diffusers backbone "
-                "(sd15, sdxl, …), or 'score', 'ism', 'sdi', 'dsd' or 'nfsd'"
+                f"guidance.method: 'vsd' trains a LoRA, which {type(b.prior).__name__} does not offer; use a diffusers backbone "
+                "(sd15, sdxl, …), or another method"
             )
+        generator = b.random()
         if self._optimizer is None:
-            if generator is None:
-                raise ConfigError("generator: 'vsd' draws random numbers; pass an explicit torch.Generator")
-            self._parameters = list(prior.add_lora(self.rank, generator))
+            self._parameters = list(b.prior.add_lora(self.rank, generator))
             self._optimizer = torch.optim.Adam(self._parameters, lr=self.rate)
             if self._pending:
                 self._restore()
-        return prior
+        return b.prior
 
     def _restore(self) -> None:
         state, optimizer = self._pending or {}, self._optimizer
@@ -125,14 +105,14 @@ class VariationalScoreDistillation:
                 optimizer.state[p] = {name: v.clone() if name == "step" else v.to(p) for name, v in moments.items()}
         self._pending = None
 
-    def _train(self, prior: TrainablePrior, x: Tensor, text: TextCondition, cameras: Cameras, generator: torch.Generator | None) -> None:
+    def _train(self, prior: TrainablePrior, b: Noised) -> None:
         """One Adam step of the LoRA on its denoising loss, at a time and with a noise of its own."""
         assert self._optimizer is not None
-        epsilon = random_like(x, generator, "vsd")
-        t = (self.t_min + (self.t_max - self.t_min) * torch.rand((), generator=generator)).to(x)
-        x_t = prior.schedule.alpha(t) * x + prior.schedule.sigma(t) * epsilon
+        epsilon = b.randn()
+        t = (self.t_min + (self.t_max - self.t_min) * torch.rand((), generator=b.random())).to(b.x)
         with torch.enable_grad():
-            loss = (prior.predict_noise_trainable(x_t, t, text, cameras) - epsilon).square().mean()
+            predicted = prior.predict_noise_trainable(b.at(t, epsilon).x_t, t, b.text, b.cameras)
+            loss = (predicted - epsilon).square().mean()
             gradients = torch.autograd.grad(loss, self._parameters)
         for p, gradient in zip(self._parameters, gradients, strict=True):
             p.grad = gradient

@@ -51,12 +51,3 @@ def lambda_(schedule: NoiseSchedule, t: Tensor) -> Tensor:
 def lambda_capped(schedule: NoiseSchedule, t: Tensor) -> Tensor:
     return schedule.lambda_(t).clamp_max(LAMBDA_CAP)
 
-
-WEIGHTS: dict[str, Weight] = {
-    "one": one,
-    "sigma2": sigma2,
-    "fantasia3d": fantasia3d,
-    "sigma": sigma,
-    "lambda": lambda_,
-    "lambda_capped": lambda_capped,
-}
