@@ -21,7 +21,7 @@ import torch
 
 from fsd_gs.core.cameras import OrbitSampler
 from fsd_gs.core.rng import make_generator
-from fsd_gs.guidance import Cfg, ScoreGuidance, inject
+from fsd_gs.guidance import ScoreGuidance, inject
 from fsd_gs.noise import WorldMapNoise
 from fsd_gs.priors import LoadOptions
 from fsd_gs.priors.latent import LatentCodec
@@ -104,7 +104,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict:
     rasterize = make_rasterizer("auto", device)
     sampler = OrbitSampler(views=arguments.views, width=prior.image_size, height=prior.image_size)
     noise_fn = WorldMapNoise(prior.latent_shape, seed=0).to(device)
-    guidance = ScoreGuidance(Cfg(7.5), "one")
+    guidance = ScoreGuidance(7.5, "one")
     clock, generator = Clock(device), make_generator(0, "views")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

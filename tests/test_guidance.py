@@ -12,9 +12,10 @@ from scipy import integrate, stats
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.guidance import Cfg, ScoreGuidance, guided_noise, inject, make_guidance, score_residual
-from fsd_gs.guidance.time_schedules import SCHEDULES, DreamTime, Linear, Piecewise, RandomUniform, Sqrt, TimeSchedule
-from fsd_gs.guidance.weights import LAMBDA_CAP, WEIGHTS, one
+from fsd_gs.guidance import SCHEDULES, WEIGHTS, ScoreGuidance, guided_noise, inject, make_guidance
+from fsd_gs.guidance.cfg import noise_and_clean
+from fsd_gs.guidance.time_schedules import DreamTime, Linear, Piecewise, RandomUniform, Sqrt, TimeSchedule
+from fsd_gs.guidance.weights import LAMBDA_CAP
 from fsd_gs.priors.schedule import DiscreteSchedule, FlowSchedule
 
 CAMERAS = orbit_cameras([0.0, 90.0, 180.0], width=8)
@@ -92,7 +93,7 @@ def test_bad_times_are_named(make, message):
 
 
 def test_tables_name_everything():
-    assert set(SCHEDULES) == {"linear", "sqrt", "dreamtime", "piecewise", "random"}
+    assert set(SCHEDULES) == {"linear", "sqrt", "dreamtime", "piecewise", "random", "random_annealed"}
     assert set(WEIGHTS) >= {"one", "sigma2", "lambda", "lambda_capped"}
 
 
@@ -120,7 +121,7 @@ def test_lambda_makes_the_gradient_a_distance_to_the_denoised_image():
     alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
     x_t = alpha * x + sigma * noise
     clean = (x_t - sigma * prior.predict_noise(x_t, t, text, CAMERAS, 3.0)) / alpha
-    assert torch.allclose(score_residual(prior, x, noise, t, text, CAMERAS, cfg=Cfg(3.0), weight=WEIGHTS["lambda"]), x - clean)
+    assert torch.allclose(ScoreGuidance(3.0, "lambda")(prior, x, noise, t, text, CAMERAS), x - clean)
 
 
 # ---- the residual -----------------------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def test_residual_of_a_gaussian_by_hand(scale):
     mean = -1 + scale * 3  # ε is linear in the mean, so guidance moves the mean
     expected = sigma * (alpha * x + sigma * noise - alpha * mean) / (alpha2 * 0.25 + sigma**2) - noise
     for weight, factor in (("one", 1.0), ("sigma2", sigma**2)):
-        grad = ScoreGuidance(Cfg(scale), weight)(prior, x, noise, t, text, CAMERAS)
+        grad = ScoreGuidance(scale, weight)(prior, x, noise, t, text, CAMERAS)
         assert torch.allclose(grad, factor * expected, atol=1e-12)
     assert not grad.requires_grad
 
@@ -148,7 +149,7 @@ def test_residual_is_in_the_latents_dtype_and_leaves_no_graph():
     prior = GaussianPrior()
     x, noise = batch(prior)
     leaf = x.float().requires_grad_()
-    grad = score_residual(prior, leaf, noise.float(), 0.5, prior.encode_text("red", "", CAMERAS), CAMERAS, cfg=Cfg(), weight=one)
+    grad = ScoreGuidance()(prior, leaf, noise.float(), 0.5, prior.encode_text("red", "", CAMERAS), CAMERAS)
     assert grad.dtype == torch.float32
     assert not grad.requires_grad
 
@@ -157,8 +158,8 @@ def test_flow_form_is_the_residual_of_flow_priors():
     prior = GaussianFlowPrior()
     x, noise = batch(prior)
     text, t = prior.encode_text("red", "dull", CAMERAS), torch.tensor(0.7, dtype=torch.float64)
-    by_noise = score_residual(prior, x, noise, t, text, CAMERAS, cfg=Cfg(4.0), weight=WEIGHTS["lambda"])
-    by_velocity = make_guidance("rfds", Cfg(4.0), "sigma")(prior, x, noise, t, text, CAMERAS)
+    by_noise = ScoreGuidance(4.0, "lambda")(prior, x, noise, t, text, CAMERAS)
+    by_velocity = make_guidance("rfds", 4.0, "sigma")(prior, x, noise, t, text, CAMERAS)
     assert torch.allclose(by_noise, by_velocity, atol=1e-10)
 
 
@@ -168,28 +169,27 @@ def test_bad_residuals_are_named():
     text = prior.encode_text("red", "", CAMERAS)
     flow = GaussianFlowPrior()
     with pytest.raises(ConfigError, match=r"t: expected one number in \[0, 1\] for the whole batch"):
-        score_residual(prior, x, noise, 1.5, text, CAMERAS, cfg=Cfg(), weight=one)
+        ScoreGuidance()(prior, x, noise, 1.5, text, CAMERAS)
     with pytest.raises(ConfigError, match="for the whole batch"):
-        score_residual(prior, x, noise, torch.rand(3), text, CAMERAS, cfg=Cfg(), weight=one)
+        ScoreGuidance()(prior, x, noise, torch.rand(3), text, CAMERAS)
     with pytest.raises(InputError, match="noise: expected shape"):
-        score_residual(prior, x, noise[:2], 0.5, text, CAMERAS, cfg=Cfg(), weight=one)
+        ScoreGuidance()(prior, x, noise[:2], 0.5, text, CAMERAS)
     with pytest.raises(InputError, match="latents: expected shape"):
-        score_residual(prior, x[:2], noise, 0.5, text, CAMERAS, cfg=Cfg(), weight=one)
+        ScoreGuidance()(prior, x[:2], noise, 0.5, text, CAMERAS)
     with pytest.raises(ConfigError, match=r"weight: w\(1\) is not finite; .*'lambda_capped'"):
-        score_residual(flow, x, noise, 1.0, text, CAMERAS, cfg=Cfg(), weight=WEIGHTS["lambda"])
+        ScoreGuidance(weight="lambda")(flow, x, noise, 1.0, text, CAMERAS)
     with pytest.raises(ConfigError, match=r"guidance\.weight: unknown name 'lamda'; did you mean 'lambda'"):
-        ScoreGuidance(Cfg(), "lamda")
+        ScoreGuidance(weight="lamda")
     with pytest.raises(ConfigError, match=r"guidance\.method: unknown name 'isn'; did you mean 'ism'"):
-        make_guidance("isn", Cfg())
+        make_guidance("isn")
     with pytest.raises(ConfigError, match="cfg_rescale: expected"):
-        Cfg(rescale=1.1)
+        ScoreGuidance(cfg_rescale=1.1)
 
 
 # ---- CFG rescale ------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rescale_of", ["x0", "noise"])
-def test_rescale_really_rescales(rescale_of):
+def test_rescale_really_rescales():
     prior = GaussianPrior((2, 16, 16))
     x = torch.randn(3, 2, 16, 16, generator=torch.Generator().manual_seed(0)).double()
     # Guidance by means alone shifts, it does not stretch; two widths make a guided prediction with another spread.
@@ -198,25 +198,44 @@ def test_rescale_really_rescales(rescale_of):
     t, text = torch.tensor(0.5).double(), prior.encode_text("", "", CAMERAS)
     alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
 
-    def spread(cfg):
-        epsilon = guided_noise(prior, x, t, text, CAMERAS, cfg)
-        return ((x - sigma * epsilon) / alpha if rescale_of == "x0" else epsilon).std(dim=(1, 2, 3))
+    def spread(*scale_and_rescale):
+        epsilon = guided_noise(prior, x, t, text, CAMERAS, *scale_and_rescale)
+        return ((x - sigma * epsilon) / alpha).std(dim=(1, 2, 3))
 
-    text_only, guided = spread(Cfg(1.0)), spread(Cfg(9.0))
+    text_only, guided = spread(1.0), spread(9.0)
     assert ((guided / text_only - 1).abs() > 0.1).all()
-    assert torch.allclose(spread(Cfg(9.0, 1.0, rescale_of)), text_only)
-    assert torch.allclose(spread(Cfg(9.0, 0.5, rescale_of)), 0.5 * guided + 0.5 * text_only)
-    assert torch.equal(spread(Cfg(9.0, 0.0, rescale_of)), guided)
+    assert torch.allclose(spread(9.0, 1.0), text_only)
+    assert torch.allclose(spread(9.0, 0.5), 0.5 * guided + 0.5 * text_only)
+    assert torch.equal(spread(9.0, 0.0), guided)
 
 
 def test_views_denoised_jointly_are_rescaled_jointly():
     prior = GaussianPrior((1, 8, 8))
     prior.views = 3
     x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([0.2, 1.0, 5.0]).view(3, 1, 1, 1)
-    prior.predict_noise = lambda x_t, t, text, cameras, s: x_t * s
     t, text = torch.tensor(0.5).double(), prior.encode_text("", "", CAMERAS)
-    out = guided_noise(prior, x, t, text, CAMERAS, Cfg(4.0, 1.0, "noise"))
-    assert torch.allclose(out, x)  # one factor, 1/4, for all three
+    alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
+    prior.predict_noise = lambda x_t, t, text, cameras, s: x_t * (1 - alpha * s) / sigma  # its x̂ is s x_t
+    _, clean = noise_and_clean(prior, x, t, text, CAMERAS, 4.0, 1.0)
+    assert torch.allclose(clean, x)  # one factor, 1/4, for all three
+
+
+@pytest.mark.parametrize("scale", [5.0, 50.0])
+def test_rescale_is_finite_where_there_is_noise_alone(scale):
+    """At t = 1 of a flow prior α is 0: x̂ must not be found by a division."""
+    prior = GaussianFlowPrior((2, 8, 8))
+    narrow = GaussianFlowPrior((2, 8, 8), deviation=0.1)  # guidance by means alone shifts, it does not stretch
+    prior.predict_velocity = lambda x_t, t, text, cameras, s: (1 - s) * prior.velocity(x_t, t, 0.0) + s * narrow.velocity(x_t, t, 0.0)
+    x, noise = batch(prior)
+    text = prior.encode_text("red", "dull", CAMERAS)
+    grad = ScoreGuidance(scale, "one", 0.5)(prior, x, noise, 1.0, text, CAMERAS)
+    assert torch.isfinite(grad).all()
+    assert torch.allclose(grad, torch.zeros_like(grad))  # ε_φ = x_t = ε there, whatever x̂ is
+    below = ScoreGuidance(scale, "one", 0.5)(prior, x, noise, 0.99, text, CAMERAS)
+    prior.predict_noise = lambda x_t, t, text, cameras, s: x_t + (1 - t) * prior.predict_velocity(x_t, t, text, cameras, s)
+    plain = ScoreGuidance(scale, "one")(prior, x, noise, 0.99, text, CAMERAS)
+    assert torch.isfinite(below).all()
+    assert not torch.allclose(below, plain, rtol=1e-3)
 
 
 # ---- injection --------------------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from guidance_priors import GaussianFlowPrior, GaussianPrior, Words
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.guidance import GUIDANCES, Cfg, Guidance, make_guidance
+from fsd_gs.guidance import GUIDANCES, Guidance, make_guidance
 from fsd_gs.guidance.dsd import DiverseScoreDistillation
 from fsd_gs.guidance.ism import IntervalScoreMatching
 from fsd_gs.guidance.nfsd import BAD_PICTURE, NoiseFreeScoreDistillation
@@ -72,59 +72,78 @@ def ddim_move(prior, x_t, t, s, text, scale):
 
 
 def test_ism(prior, text, x, noise):
-    guidance = IntervalScoreMatching(Cfg(7.5), "sigma2", delta_t=0.05, delta_s=0.2)
+    guidance = IntervalScoreMatching(7.5, delta_t=0.05, delta_s=0.2)
     grad = guidance(prior, x, noise, T, text, CAMERAS)
+    empty = prior.encode_text("red", "", CAMERAS)  # inverted without any words, though guided away from "dull"
     x_s = x
     for a, b in ((0.0, 0.2), (0.2, 0.4), (0.4, 0.55)):
-        x_s = ddim_move(prior, x_s, a, b, text, 0.0)
-    x_t = ddim_move(prior, x_s, 0.55, T, text, 0.0)
-    sigma = coefficients(prior, T)[1]
-    expected = sigma**2 * (epsilon(prior, x_t, T, text, 7.5) - epsilon(prior, x_s, 0.55, text, 0.0))
+        x_s = ddim_move(prior, x_s, a, b, empty, 0.0)
+    x_t = ddim_move(prior, x_s, 0.55, T, empty, 0.0)
+    alpha, sigma = coefficients(prior, T)
+    expected = sigma / alpha * (epsilon(prior, x_t, T, text, 7.5) - epsilon(prior, x_s, 0.55, empty, 0.0))
     assert torch.allclose(grad, expected, atol=1e-10)
     assert torch.equal(grad, guidance(prior, x, 5 * noise, T, text, CAMERAS))  # the given noise plays no part
 
 
 def test_ism_at_the_end_of_the_schedule_has_no_negative_times(prior, text, x, noise):
     prior.calls.clear()
-    grad = IntervalScoreMatching(Cfg(7.5))(prior, x, noise, 0.02, text, CAMERAS)
+    grad = IntervalScoreMatching(7.5)(prior, x, noise, 0.02, text, CAMERAS)
     assert torch.isfinite(grad).all()
     assert all(t > 0 for t, _ in prior.calls)
 
 
 def test_sdi(prior, text, x, noise):
-    grad = ScoreDistillationInversion(Cfg(7.5), "one", inversion_scale=-2.0, inversion_steps=3)(prior, x, noise, T, text, CAMERAS)
-    x_t = x
-    for a, b in ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6)):
-        x_t = ddim_move(prior, x_t, a, b, text, -2.0)
+    """By the times 0, 1/n, 2/n, … below t, then t + δ; every move with η of DDPM's noise; κ is the noise of its end, put back at t."""
+    guidance = ScoreDistillationInversion(7.5, inversion_scale=-2.0, steps=4, eta=0.3)
+    grad = guidance(prior, x, noise, T, text, CAMERAS, generator=generator(7))
+    random = generator(7)
+    last = T + torch.rand((), generator=random, dtype=torch.float64).item() / 4
+    x_s = x
+    for a, b in ((0.0, 0.25), (0.25, 0.5), (0.5, last)):
+        (alpha_a, sigma_a), (alpha_b, sigma_b) = coefficients(prior, a), coefficients(prior, b)
+        deviation = sigma_a / sigma_b * (1 - alpha_b**2 / alpha_a**2) ** 0.5
+        x_s = ddim_move(prior, x_s, a, b, text, -2.0) + 0.3 * deviation * torch.randn(x.shape, generator=random).to(x)
+    kappa = (x_s - alpha_b * x) / sigma_b
     alpha, sigma = coefficients(prior, T)
-    kappa = (x_t - alpha * x) / sigma
-    assert torch.allclose(grad, epsilon(prior, alpha * x + sigma * kappa, T, text, 7.5) - kappa, atol=1e-10)
+    assert torch.allclose(grad, sigma / alpha * (epsilon(prior, alpha * x + sigma * kappa, T, text, 7.5) - kappa), atol=1e-10)
+    assert torch.equal(grad, guidance(prior, x, 5 * noise, T, text, CAMERAS, generator=generator(7)))
 
 
 def test_sdi_inverts_along_the_ode_of_a_gaussian(prior, text):
     """With fine moves x = m + s z is inverted to x_t = α m + √(α² s² + σ²) z, and κ and ε_φ are both multiples of z."""
     z = torch.randn(2, *prior.latent_shape, generator=generator(5)).double()
-    guidance = ScoreDistillationInversion(Cfg(1.0), "one", inversion_scale=1.0, inversion_steps=200)
+    guidance = ScoreDistillationInversion(1.0, "one", inversion_scale=1.0, steps=200, eta=0.0, shift=False)
     alpha, sigma = coefficients(prior, T)
     root = (alpha**2 * 0.25 + sigma**2).sqrt()
     expected = (sigma / root - (root - alpha * 0.5) / sigma) * z
     assert (guidance(prior, 2.0 + 0.5 * z, z, T, text, CAMERAS) - expected).abs().max() < 0.02 * expected.abs().max()
 
 
-def test_sdi_with_eta_adds_its_share_of_noise(prior, text, x, noise):
-    plain = ScoreDistillationInversion(Cfg(1.0), "one")
-    noisy = ScoreDistillationInversion(Cfg(1.0), "one", eta=1.0)
-    with pytest.raises(ConfigError, match="generator: 'sdi' draws random numbers"):
-        noisy(prior, x, noise, T, text, CAMERAS)
-    fresh = noisy(prior, x, noise, T, text, CAMERAS, generator=generator(3))
-    drawn = torch.randn(x.shape, generator=generator(3)).to(x)
-    sds = make_guidance("score", Cfg(1.0), "one")(prior, x, drawn, T, text, CAMERAS)
-    assert torch.allclose(fresh, sds)  # η = 1 is SDS
-    assert not torch.allclose(fresh, plain(prior, x, noise, T, text, CAMERAS))
+def test_sdi_draws_only_where_it_has_to(prior, text, x, noise):
+    for settings in ({"eta": 0.3, "shift": False}, {"eta": 0.0, "shift": True}):
+        with pytest.raises(ConfigError, match="generator: this method draws random numbers"):
+            ScoreDistillationInversion(1.0, "one", **settings)(prior, x, noise, T, text, CAMERAS)
+    still = ScoreDistillationInversion(1.0, "one", eta=0.0, shift=False)
+    assert torch.equal(still(prior, x, noise, T, text, CAMERAS), still(prior, x, noise, T, text, CAMERAS, generator=generator()))
+    for t in (1.0, 0.999, 0.001):  # δ may not leave the schedule
+        assert torch.isfinite(ScoreDistillationInversion(1.0, "one")(prior, x, noise, t, text, CAMERAS, generator=generator())).all()
+
+
+def test_sdi_noise_of_a_move_has_ddpms_variance(prior, text):
+    """η = 1 makes each move of a path Gaussian with DDPM's posterior variance β̃ (arXiv 2006.11239, eq. 7) around the DDIM move."""
+    from fsd_gs.guidance.ode import ddim_path
+
+    x = torch.zeros(4000, *prior.latent_shape).double()
+    times = torch.tensor([0.4, 0.5]).double()
+    moved = ddim_path(prior, x, times, text, CAMERAS, 1.0, eta=1.0, generator=generator(9))
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2
+    bars = torch.cumprod(1 - betas, 0)
+    expected = (1 - bars[399]) / (1 - bars[499]) * (1 - bars[499] / bars[399])
+    assert moved.var().item() == pytest.approx(expected.item(), rel=0.03)
 
 
 def test_dsd(prior, text, x, noise):
-    guidance = DiverseScoreDistillation(Cfg(7.5), "sigma2", ode_steps=5, interval=0.5, t_min=0.1)
+    guidance = DiverseScoreDistillation(7.5, "sigma2", steps=5, interval=0.5, t_min=0.1, target_scale=1.5)
     grad = guidance(prior, x, noise, T, text, CAMERAS, generator=generator(4))
     s = T + 0.5 * (T - 0.1) * torch.rand((), generator=generator(4), dtype=torch.float64).item()
     x_s, previous = noise, 1.0
@@ -136,9 +155,9 @@ def test_dsd(prior, text, x, noise):
     seed_noise = epsilon(prior, x_s, s, text, 7.5)
     (alpha, sigma), (alpha_s, sigma_s) = coefficients(prior, T), coefficients(prior, s)
     at_t = epsilon(prior, alpha * x + sigma * seed_noise, T, text, 7.5)
-    at_s = epsilon(prior, alpha_s * x + sigma_s * seed_noise, s, text, 1.0)
+    at_s = epsilon(prior, alpha_s * x + sigma_s * seed_noise, s, text, 1.5)
     assert torch.allclose(grad, sigma**2 * (at_t - at_s), atol=1e-10)
-    with pytest.raises(ConfigError, match="generator: 'dsd' draws its interval"):
+    with pytest.raises(ConfigError, match="generator: this method draws random numbers"):
         guidance(prior, x, noise, T, text, CAMERAS)
     assert torch.isfinite(guidance(prior, x, noise, 1.0, text, CAMERAS, generator=generator())).all()
 
@@ -171,22 +190,22 @@ def test_nfsd_keeps_the_background(prior, x, noise):
 
 
 def test_rfds(flow, text, x, noise):
-    grad = RectifiedFlowDistillation(Cfg(4.0), "one")(flow, x, noise, T, text, CAMERAS)
+    grad = RectifiedFlowDistillation(4.0, "one")(flow, x, noise, T, text, CAMERAS)
     x_t = (1 - T) * x + T * noise
     assert torch.allclose(grad, flow.predict_velocity(x_t, time(T), text, CAMERAS, 4.0) - (noise - x))
-    assert torch.isfinite(RectifiedFlowDistillation(Cfg(4.0))(flow, x, noise, 1.0, text, CAMERAS)).all()
+    assert torch.isfinite(RectifiedFlowDistillation(4.0)(flow, x, noise, 1.0, text, CAMERAS)).all()
 
 
 def test_ucm(flow, text, x, noise):
-    grad = UniqueCoupleMatching(Cfg(4.0), "one", inversion_steps=4)(flow, x, noise, T, text, CAMERAS)
+    grad = UniqueCoupleMatching(4.0, "one", steps=4)(flow, x, noise, T, text, CAMERAS)
     couple = x
     for step in range(4):
         t = step / 4
         couple = couple + 0.25 * flow.predict_velocity(couple, time(max(t, 1e-3)), text, CAMERAS, 1.0)
     x_t = (1 - T) * x + T * couple
     assert torch.allclose(grad, flow.predict_velocity(x_t, time(T), text, CAMERAS, 4.0) - (couple - x), atol=1e-10)
-    early = UniqueCoupleMatching(Cfg(4.0), "one", t_random=0.5)
-    rfds = RectifiedFlowDistillation(Cfg(4.0), "one")
+    early = UniqueCoupleMatching(4.0, "one", t_random=0.5)
+    rfds = RectifiedFlowDistillation(4.0, "one")
     assert torch.equal(early(flow, x, noise, T, text, CAMERAS), rfds(flow, x, noise, T, text, CAMERAS))
 
 
@@ -195,7 +214,7 @@ def test_ucm_couple_of_a_gaussian_is_its_whitened_self(flow, text):
     z = torch.randn(2, *flow.latent_shape, generator=generator(6)).double()
     from fsd_gs.guidance.ode import ddim_path, time_grid
 
-    couple = ddim_path(flow, 2.0 + 0.5 * z, time_grid(0, 1, 400, z), text, CAMERAS, Cfg(1.0))
+    couple = ddim_path(flow, 2.0 + 0.5 * z, time_grid(0, 1, 400, z), text, CAMERAS, 1.0)
     assert (couple - z).abs().max() < 0.02
 
 
@@ -226,7 +245,7 @@ def test_vsd_starts_as_the_difference_of_guidance(text, x, noise):
     """A fresh LoRA changes nothing: the first gradient is w (ε_cfg − ε_text), whatever the noise of its training."""
     prior = LoraGaussianPrior()
     assert isinstance(prior, TrainablePrior)
-    grad = VariationalScoreDistillation(Cfg(7.5), "one")(prior, x, noise, T, text, CAMERAS, generator=generator())
+    grad = VariationalScoreDistillation(7.5, "one")(prior, x, noise, T, text, CAMERAS, generator=generator())
     alpha, sigma = coefficients(prior, T)
     x_t = alpha * x + sigma * noise
     assert torch.allclose(grad, epsilon(prior, x_t, T, text, 7.5) - epsilon(prior, x_t, T, text, 1.0), atol=1e-12)
@@ -236,7 +255,7 @@ def test_vsd_lora_learns_the_renders(text, noise):
     """Renders that are not the prior's data: training must lower the denoising loss below the frozen network's."""
     prior = LoraGaussianPrior((1, 8, 8))
     x = torch.full((2, 1, 8, 8), -4.0).double()
-    guidance = VariationalScoreDistillation(Cfg(7.5), "one", rank=4, rate=0.02)
+    guidance = VariationalScoreDistillation(7.5, "one", rank=4, rate=0.02)
     random, losses = generator(), []
     for _ in range(150):
         grad = guidance(prior, x, torch.randn(x.shape, generator=random).double(), T, text, CAMERAS, generator=random)
@@ -251,13 +270,13 @@ def test_vsd_resumes_bit_for_bit(text, x):
             guidance(prior, x, torch.randn(x.shape, generator=random).double(), T, text, CAMERAS, generator=random) for _ in range(count)
         ]
 
-    prior, guidance, random = LoraGaussianPrior(), VariationalScoreDistillation(Cfg(7.5), rate=0.01), generator()
+    prior, guidance, random = LoraGaussianPrior(), VariationalScoreDistillation(7.5, rate=0.01), generator()
     assert guidance.state_dict() == {}
     steps(prior, guidance, random, 3)
     state, random_state = guidance.state_dict(), random.get_state()
     expected = steps(prior, guidance, random, 3)
 
-    resumed = VariationalScoreDistillation(Cfg(7.5), rate=0.01)
+    resumed = VariationalScoreDistillation(7.5, rate=0.01)
     resumed.load_state_dict(state)
     other = LoraGaussianPrior()
     resumed._attach(other, generator(99))  # attaching draws from the generator; a resumed run restores its state after
@@ -276,7 +295,7 @@ def test_vsd_resumes_bit_for_bit(text, x):
 def test_every_method_keeps_the_contract(method, x, noise):
     prior = {"rfds": GaussianFlowPrior, "ucm": GaussianFlowPrior, "vsd": LoraGaussianPrior}.get(method, GaussianPrior)()
     text = prior.encode_text("red", "dull", CAMERAS)
-    guidance = make_guidance(method, Cfg(3.0))
+    guidance = make_guidance(method, 3.0)
     assert isinstance(guidance, Guidance)
     leaf = x.clone().requires_grad_()
     for t in (0.98, 0.5, 0.02):
@@ -286,25 +305,25 @@ def test_every_method_keeps_the_contract(method, x, noise):
         assert torch.isfinite(grad).all()
         assert not grad.requires_grad
     guidance.load_state_dict(guidance.state_dict())
-    assert make_guidance(method, Cfg(3.0), "sigma2").weight == "sigma2"
+    assert make_guidance(method, 3.0, "sigma2").weight == "sigma2"
 
 
 @pytest.mark.parametrize("method", ["rfds", "ucm"])
 def test_flow_targets_refuse_noise_priors(method, prior, text, x, noise):
     with pytest.raises(ConfigError, match=rf"'{method}' needs a flow-matching prior \(sd3, flux\), got GaussianPrior.*'score', 'ism'"):
-        make_guidance(method, Cfg())(prior, x, noise, T, text, CAMERAS)
+        make_guidance(method)(prior, x, noise, T, text, CAMERAS)
     with pytest.raises(ConfigError, match=f"cfg_rescale: '{method}' works on velocities"):
-        make_guidance(method, Cfg(rescale=0.5))
+        make_guidance(method, cfg_rescale=0.5)
 
 
 def test_vsd_refuses_priors_without_lora(prior, text, x, noise):
     with pytest.raises(ConfigError, match="'vsd' trains a LoRA, which GaussianPrior does not offer"):
-        make_guidance("vsd", Cfg())(prior, x, noise, T, text, CAMERAS, generator=generator())
+        make_guidance("vsd")(prior, x, noise, T, text, CAMERAS, generator=generator())
 
 
 def test_stateless_methods_refuse_foreign_state():
     with pytest.raises(ConfigError, match="ScoreGuidance keeps no state"):
-        make_guidance("score", Cfg()).load_state_dict({"lora.0": torch.zeros(1)})
+        make_guidance("score").load_state_dict({"lora.0": torch.zeros(1)})
 
 
 def test_words_are_a_text_condition(prior):

@@ -25,8 +25,8 @@ from test_toy_mixture import RATE, SEEDS, STEPS, MixturePrior, entropy  # noqa: 
 
 from fsd_gs.core.cameras import orbit_cameras  # noqa: E402
 from fsd_gs.core.types import Gaussians, Render  # noqa: E402
-from fsd_gs.guidance.time_schedules import SCHEDULES, RandomUniform  # noqa: E402
-from fsd_gs.guidance.weights import WEIGHTS  # noqa: E402
+from fsd_gs.guidance import SCHEDULES, WEIGHTS  # noqa: E402
+from fsd_gs.guidance.time_schedules import RandomUniform  # noqa: E402
 from fsd_gs.image2d import AdamRule, Grid, generate, seed_noise  # noqa: E402
 from fsd_gs.noise import SurfaceNoise, WorldMapNoise  # noqa: E402
 from fsd_gs.priors.schedule import DiscreteSchedule  # noqa: E402

@@ -24,7 +24,7 @@ class Table(dict[str, Any]):
         return found
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 (dict.get would not import)
 
     def values(self) -> ValuesView[Any]:
         self._load()
@@ -40,7 +40,7 @@ class Table(dict[str, Any]):
 
 
 def exports(package: str, homes: dict[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package whose public names live in the modules that ``homes`` gives (name → module), imported on first use."""
+    """The ``__getattr__`` of a package whose public names live in modules of it: ``homes`` is name → module, imported on first use."""
 
     def find(name: str) -> Any:
         if name not in homes:

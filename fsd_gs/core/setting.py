@@ -7,9 +7,9 @@
         def __post_init__(self) -> None:
             check(self)
 
-Default, meaning, range, choices, whether it may change on resume: the command line, its help, its completion and the checks of YAML files read
-them from here, and so does whoever builds the object in Python. ``make`` builds an object from settings that all of its kind share and from
-parameters of its own. Needs neither torch nor a configuration.
+Default, meaning, range, choices, whether it may change on resume: the command line, its help, its completion and the checks of YAML files
+read them from here, and so does whoever builds the object in Python. ``make`` builds an object from settings that all of its kind share and
+from parameters of its own. Needs neither torch nor a configuration.
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ from fsd_gs.core.setting import make
 from fsd_gs.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
-    from fsd_gs.guidance.base import Guidance, Noised
+    from fsd_gs.guidance.base import Guidance, Noised, inject
     from fsd_gs.guidance.cfg import guided_noise
-    from fsd_gs.guidance.inject import inject
     from fsd_gs.guidance.score import ScoreGuidance
     from fsd_gs.guidance.time_schedules import TimeSchedule
     from fsd_gs.guidance.vsd import TrainablePrior
@@ -90,7 +89,7 @@ __getattr__ = exports(
         "TimeSchedule": "time_schedules",
         "TrainablePrior": "vsd",
         "guided_noise": "cfg",
-        "inject": "inject",
+        "inject": "base",
     },
 )
 

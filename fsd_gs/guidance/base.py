@@ -3,7 +3,7 @@
     x_t  = α x + σ ε                       the render's latents x [V, C, h, w], noised with ε(c) at one time t for the whole batch
     grad = w(t) · residual(x_t, …)         without a graph, to be given to ``inject``
 
-The lines that every method shares are here, once; a method is its residual (``score``, ``ism``, …) and nothing else. What it is given is one
+The lines that every method shares are here, once; a method is its residual (``score``, ``ism``, …) and nothing else, given one
 :class:`Noised`. All share prior, schedule, weights and CFG, so they compare on equal terms.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -165,6 +166,21 @@ class Guidance(ABC):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         if state:
             raise ConfigError(f"guidance: {type(self).__name__} keeps no state, got entries {sorted(state)}; was it another method?")
+
+
+def inject(latents: Tensor, grad: Tensor, reduction: Literal["sum", "mean", "views"] = "sum") -> Tensor:
+    """A loss whose gradient with respect to the latents is exactly a given residual: L = Σ sg[g] · x, so that ∂L/∂x = g, which autograd
+    carries on through the encoder and the rasterizer. The value of L means nothing and is not worth logging; the norm of g is.
+
+    A scalar loss with ∂loss/∂latents = grad ("sum"), grad / V ("views", independent of the batch size) or grad / numel ("mean").
+
+    latents: [V, C, h, w], part of a graph. grad: same shape; treated as constant.
+    """
+    check_shape("grad", grad, tuple(latents.shape))
+    divisor = {"sum": 1, "views": latents.shape[0], "mean": latents.numel()}.get(reduction)
+    if divisor is None:
+        raise ConfigError(f"reduction: expected 'sum', 'views' or 'mean', got '{reduction}'")
+    return (latents * grad.detach().to(latents)).sum() / divisor
 
 
 def uniform_time(t: float | Tensor, latents: Tensor) -> Tensor:

@@ -4,10 +4,10 @@
     x̂     = (x_t − σ ε_cfg)/α
     x̂_φ   = φ x̂ · std(x̂_text)/std(x̂) + (1 − φ) x̂,   ε = (x_t − α x̂_φ)/σ          as MVDream does (arXiv 2308.16512, appendix)
 
-Standard deviations are taken over the images that are denoised jointly. This rescale works with every prior whatever its network predicts, and
-costs one more prediction, the text's alone. Diffusers backbones rescale inside their own combination for nothing, on the network's output
-(``prior.cfg_rescale``): the shipped presets use that. x̂ comes from the prior itself where it offers it (flow and clean priors), so that
-nothing is divided by α = 0 at t = 1. At t = 0, where x_t = x̂, nothing is rescaled.
+Standard deviations are taken over the images that are denoised jointly. This rescale works with every prior whatever its network predicts,
+and costs one more prediction, the text's alone. Diffusers backbones rescale inside their own combination for nothing, on the network's
+output (``prior.cfg_rescale``): the shipped presets use that. x̂ comes from the prior itself where it offers it (flow and clean priors), so
+that nothing is divided by α = 0 at t = 1. At t = 0, where x_t = x̂, nothing is rescaled.
 
 Networks were never shown t = 0; there ε̂ is taken at the smallest time they know, ``T_FIRST`` = 1/1000, and x̂_0 is x.
 """
@@ -16,16 +16,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
 from fsd_gs.priors.schedule import clean_from_flow, noise_from_flow, rescale_cfg
-from fsd_gs.core.types import Cameras, TextCondition
 
 T_FIRST = 1e-3
 
 
-def guided_noise(
-    prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, scale: float, rescale: float = 0.0
-) -> Tensor:
+def guided_noise(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, scale: float, rescale: float = 0.0) -> Tensor:
     """ε_φ [V, C, h, w] of noisy latents x_t at time t [].
 
     Args:

@@ -6,8 +6,8 @@
             ε_φ(x_t, ∅) − ε_φ(x_t, p_neg)     above
     grad  = w(t) [ δ_D + s δ_C ]
 
-No −ε appears, so s (``cfg_scale``) stays moderate (7.5). ∅ is the empty prompt, p_neg words for bad pictures. Noise only makes x_t here; fixing
-it (FSD's noise) is possible and harmless.
+No −ε appears, so s (``cfg_scale``) stays moderate (7.5). ∅ is the empty prompt, p_neg words for bad pictures. Noise only makes x_t here;
+fixing it (FSD's noise) is possible and harmless.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ import itertools
 import torch
 from torch import Tensor
 
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.guidance.cfg import noise_and_clean
 from fsd_gs.priors.base import Prior
-from fsd_gs.core.types import Cameras, TextCondition
 
 
 def ddim_path(

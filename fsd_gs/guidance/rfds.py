@@ -2,9 +2,9 @@
 
     grad = w(t) r [ u_φ(x_t, t, y) − (ε − x) ],    x_t = (1 − σ) x + σ ε
 
-SDS in the flow's own words: since ε_φ − ε = (1 − σ) [u − (ε − x)], it is ``score`` with the weight w/(1 − σ); it stays finite at t = 1, where
-that weight is not. With fixed noise and falling t it is FSD for flow backbones. The authors take w = 1 and draw r = sigmoid(z), z ~ N(0, 1), anew
-in every step, whatever t is; r = 1 without ``random_weight``.
+SDS in the flow's own words: since ε_φ − ε = (1 − σ) [u − (ε − x)], it is ``score`` with the weight w/(1 − σ); it stays finite at t = 1,
+where that weight is not. With fixed noise and falling t it is FSD for flow backbones. The authors take w = 1 and draw r = sigmoid(z),
+z ~ N(0, 1), anew in every step, whatever t is; r = 1 without ``random_weight``.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
     κ     = (x_s − α_s x)/σ_s
     grad  = w(t) [ ε_φ(α x + σ κ, t, y) − κ ]
 
-The residual of SDS with the random noise replaced by the noise that would have led DDIM to x. Inversion has to undo what guidance did, hence the
-negative scale. ``noise`` is ignored. The authors write CFG as ε_text + s (ε_text − ε_∅), so their 7.5 and −7.5 are 8.5 and −6.5 here.
+The residual of SDS with the random noise replaced by the noise that would have led DDIM to x. Inversion has to undo what guidance did,
+hence the negative scale. ``noise`` is ignored. The authors write CFG as ε_text + s (ε_text − ε_∅), so their 7.5 and −7.5 are 8.5 and −6.5
+here.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
     DreamTime      ∫_t^start W / ∫_end^start W = p                    arXiv 2306.12422v1: as long at each t as its weight W says,
                    W(t) = exp(−(t−m1)²/2s1²) above m1, exp(−(t−m2)²/2s2²) below m2, 1 between
     Piecewise      straight lines through given points (p, t)         CFD's settings: (0, .98), (.5, .60), (1, .31)
-    RandomUniform  t ~ U(t_min, t_max)                                SDS; the only one that is not monotone
+    RandomUniform  t ~ U(t_min, t_max)                                SDS; not monotone
+    RandomAnnealed t ~ U(t_min, t_max(p)), t_max falling at first     LucidDreamer; not monotone
 
 The PF-ODE runs from noise to data once, so for FSD t must never rise: the monotone schedules refuse settings that would make it.
 """
@@ -144,13 +145,26 @@ class RandomUniform:
         return self.t_min + (self.t_max - self.t_min) * torch.rand((), generator=generator, dtype=torch.float64).item()
 
 
-SCHEDULES = {
-    "linear": Linear,
-    "sqrt": Sqrt,
-    "dreamtime": DreamTime,
-    "piecewise": Piecewise,
-    "random": RandomUniform,
-}
+@dataclass(frozen=True)
+class RandomAnnealed:
+    """LucidDreamer: t ~ U(end, t_max) with t_max falling from ``start`` to ``settled`` over the first ``warmup`` of the run."""
+
+    start: float = 0.98
+    end: float = 0.02
+    steps: int = 300
+    seed: int = 0
+    settled: float = 0.5
+    warmup: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.end <= self.settled <= self.start <= 1:
+            raise ConfigError(f"settled: expected end ≤ settled ≤ start in [0, 1], got {self.end:g}, {self.settled:g} and {self.start:g}")
+        if not 0 < self.warmup <= 1:
+            raise ConfigError(f"warmup: expected a share of the run in (0, 1], got {self.warmup}")
+
+    def __call__(self, step: int) -> float:
+        warm = 1 - min(_progress(step, self.steps) / self.warmup, 1.0)
+        return RandomUniform(self.end, self.settled + (self.start - self.settled) * warm, self.seed)(step)
 
 
 def _progress(step: int, steps: int) -> float:

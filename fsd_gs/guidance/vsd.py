@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from fsd_gs.core.setting import setting
+from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.guidance.base import Guidance, Noised
 from fsd_gs.priors.base import Prior
-from fsd_gs.core.types import Cameras, TextCondition
 
 
 @runtime_checkable
@@ -57,7 +57,7 @@ class VariationalScoreDistillation(Guidance):
         self.last_loss = float("nan")
 
     def residual(self, b: Noised) -> Tensor:
-        prior = self._attach(b)
+        prior = self._attach(b.prior, b.random())
         grad = b.noise(self.cfg_scale, self.cfg_rescale) - prior.predict_noise_trainable(b.x_t, b.t, b.text, b.cameras)
         self._train(prior, b)
         return grad
@@ -77,19 +77,18 @@ class VariationalScoreDistillation(Guidance):
         if self._optimizer is not None:
             self._restore()
 
-    def _attach(self, b: Noised) -> TrainablePrior:
-        if not isinstance(b.prior, TrainablePrior):
+    def _attach(self, prior: Prior, generator: torch.Generator) -> TrainablePrior:
+        if not isinstance(prior, TrainablePrior):
             raise ConfigError(
-                f"guidance.method: 'vsd' trains a LoRA, which {type(b.prior).__name__} does not offer; use a diffusers backbone "
+                f"guidance.method: 'vsd' trains a LoRA, which {type(prior).__name__} does not offer; use a diffusers backbone "
                 "(sd15, sdxl, …), or another method"
             )
-        generator = b.random()
         if self._optimizer is None:
-            self._parameters = list(b.prior.add_lora(self.rank, generator))
+            self._parameters = list(prior.add_lora(self.rank, generator))
             self._optimizer = torch.optim.Adam(self._parameters, lr=self.rate)
             if self._pending:
                 self._restore()
-        return b.prior
+        return prior
 
     def _restore(self) -> None:
         state, optimizer = self._pending or {}, self._optimizer

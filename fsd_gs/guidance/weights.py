@@ -50,4 +50,3 @@ def lambda_(schedule: NoiseSchedule, t: Tensor) -> Tensor:
 
 def lambda_capped(schedule: NoiseSchedule, t: Tensor) -> Tensor:
     return schedule.lambda_(t).clamp_max(LAMBDA_CAP)
-

@@ -17,7 +17,7 @@ from fsd_gs import image2d
 from fsd_gs.config import Config, to_yaml
 from fsd_gs.errors import ConfigError, OutputError, unknown_name
 from fsd_gs.export.pictures import Frame, contact_sheet, save_png, to_uint8
-from fsd_gs.guidance import Cfg, ScoreGuidance, TimeSchedule
+from fsd_gs.guidance import ScoreGuidance, TimeSchedule
 from fsd_gs.guidance.time_schedules import Linear, RandomUniform
 from fsd_gs.image2d import AdamRule, Grid, Method2D
 from fsd_gs.io import make_folder, write_text
@@ -34,7 +34,7 @@ def methods_of(config: Config, prior: Prior) -> dict[str, Method2D]:
 
 
 def _method(name: str, config: Config, prior: Prior) -> Method2D:
-    settings, cfg = config.image2d, Cfg(config.guidance.cfg_scale, config.guidance.cfg_rescale)
+    settings, guidance = config.image2d, config.guidance
     if name not in METHODS:
         raise ConfigError(unknown_name("image2d.methods", name, METHODS))
     if name == "ddim":
@@ -47,7 +47,7 @@ def _method(name: str, config: Config, prior: Prior) -> Method2D:
         schedule = RandomUniform(config.schedule.end, config.schedule.start, config.seed)
     rule = AdamRule(
         schedule,
-        ScoreGuidance(cfg, "one" if config.guidance.weight == "auto" else config.guidance.weight),
+        ScoreGuidance(guidance.cfg_scale, "one" if guidance.weight == "auto" else guidance.weight, guidance.cfg_rescale),
         fresh_noise=name != "fsd",
         rate=settings.rate,
         space="image" if settings.space == "image" else "latent",

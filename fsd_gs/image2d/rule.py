@@ -2,7 +2,7 @@
 
 With a fixed noise ε̃ the DDIM sampler (η = 0), x_s = α_s x̂_0 + σ_s ε_φ, rewritten for the clean image x̂ = (x_t − σ_t ε̃)/α_t, reads
 
-    exact rule       x̂ ← x̂ − (λ_t − λ_s) (ε_φ(α_t x̂ + σ_t ε̃, t, y) − ε̃)            λ = σ/α: gradient descent on ``score_residual``
+    exact rule       x̂ ← x̂ − (λ_t − λ_s) (ε_φ(α_t x̂ + σ_t ε̃, t, y) − ε̃)            λ = σ/α: gradient descent on ``score``
     flow models      x̂ ← x̂ − (σ_t − σ_s)/(1 − σ_s) · [u − (ε̃ − x̂)]
 
 Samplers start from x_T = ε̃, so the first step is x̂ = x̂_0 + λ_s (ε_φ(ε̃, T, y) − ε̃), which needs no α_T > 0 (zero terminal SNR); for flow
@@ -29,11 +29,10 @@ from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.rng import make_generator
 from fsd_gs.core.types import Cameras, TextCondition, check_shape
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.guidance import Cfg, Guidance, ScoreGuidance, TimeSchedule, inject, score_residual
-from fsd_gs.guidance.ode import noise_and_clean
-from fsd_gs.guidance.rfds import velocity_residual
+from fsd_gs.guidance import Guidance, ScoreGuidance, TimeSchedule, inject
+from fsd_gs.guidance.cfg import noise_and_clean
+from fsd_gs.guidance.rfds import RectifiedFlowDistillation
 from fsd_gs.guidance.time_schedules import Linear
-from fsd_gs.guidance.weights import one
 from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior, tell_background
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 
@@ -86,7 +85,8 @@ class _Problem:
     noise: Tensor
     text: TextCondition
     cameras: Cameras
-    cfg: Cfg
+    cfg_scale: float
+    cfg_rescale: float
 
 
 def generate(
@@ -122,7 +122,7 @@ def generate(
     noise = noise.to(device, dtype)
     cameras = front_cameras(prior, len(noise)).to(device)
     text = tell_background(prior, prior.encode_text(prompt, negative_prompt, cameras), background)
-    problem = _Problem(prior, noise, text, cameras, Cfg(cfg_scale, cfg_rescale))
+    problem = _Problem(prior, noise, text, cameras, cfg_scale, cfg_rescale)
     if rule == "exact":
         latents = _exact_flow(problem, steps, grid or Grid()) if isinstance(prior, FlowPrior) else _exact(problem, steps, grid or Grid())
     elif rule == "adam":
@@ -186,16 +186,17 @@ def _exact(problem: _Problem, steps: int, grid: Grid) -> Tensor:
     indices = timestep_grid(trained.timesteps, steps, grid.spacing, grid.steps_offset)
     indices.append(-1 if grid.set_alpha_to_one else 0)
     times = [trained.time(n).to(noise) for n in indices]
-    if schedule.alpha(times[0]) == 0 and (problem.cfg.rescale > 0 or not isinstance(problem.prior, CleanPrior)):
+    if schedule.alpha(times[0]) == 0 and not isinstance(problem.prior, CleanPrior):
         raise ConfigError(
-            f"spacing: '{grid.spacing}' begins at the prior's last timestep, pure noise (zero terminal SNR), which needs cfg_rescale=0 and "
+            f"spacing: '{grid.spacing}' begins at the prior's last timestep, pure noise (zero terminal SNR), which needs "
             f"a prior that gives its clean estimate; use spacing 'leading', which leaves this timestep out"
         )
-    epsilon, clean = noise_and_clean(problem.prior, noise, times[0], problem.text, problem.cameras, problem.cfg)
+    epsilon, clean = noise_and_clean(problem.prior, noise, times[0], problem.text, problem.cameras, problem.cfg_scale, problem.cfg_rescale)
+    score = ScoreGuidance(problem.cfg_scale, "one", problem.cfg_rescale)
     x = clean + schedule.lambda_(times[1]) * (epsilon - noise)
     for t, s in itertools.pairwise(times[1:]):
         rate = schedule.lambda_(t) - schedule.lambda_(s)
-        x = x - rate * score_residual(problem.prior, x, noise, t, problem.text, problem.cameras, cfg=problem.cfg, weight=one)
+        x = x - rate * score(problem.prior, x, noise, t, problem.text, problem.cameras)
     return schedule.alpha(times[-1]) * x + schedule.sigma(times[-1]) * noise
 
 
@@ -204,12 +205,13 @@ def _exact_flow(problem: _Problem, steps: int, grid: Grid) -> Tensor:
     """x at the end of the Euler path of a flow model."""
     prior, noise = problem.prior, problem.noise
     assert isinstance(prior, FlowPrior)
-    if problem.cfg.rescale > 0:
-        raise ConfigError(f"cfg_rescale: flow priors take none with rule='exact', got {problem.cfg.rescale}; set 0")
+    if problem.cfg_rescale > 0:
+        raise ConfigError(f"cfg_rescale: flow priors take none with rule='exact', got {problem.cfg_rescale}; set 0")
+    velocity = RectifiedFlowDistillation(problem.cfg_scale)
     x = torch.zeros_like(noise)
     for t, s in itertools.pairwise(torch.tensor(flow_grid(steps, grid.shift), dtype=torch.float64).to(noise)):
         rate = (t - s) / (1 - s)
-        x = x - rate * velocity_residual(prior, x, noise, t, problem.text, problem.cameras, problem.cfg)
+        x = x - rate * velocity(prior, x, noise, t, problem.text, problem.cameras)
     return x
 
 
@@ -217,7 +219,7 @@ def _adam(problem: _Problem, steps: int, rule: AdamRule, seeds: Sequence[int]) -
     """Latents after ``steps`` steps of Adam on the injected residual."""
     prior, noise = problem.prior, problem.noise
     schedule = rule.schedule or Linear(steps=steps)
-    guidance = rule.guidance or ScoreGuidance(problem.cfg)
+    guidance = rule.guidance or ScoreGuidance(problem.cfg_scale, cfg_rescale=problem.cfg_rescale)
     generators = [make_generator(s, "image2d/fresh") for s in seeds] if rule.fresh_noise else []
     extra = make_generator(seeds[0], "image2d/guidance")
     if rule.space == "image":

@@ -14,8 +14,8 @@ from fsd_gs.core.rng import make_generator, stream_seed
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.export.ply import load_ply
-from fsd_gs.guidance import Cfg, Guidance, make_guidance
-from fsd_gs.guidance.time_schedules import SCHEDULES, Piecewise, RandomUniform, TimeSchedule
+from fsd_gs.guidance import SCHEDULES, Guidance, make_guidance
+from fsd_gs.guidance.time_schedules import Piecewise, RandomUniform, TimeSchedule
 from fsd_gs.noise import ConstantNoise, GaussianNoise, NoiseFunction, SurfaceNoise, WorldMapNoise, mix_world_maps
 from fsd_gs.priors.base import Prior
 from fsd_gs.render import RasterizerSettings, make_rasterizer
@@ -74,7 +74,7 @@ def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
 def build_guidance(config: Config) -> Guidance:
     settings = config.guidance
     weight = None if settings.weight == "auto" else settings.weight  # None: the weight the method was published with
-    return make_guidance(settings.method, Cfg(settings.cfg_scale, settings.cfg_rescale), weight)
+    return make_guidance(settings.method, settings.cfg_scale, weight, cfg_rescale=settings.cfg_rescale)
 
 
 def build_views(config: Config) -> ViewSampler:

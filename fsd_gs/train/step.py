@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from fsd_gs.core.types import Cameras, Render
-from fsd_gs.guidance import Guidance
-from fsd_gs.guidance.inject import inject
+from fsd_gs.guidance import Guidance, inject
 from fsd_gs.guidance.time_schedules import TimeSchedule
 from fsd_gs.noise import NoiseFunction
 from fsd_gs.priors.base import Prior, tell_background
