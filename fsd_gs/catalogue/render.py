@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fsd_gs.catalogue.mesh import Mesh
+from fsd_gs.core.kernels import njit
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import InputError
 
@@ -41,7 +41,7 @@ def render_mesh(mesh: Mesh, cameras: Cameras, *, supersample: int = 3) -> Tensor
     return torch.from_numpy(images)
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _render_view(vertices, faces, corner_colors, viewmat, K, supersample, image):  # noqa: ANN001, ANN202
     """Fill ``image`` [H, W, 4] with one view."""
     height, width = image.shape[0] * supersample, image.shape[1] * supersample
@@ -74,7 +74,7 @@ def _render_view(vertices, faces, corner_colors, viewmat, K, supersample, image)
     _shade(winner, planes, supersample, image)
 
 
-@numba.njit(cache=True)
+@njit()
 def _clip_near(camera_points, face, colors, polygon):  # noqa: ANN001, ANN202
     """Cut a triangle at z = NEAR (Sutherland–Hodgman). Writes (x, y, z, r, g, b) rows; returns 0, 3 or 4 corners."""
     corners = 0
@@ -96,7 +96,7 @@ def _clip_near(camera_points, face, colors, polygon):  # noqa: ANN001, ANN202
     return corners
 
 
-@numba.njit(cache=True)
+@njit()
 def _plane_equations(triangle, planes):  # noqa: ANN001, ANN202
     """f_0, f_x, f_y of 1/z and the three c/z from rows (x, y, 1/z, r/z, g/z, b/z); False for a triangle without area."""
     x0, y0 = triangle[0, 0], triangle[0, 1]
@@ -113,19 +113,19 @@ def _plane_equations(triangle, planes):  # noqa: ANN001, ANN202
     return True
 
 
-@numba.njit(cache=True)
+@njit()
 def _first_sample(position, last):  # noqa: ANN001, ANN202
     """The first sample index whose centre i + ½ is not below ``position``, held in [0, last]."""
     return int(min(max(math.ceil(position - 0.5), 0.0), last))
 
 
-@numba.njit(cache=True)
+@njit()
 def _crossing(low, high, y):  # noqa: ANN001, ANN202
     """x where the edge from ``low`` to ``high`` (ordered by y) crosses the row y."""
     return low[0] + (high[0] - low[0]) * ((y - low[1]) / (high[1] - low[1]))
 
 
-@numba.njit(cache=True)
+@njit()
 def _fill(triangle, plane, index, inverse_depth, winner):  # noqa: ANN001, ANN202
     """Let a triangle compete for the samples it covers: the largest ``plane`` value (1/z) wins, ties go to the earlier triangle."""
     height, width = winner.shape
@@ -150,7 +150,7 @@ def _fill(triangle, plane, index, inverse_depth, winner):  # noqa: ANN001, ANN20
                 winner[row, column] = index
 
 
-@numba.njit(cache=True)
+@njit()
 def _shade(winner, planes, supersample, image):  # noqa: ANN001, ANN202
     """Colour each covered sample from its triangle's planes and average the samples of each pixel."""
     weight = np.float32(1.0 / (supersample * supersample))
@@ -169,7 +169,7 @@ def _shade(winner, planes, supersample, image):  # noqa: ANN001, ANN202
             image[i, j, 3] += weight
 
 
-@numba.njit(cache=True)
+@njit()
 def sky_visibility(vertices, faces, points, directions, resolution, extent, bias):  # noqa: ANN001, ANN201
     """[D, P] bool: is ``points`` [P, 3] lit from each unit direction [D, 3]? One orthographic depth map of the mesh a direction.
 
@@ -199,7 +199,7 @@ def sky_visibility(vertices, faces, points, directions, resolution, extent, bias
     return visible
 
 
-@numba.njit(cache=True)
+@njit()
 def _light_frame(direction):  # noqa: ANN001, ANN202
     """[3, 3] rows: two axes of the map and the direction to the light."""
     frame = np.empty((3, 3))
@@ -211,7 +211,7 @@ def _light_frame(direction):  # noqa: ANN001, ANN202
     return frame
 
 
-@numba.njit(cache=True)
+@njit()
 def _to_map(frame, point, resolution, extent, out):  # noqa: ANN001, ANN202
     """Map column, map row and height towards the light of a world point."""
     for axis in range(3):

@@ -6,8 +6,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from fsd_gs.core.kernels import njit
 
-@numba.njit(parallel=True, cache=True)
+
+@njit(parallel=True)
 def fuse_views(
     low: NDArray[np.float32],  # [3] centre of voxel (0, 0, 0)
     spacing: float,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from fsd_gs.core.kernels import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _order_by(keys: np.ndarray, items: np.ndarray, size: int) -> np.ndarray:
     """``items`` stably sorted by their ``keys`` in [0, size): a counting sort."""
     starts = np.zeros(size + 1, np.int32)
@@ -24,7 +25,7 @@ def _order_by(keys: np.ndarray, items: np.ndarray, size: int) -> np.ndarray:
     return ordered
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _locate(
     alpha: np.ndarray, depth: np.ndarray, threshold: np.float32, rays: np.ndarray, samples: tuple[int, int], cells: tuple[int, int],
     texels: tuple[int, int],
@@ -53,7 +54,7 @@ def _locate(
     return texel, cell, found
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def paint_view(
     texture: np.ndarray, alpha: np.ndarray, depth: np.ndarray, threshold: np.float32, rays: np.ndarray, samples: tuple[int, int],
     cells: tuple[int, int],

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from fsd_gs.core.kernels import njit
 
 # Pixels summed in float32 before they join the float64 total: keeps both the speed and the digits. The loop over a block counts from 0
 # to a constant because that is the form LLVM vectorises (40 times faster here than ``range(start, stop)``).
 _BLOCK = 1024
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@njit(fastmath=True, inline="always")
 def _block_sums(z, render, first, count, red, green, blue):  # noqa: ANN001, ANN202 — numba infers the types
     """Σ d², Σ 2(1 − A) d for each channel, Σ 4(1 − A)² over ``count`` pixels from ``first``."""
     unit = np.float32(2.0 / 255.0)
@@ -29,7 +30,7 @@ def _block_sums(z, render, first, count, red, green, blue):  # noqa: ANN001, ANN
     return residual, r, g, b, clear_sum
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@njit(fastmath=True, nogil=True)
 def measure_view(z: np.ndarray, renders: np.ndarray, background_mean: np.ndarray) -> np.ndarray:
     """z [3, P] float32, renders [m, 4, P] uint8, b̄ [3] float32 → [m, 5] float64: Σ d², Σ 2(1 − A) d for each channel, Σ 4(1 − A)²."""
     count, pixels = renders.shape[0], renders.shape[2]
@@ -48,7 +49,7 @@ def measure_view(z: np.ndarray, renders: np.ndarray, background_mean: np.ndarray
     return sums
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@njit(fastmath=True, inline="always")
 def _add_object(total, render, weight, colour, channel, first, count):  # noqa: ANN001, ANN202 — numba infers the types
     """total[channel] += w (2 P + 2 (1 − A) b) over ``count`` pixels from ``first``."""
     unit = np.float32(2.0 / 255.0)
@@ -58,7 +59,7 @@ def _add_object(total, render, weight, colour, channel, first, count):  # noqa: 
         total[channel, p] += scaled * (np.float32(render[channel, p]) - colour * np.float32(render[3, p])) + constant
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@njit(fastmath=True, nogil=True)
 def blend_view(renders: np.ndarray, chosen: np.ndarray, weights: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Σ_i w_i (2 P_i + 2 (1 − A_i) b_i) − 1 [3, P] over the ``chosen`` [c] of the renders [m, 4, P] uint8; weights [c], colours [c, 3]."""
     count, pixels = len(chosen), renders.shape[2]

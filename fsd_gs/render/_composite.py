@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from fsd_gs.core.kernels import njit
 from fsd_gs.render._simd import LANES, vabove, vabs, vfill, vlargest, vload, vmax, vmin, vstore, vsum
 from fsd_gs.render._threads import BLOCKS, take
 from fsd_gs.render._tiles import HEADER, ROWS_A_STEP, TILE
@@ -44,7 +44,7 @@ COLUMN = (np.arange(LANES) % TILE + 0.5).astype(np.float32)
 ROW = (np.arange(LANES) // TILE + 0.5).astype(np.float32)
 
 
-@njit(cache=True)
+@njit()
 def _exp2(q):
     """2^q of each lane for q clamped to [-8.2, 0]."""
     q = vmin(vmax(q, vfill(LOWEST)), vfill(NONE))
@@ -54,7 +54,7 @@ def _exp2(q):
     return y * y
 
 
-@njit(cache=True)
+@njit()
 def _open_tile(T, left, top, width, height):
     """T = 1 on pixels of the image. A finished pixel keeps its transmittance with a minus sign; pixels outside start finished."""
     for p in range(PIXELS):
@@ -62,7 +62,7 @@ def _open_tile(T, left, top, width, height):
         T[p] = ONE if inside else -ONE
 
 
-@njit(cache=True)
+@njit()
 def _finished(T):
     most = vload(T, 0)
     for step in range(1, STEPS):
@@ -70,7 +70,7 @@ def _finished(T):
     return vlargest(most) <= NONE
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _forward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top, T, C):
     """Composite entries begin…end into T [64] and C [D · 64], pixels in tile order."""
     columns, rows, threshold, channels = vload(COLUMN, 0), vload(ROW, 0), vfill(T_MIN), splats.shape[1] - HEADER
@@ -96,7 +96,7 @@ def _forward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top,
                 vstore(C, at, vload(C, at) + vfill(splats[rank, HEADER + k]) * w)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def composite_forward(counter, entries, tile_ptr, slot_rank, slot_steps, splats, backgrounds, images, rests):
     """images [C, H, W, D] over backgrounds [C, D], and rests [C, H, W] = T_end (1 − α would lose its digits)."""
     views, height, width, channels = images.shape
@@ -118,7 +118,7 @@ def composite_forward(counter, entries, tile_ptr, slot_rank, slot_steps, splats,
         block = take(counter)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _backward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top, T, B, V, VC, absgrad, v_slots):
     """Gradients of entries begin…end into their slots, given T [64] opened, B [64] and V [D · 64] in tile order; VC [D · 16] is scratch."""
     columns, rows, threshold, zero = vload(COLUMN, 0), vload(ROW, 0), vfill(T_MIN), vfill(NONE)
@@ -170,7 +170,7 @@ def _backward_tile(begin, end, entries, slot_rank, slot_steps, splats, left, top
             v_slots[slot, MOMENTS + k] = vsum(vload(VC, k * LANES))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def composite_backward(counter, entries, tile_ptr, slot_rank, slot_steps, splats, images, rests, v_images, v_alphas, absgrad, v_slots):
     """v_slots [S, 8 + D]: the moments and feature gradients of every intersection. images, rests: results of the forward pass."""
     views, height, width, channels = images.shape
@@ -195,7 +195,7 @@ def composite_backward(counter, entries, tile_ptr, slot_rank, slot_steps, splats
         block = take(counter)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def reduce_slots(counter, order, slot_ptr, v_slots, conics, opacities, v_means2d, v_abs, v_conics, v_opacities, v_features):
     """Sums each splat's contiguous slots, in order, and turns the moments into gradients by row."""
     count, block = len(order), take(counter)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numba import njit
+from fsd_gs.core.kernels import njit
 
 # ruff: noqa: ANN001, ANN202 - kernels carry their shapes in the docstrings
 
 
-@njit(cache=True)
+@njit()
 def row_times(r, m):
     """r [3] · m [3, 3]."""
     return (
@@ -17,34 +17,34 @@ def row_times(r, m):
     )
 
 
-@njit(cache=True)
+@njit()
 def times_column(m, v):
     """m [R, 3] · v [3] for R = 3."""
     return dot(m[0], v), dot(m[1], v), dot(m[2], v)
 
 
-@njit(cache=True)
+@njit()
 def dot(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-@njit(cache=True)
+@njit()
 def add(a, b):
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
-@njit(cache=True)
+@njit()
 def scaled(a, s):
     return a[0] * s, a[1] * s, a[2] * s
 
 
-@njit(cache=True)
+@njit()
 def times(a, b):
     """Element by element."""
     return a[0] * b[0], a[1] * b[1], a[2] * b[2]
 
 
-@njit(cache=True)
+@njit()
 def columns_scaled(m, s):
     """m [3, 3] · diag(s)."""
     return (

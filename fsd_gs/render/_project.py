@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from fsd_gs.core.kernels import njit
 from fsd_gs.render._matrices import add, columns_scaled, dot, row_times, scaled, times, times_column
 from fsd_gs.render._threads import BLOCKS, take
 from fsd_gs.render.contract import ALPHA_MIN, EXTENT_MAX, JACOBIAN_MARGIN
@@ -24,7 +24,7 @@ from fsd_gs.render.contract import ALPHA_MIN, EXTENT_MAX, JACOBIAN_MARGIN
 LARGEST = 2.0**30  # radii and positions in pixels beyond this are not drawn as such
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _unit(w, x, y, z):
     """Unit quaternion and inverse length in float64; NaN or inf for the quaternion 0."""
     w, x, y, z = np.float64(w), np.float64(x), np.float64(y), np.float64(z)
@@ -32,12 +32,12 @@ def _unit(w, x, y, z):
     return (w * inverse, x * inverse, y * inverse, z * inverse), inverse
 
 
-@njit(cache=True)
+@njit()
 def _three(x, y, z):
     return np.float64(x), np.float64(y), np.float64(z)
 
 
-@njit(cache=True)
+@njit()
 def _rotation(q):
     """R as rows from a unit quaternion wxyz."""
     w, x, y, z = q
@@ -48,14 +48,14 @@ def _rotation(q):
     )
 
 
-@njit(cache=True)
+@njit()
 def _clamped(ratio, focal, centre, size):
     """x/z clamped to the margin around the image."""
     margin = JACOBIAN_MARGIN * size / focal
     return min(max(ratio, -centre / focal - margin), (size - centre) / focal + margin)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _screen(point, fx, fy, cx, cy, width, height, W, M):
     """(f_x, f_y, u_x, u_y) of the Jacobian, T = J W as two rows, P = T M as two rows."""
     ux, uy = _clamped(point[0] / point[2], fx, cx, width), _clamped(point[1] / point[2], fy, cy, height)
@@ -64,7 +64,7 @@ def _screen(point, fx, fy, cx, cy, width, height, W, M):
     return (fx, fy, ux, uy), T0, T1, row_times(T0, M), row_times(T1, M)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _conic(P0, P1, eps2d):
     """Σ' = (xx, xy, yy), its determinant, the compensation."""
     pxx, pxy, pyy = dot(P0, P0), dot(P0, P1), dot(P1, P1)
@@ -74,7 +74,7 @@ def _conic(P0, P1, eps2d):
     return xx, pxy, yy, det, compensation
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _radii(x, y, xx, yy, opacity, width, height, clip):
     """Half sizes of the box where α ≥ 1/255, in pixels; 0 where nothing is drawn (all comparisons fail on NaN)."""
     extent = min(EXTENT_MAX, math.sqrt(2.0 * math.log(max(opacity / ALPHA_MIN, 1.0))))
@@ -88,7 +88,7 @@ def _radii(x, y, xx, yy, opacity, width, height, clip):
 # The kernels index arrays themselves and hand scalars to the helpers: an array argument costs numba two atomic reference counts.
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def project_forward(
     counter, means, quats, scales, opacities, viewmats, Ks, settings, antialiased, radii, means2d, depths, conics, compensations
 ):
@@ -130,7 +130,7 @@ def project_forward(
         block = take(counter)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _conic_vjp(P0, P1, eps2d, v_conic, v_compensation):
     """v_P as two rows from the gradients of the conic (a, b, c) and of the compensation."""
     pxx, pxy, pyy = dot(P0, P0), dot(P0, P1), dot(P1, P1)
@@ -151,7 +151,7 @@ def _conic_vjp(P0, P1, eps2d, v_conic, v_compensation):
     return v_P0, v_P1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _point_vjp(point, jacobian, W, v_T0, v_T1, v_u, v_v, v_depth):
     """Gradient of the camera point from those of T = J W (two rows), of means2d and of depth."""
     fx, fy, ux, uy = jacobian
@@ -164,7 +164,7 @@ def _point_vjp(point, jacobian, W, v_T0, v_T1, v_u, v_v, v_depth):
     return v_xr / z, v_yr / z, v_z - (v_xr * x_ratio + v_yr * y_ratio) / z
 
 
-@njit(cache=True)
+@njit()
 def _quat_vjp(q, inverse, v):
     """Gradient of the unnormalised quaternion from that of R, v as rows."""
     w, x, y, z = q
@@ -176,7 +176,7 @@ def _quat_vjp(q, inverse, v):
     return (vw - along * w) * inverse, (vx - along * x) * inverse, (vy - along * y) * inverse, (vz - along * z) * inverse
 
 
-@njit(cache=True)
+@njit()
 def _view_vjp(v_point, mean, jacobian, z, v_T0, v_T1):
     """v_W as three rows, through x_c = W μ + t and through T = J W."""
     s0, s1 = jacobian[0] / z, jacobian[1] / z
@@ -188,7 +188,7 @@ def _view_vjp(v_point, mean, jacobian, z, v_T0, v_T1):
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def project_backward(
     counter, means, quats, scales, viewmats, Ks, settings, radii, v_means2d, v_depths, v_conics, v_comp, v_means, v_quats, v_scales, v_poses
 ):

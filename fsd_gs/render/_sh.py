@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from fsd_gs.core.kernels import njit
 from fsd_gs.render._threads import BLOCKS, take
 
 # ruff: noqa: ANN001, ANN202 - kernels carry their shapes in the docstrings
@@ -23,7 +23,7 @@ Y3D, Y3E = _f(0.3731763325901154), _f(1.445305721320277)
 HALF, ZERO, ONE = _f(0.5), _f(0.0), _f(1.0)
 
 
-@njit(cache=True)
+@njit()
 def _basis(degree, x, y, z, Y):
     """Y [16]: the values of the bands up to ``degree``."""
     Y[0] = Y0
@@ -39,7 +39,7 @@ def _basis(degree, x, y, z, Y):
         Y[14], Y[15] = Y3E * z * (xx - yy), -Y3A * x * (xx - _f(3) * yy)
 
 
-@njit(cache=True)
+@njit()
 def _basis_vjp(degree, x, y, z, v):
     """Gradient of (x, y, z) from v [16] = ∂L/∂Y."""
     vx, vy, vz = -Y1 * v[3], -Y1 * v[1], Y1 * v[2]
@@ -59,7 +59,7 @@ def _basis_vjp(degree, x, y, z, v):
     return vx, vy, vz
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _unit(x, y, z):
     """Unit vector and 1 / length; (0, 0, 0) and 0 at the camera itself."""
     length = math.sqrt(x * x + y * y + z * z)
@@ -70,7 +70,7 @@ def _unit(x, y, z):
 # The kernels index arrays in their innermost loops instead of handing them on: an array argument costs two atomic reference counts.
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def colors_forward(counter, degree, means, centres, coefficients, radii, colors):
     """colors [C, N, 3] where radii [C, N, 2] > 0; coefficients [1 or C, N, K, 3], centres [C, 3]."""
     bands, count, block = (degree + 1) ** 2, means.shape[0], take(counter)
@@ -91,7 +91,7 @@ def colors_forward(counter, degree, means, centres, coefficients, radii, colors)
         block = take(counter)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def colors_backward(counter, degree, means, centres, coefficients, radii, v_colors, v_directions, v_coefficients):
     """Adds to v_coefficients (as coefficients); fills v_directions [C, N, 3], the gradient of means − centres."""
     bands, count, block = (degree + 1) ** 2, means.shape[0], take(counter)

@@ -17,8 +17,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from fsd_gs.core.kernels import njit
 from fsd_gs.errors import InputError
 from fsd_gs.render._threads import BLOCKS, run, take
 from fsd_gs.render.contract import ALPHA_MIN
@@ -93,7 +93,7 @@ def bin_splats(
     return Bins(order, splats, slot_ptr, slot_rank, slot_steps, tile_ptr, entries, flatten_ids, isect_ids, tiles_per_row)
 
 
-@njit(cache=True)
+@njit()
 def _sort_by_key(keys, rows, spare):
     """Stable radix sort of ``rows`` by ``keys[row]`` (bits of float32, any sign), 11 bits a pass; ``spare`` is as long as ``rows``."""
     sign = np.uint32(0x80000000)
@@ -114,7 +114,7 @@ def _sort_by_key(keys, rows, spare):
         rows[:] = spare
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def sort_views(counter, keys, visible, view_ptr, rank_ptr, order):
     """order: the visible rows of each view, nearest first, ties in row order."""
     view = take(counter)
@@ -129,7 +129,7 @@ def sort_views(counter, keys, visible, view_ptr, rank_ptr, order):
         view = take(counter)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(error_model="numpy")
 def _walk(row, means2d, conics, opacities, width, height, slot, slot_tile, slot_steps):
     """Number of tiles the ellipse of a row meets; writes them from ``slot`` on unless that is negative."""
     x, y, opacity = np.float64(means2d[row, 0]), np.float64(means2d[row, 1]), np.float64(opacities[row])
@@ -159,7 +159,7 @@ def _walk(row, means2d, conics, opacities, width, height, slot, slot_tile, slot_
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def pack_and_count(counter, order, means2d, conics, opacities, features, width, height, splats, counts, tiles_per_row):
     """Packed splats by rank (log2 of α is then one quadratic form) and, in counts[rank + 1], their number of tiles."""
     none, count, block = np.empty(0, np.int32), len(order), take(counter)
@@ -178,7 +178,7 @@ def pack_and_count(counter, order, means2d, conics, opacities, features, width, 
         block = take(counter)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy")
 def list_tiles(counter, order, means2d, conics, opacities, width, height, slot_ptr, slot_rank, slot_tile, slot_steps):
     """The tiles of each rank, in its slots."""
     count, block = len(order), take(counter)
@@ -190,7 +190,7 @@ def list_tiles(counter, order, means2d, conics, opacities, width, height, slot_p
         block = take(counter)
 
 
-@njit(cache=True)
+@njit()
 def _group_view(view, begin, end, slot_rank, slot_tile, order, keys, tiles, tile_ptr, entries, flatten_ids, isect_ids):
     """Slots begin…end, which are one view's, stably by tile: within a tile they stay nearest first."""
     starts, bits = np.zeros(tiles + 1, np.int64), 0
@@ -210,7 +210,7 @@ def _group_view(view, begin, end, slot_rank, slot_tile, order, keys, tiles, tile
         starts[tile] = at + 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def group_by_tile(counter, view_slots, slot_rank, slot_tile, order, keys, tiles, tile_ptr, entries, flatten_ids, isect_ids):
     """Counting sort of the slots by tile, each view on its own; view_slots [C + 1] delimits the views."""
     view = take(counter)
