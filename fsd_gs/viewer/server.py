@@ -1,4 +1,4 @@
-"""The web server of the live pages: one viser server, by default only for this machine."""
+"""The web server of the live pages: one viser server, by default only for this machine, and only for its own page (``viewer.access``)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 
 from fsd_gs.core.cameras import orbit_positions
 from fsd_gs.errors import BackendError
+from fsd_gs.viewer.access import Door, guarded
 
 if TYPE_CHECKING:
     import viser
 
-LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 HOME_AZIMUTH_DEG, HOME_ELEVATION_DEG, HOME_DISTANCE, FOV_Y_DEG = 35.0, 15.0, 2.6, 49.1
 BRAND = (194, 65, 12)
 
@@ -25,17 +25,24 @@ BRAND = (194, 65, 12)
 def open_server(host: str = "127.0.0.1", port: int = 8080, *, say: Callable[[str], None] = print) -> viser.ViserServer:
     """A running server with our camera conventions and theme. port: 0 takes any free one.
 
-    Says a warning for a host that others can reach: whoever opens the page can use it. Raises BackendError where viser is missing, the
-    host is unknown or the port is taken.
+    Says a warning for a host that others can reach: they need the token in :func:`address`, but the connection is not encrypted. Raises
+    BackendError where viser is missing or cannot be guarded, the host is unknown or the port is taken.
     """
     viser = _import_viser()
     check_port(host, port)  # viser itself would silently move on to the next free port
-    if host not in LOCAL_HOSTS:
-        say(f"warning: the viewer listens on {host}: everybody who can reach this machine can see and use it, without a password")
-    with redirect_stdout(io.StringIO()):  # it prints its own banner
+    door = Door.of(host)
+    if door.token:
+        say(f"warning: the viewer listens on {host}, unencrypted: whoever has its address with the token can see and use it")
+    with redirect_stdout(io.StringIO()), guarded(door):  # it prints its own banner
         server = viser.ViserServer(host=host, port=port, label="fsd-gs", verbose=False)
+    stop = server.stop
+    server.stop = lambda: _quietly(stop)
+    server.door = door
     server.request_share_url = _no_tunnel  # a page may ask for a public address; nothing here ever leaves the machine
-    if port and server.get_port() != port:  # somebody was faster between the check and the start
+    if not door.guards:
+        server.stop()
+        raise BackendError(f"viser {viser.__version__} takes no rules for who may connect: pip install 'viser>=1.0,<2'")
+    if port and server.get_port() != port:  # another program took it between the check and the start
         server.stop()
         raise BackendError(_taken(port))
     server.gui.configure_theme(control_layout="fixed", control_width="large", show_logo=False, show_share_button=False, brand_color=BRAND)
@@ -55,10 +62,15 @@ def home_position() -> tuple[float, float, float]:
 
 
 def address(server: viser.ViserServer) -> str:
-    """The page's URL as a person on this machine opens it."""
-    host = server.get_host()
+    """The page's URL as a person on this machine opens it, with the token where one is needed."""
+    host, door = server.get_host(), door_of(server)
     shown = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{server.get_port()}"
+    return f"http://{shown}:{server.get_port()}" + (f"/?token={door.token}" if door.token else "")
+
+
+def door_of(server: viser.ViserServer) -> Door:
+    """The rules that :func:`open_server` gave to ``server``."""
+    return server.door  # type: ignore[attr-defined]
 
 
 def check_port(host: str, port: int) -> None:
@@ -80,6 +92,11 @@ def check_port(host: str, port: int) -> None:
 
 def _no_tunnel(verbose: bool = True) -> None:
     return None
+
+
+def _quietly(stop: Callable[[], None]) -> None:
+    with redirect_stdout(io.StringIO()):  # it says that it stopped
+        stop()
 
 
 def _taken(port: int) -> str:
