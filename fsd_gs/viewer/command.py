@@ -31,7 +31,9 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("source", nargs="?", type=Path, metavar="RUN_OR_FILE", help=f"a folder, or a file: {', '.join(LOADERS)}")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 opens the page to everybody (default: 127.0.0.1)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 opens the page to other machines, with a token (default: 127.0.0.1)",
     )
     parser.add_argument("--port", type=int, default=8080, help="0 takes any free one (default: 8080)")
     parser.add_argument("--up", choices=UP_PRESETS, default="z", help="the file's vertical axis; y-down for scans (default: z, ours)")
