@@ -1,4 +1,4 @@
-"""Atomic writes: a reader never meets half a file, and a failed write leaves the old file as it was.
+"""Atomic writes and locks: a reader never meets half a file, a failed write leaves the old file, and two writers never meet.
 
 The bytes go to a temporary file in the same folder (so that the rename stays on one file system), are flushed to the disk, and
 are then renamed over the target, which POSIX makes atomic. A full disk or an unwritable folder becomes one clear
@@ -8,13 +8,18 @@ are then renamed over the target, which POSIX makes atomic. A full disk or an un
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fsd_gs.errors import OutputError
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\..*)?")
 
 # Errors that mean "this place cannot take the file". Anything else raised inside the block (a missing input, say) is not ours to rename.
 _CANNOT_WRITE: dict[int | None, str] = {
@@ -63,10 +68,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise IsADirectoryError(errno.EISDIR, "is a folder")
         # Not mkstemp: that makes a private file (0600), and the result should have the permissions of any other file.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # what the umask leaves
     except OSError as error:
         raise output_error(path, error) from error
     try:
         yield temporary
+        temporary.chmod(mode)  # a library may have put a private file of its own in its place
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)  # the rename itself must survive a power cut
@@ -78,7 +85,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes | bytearray) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
@@ -87,6 +94,47 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_text(path: str | os.PathLike[str], content: str) -> None:
     """Write ``content`` to ``path`` as UTF-8, atomically."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed :func:`atomic_write` left in ``folder``. Only where nobody else can be writing: hold its lock."""
+    for path in folder.glob(".*.tmp*"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of a file, read in pieces."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
+
+
+@contextmanager
+def locked(path: Path, busy: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock file ``path`` (its folder must exist), among processes and within this one. The system frees a killed holder's lock.
+
+    busy: the message of the :class:`OutputError` raised where another holds it for longer than ``wait_seconds``. A file system without
+    locks (some network drives) gives none: then there is nothing to hold.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, timeout=wait_seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(busy) from None
+    except NotImplementedError:
+        yield
+        return
+    except OSError as error:
+        raise output_error(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _sync(path: Path) -> None:

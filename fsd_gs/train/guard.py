@@ -1,6 +1,8 @@
 """The guard: finds values that are no longer finite, goes back to the last good state, lowers the learning rates, and says so.
 
-Nothing is masked: a single non-finite gradient or parameter counts, and after too many rollbacks the run stops with an error.
+Nothing is masked: after every step, the last one too, the loss, the splats and Adam's moments must be finite (a gradient of 1e20 overflows
+the second moment and would freeze its splat without a sign). What is gone back to was itself checked, in full, when it was taken. After too
+many rollbacks the run stops with an error, its session at the last good state.
 """
 
 from __future__ import annotations
@@ -10,22 +12,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fsd_gs.errors import DivergenceError
+from fsd_gs.train.checkpoint import nonfinite_entry
 from fsd_gs.train.session import Session
 
+ADVICE = "lower rates.* or guidance.cfg_scale"
+_MOMENTS = {"exp_avg": "gradient of {}", "exp_avg_sq": "squared gradient of {}"}
 
-def first_nonfinite(session: Session, loss: torch.Tensor) -> str | None:
-    """The name of the first thing that is not finite (loss, a gradient, a parameter), or None.
 
-    One reduction a tensor: a sum is finite only if every entry is (or entries overflow, which is as bad).
+def first_nonfinite(session: Session, loss: Tensor) -> str | None:
+    """The name of the first thing that is not finite after a step (a splat tensor, a gradient by its trace in Adam, the loss), or None.
+
+    One sum a tensor, read back at once: a sum is finite only if every entry is (or entries overflow, which is as bad).
     """
-    named = [("loss", loss.detach())]
-    for name, parameter in session.params.items():
-        named.append((name, parameter.detach()))
-        if parameter.grad is not None:
-            named.append((f"gradient of {name}", parameter.grad))
-    sums = torch.stack([tensor.sum().float() for _, tensor in named])
+    named = [(name, parameter.detach()) for name, parameter in session.params.items()]
+    for name, optimizer in session.optimizers.items():
+        state = optimizer.state.get(session.params[name], {})
+        named += [(_MOMENTS[key].format(name), state[key]) for key in _MOMENTS if key in state]
+    named.sort(key=lambda entry: "gradient" not in entry[0])  # the cause before its effect
+    named.append(("loss", loss.detach()))
+    sums = torch.stack([tensor.sum() for _, tensor in named])
     bad = (~torch.isfinite(sums)).nonzero().flatten().tolist()
     return named[bad[0]][0] if bad else None
 
@@ -45,22 +53,32 @@ class Guard:
     _snapshot: dict[str, Any] = field(default_factory=dict)
 
     def remember(self, session: Session) -> None:
-        """Call before each step; takes a snapshot every ``snapshot_every`` steps."""
-        if not self._snapshot or session.step % self.snapshot_every == 0:
-            self._snapshot = session.state_dict()
+        """Call before each step; takes a snapshot every ``snapshot_every`` steps.
+
+        Raises:
+            DivergenceError: the run starts from values that are not finite, so there is nothing to go back to.
+        """
+        if self._snapshot and session.step % self.snapshot_every:
+            return
+        state = session.state_dict()
+        bad = "params: no splats are left" if not len(session.params["means"]) else nonfinite_entry(state)
+        if bad is None:
+            self._snapshot = state
+        elif not self._snapshot:
+            raise DivergenceError(f"{bad} is not finite before step {session.step + 1}; start again with overwrite=true")
+        else:  # something the check of every step does not see, such as the weights that a guidance trains
+            self.roll_back(session, bad)
 
     def roll_back(self, session: Session, culprit: str) -> None:
         """Restore the last good state with lower rates; DivergenceError after ``max_rollbacks``."""
         self.rollbacks += 1
         failed_at = session.step
-        if self.rollbacks > self.max_rollbacks:
-            raise DivergenceError(
-                f"{culprit} is not finite at step {failed_at}, after {self.max_rollbacks} rollbacks; lower rates.* or guidance.cfg_scale"
-            )
         rate_factor = session.rate_factor * self.rate_factor
         session.load_state_dict(self._snapshot)
         session.rate_factor = rate_factor
         # The generators continue from the snapshot, so the same draws meet a gentler step instead of failing in the same way.
         self._snapshot["rate_factor"] = rate_factor
         session.apply_rates()
+        if self.rollbacks > self.max_rollbacks:
+            raise DivergenceError(f"{culprit} is not finite at step {failed_at}, after {self.max_rollbacks} rollbacks; {ADVICE}")
         self.say(f"{culprit} is not finite at step {failed_at}: back to step {session.step}, learning rates × {rate_factor:g}")
