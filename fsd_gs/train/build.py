@@ -25,8 +25,7 @@ from fsd_gs.splats.optimizers import LearningRates, build_optimizers
 from fsd_gs.splats.parameters import from_gaussians
 from fsd_gs.splats.regularizers import Regularizers
 from fsd_gs.train.guard import Guard
-from fsd_gs.train.session import Session
-from fsd_gs.train.step import Generators, Parts
+from fsd_gs.train.session import Generators, Parts, Session
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
 
 

@@ -22,20 +22,22 @@ ADVICE = "lower rates.* or guidance.cfg_scale"
 _MOMENTS = {"exp_avg": "gradient of {}", "exp_avg_sq": "squared gradient of {}"}
 
 
-def first_nonfinite(session: Session, loss: Tensor) -> str | None:
-    """The name of the first thing that is not finite after a step (a splat tensor, a gradient by its trace in Adam, the loss), or None.
+def problem_after(session: Session, loss: Tensor) -> str | None:
+    """What is wrong after a step, such as "gradient of means is not finite", or None. A gradient is known by its trace in Adam.
 
     One sum a tensor, read back at once: a sum is finite only if every entry is (or entries overflow, which is as bad).
     """
+    if not len(session.params["means"]):
+        return "no splats are left"
     named = [(name, parameter.detach()) for name, parameter in session.params.items()]
     for name, optimizer in session.optimizers.items():
         state = optimizer.state.get(session.params[name], {})
         named += [(_MOMENTS[key].format(name), state[key]) for key in _MOMENTS if key in state]
     named.sort(key=lambda entry: "gradient" not in entry[0])  # the cause before its effect
-    named.append(("loss", loss.detach()))
+    named.append(("loss", loss.detach().float()))
     sums = torch.stack([tensor.sum() for _, tensor in named])
     bad = (~torch.isfinite(sums)).nonzero().flatten().tolist()
-    return named[bad[0]][0] if bad else None
+    return f"{named[bad[0]][0]} is not finite" if bad else None
 
 
 @dataclass
@@ -61,16 +63,16 @@ class Guard:
         if self._snapshot and session.step % self.snapshot_every:
             return
         state = session.state_dict()
-        bad = "params: no splats are left" if not len(session.params["means"]) else nonfinite_entry(state)
+        bad = nonfinite_entry(state)
         if bad is None:
             self._snapshot = state
         elif not self._snapshot:
-            raise DivergenceError(f"{bad} is not finite before step {session.step + 1}; start again with overwrite=true")
+            raise DivergenceError(f"{bad} is not finite before step {session.step + 1}, so there is nothing to go back to; {ADVICE}")
         else:  # something the check of every step does not see, such as the weights that a guidance trains
-            self.roll_back(session, bad)
+            self.roll_back(session, f"{bad} is not finite")
 
-    def roll_back(self, session: Session, culprit: str) -> None:
-        """Restore the last good state with lower rates; DivergenceError after ``max_rollbacks``."""
+    def roll_back(self, session: Session, problem: str) -> None:
+        """Restore the last good state with lower rates; DivergenceError after ``max_rollbacks``, with the last good state restored."""
         self.rollbacks += 1
         failed_at = session.step
         rate_factor = session.rate_factor * self.rate_factor
@@ -80,5 +82,5 @@ class Guard:
         self._snapshot["rate_factor"] = rate_factor
         session.apply_rates()
         if self.rollbacks > self.max_rollbacks:
-            raise DivergenceError(f"{culprit} is not finite at step {failed_at}, after {self.max_rollbacks} rollbacks; {ADVICE}")
-        self.say(f"{culprit} is not finite at step {failed_at}: back to step {session.step}, learning rates × {rate_factor:g}")
+            raise DivergenceError(f"{problem} at step {failed_at}, after {self.max_rollbacks} rollbacks; {ADVICE}")
+        self.say(f"{problem} at step {failed_at}: back to step {session.step}, learning rates × {rate_factor:g}")

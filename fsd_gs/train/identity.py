@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fsd_gs import __version__
-from fsd_gs.config import Config
-
-NOT_DECISIVE = ("output", "outputs", "count", "reseed", "viewer", "viewer_host", "viewer_port", "resume", "overwrite", "mode", "image2d")
+from fsd_gs.config import Config, free_settings
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
-    """The settings that decide what the splats become, nested as in ``config.yaml``."""
-    decisive = {name: value for name, value in asdict(config).items() if name not in NOT_DECISIVE}
-    decisive["clean"] = config.outputs.clean
-    return decisive
+    """The settings that decide what the splats become, by dotted name: all but the free ones (``config.free_settings``)."""
+    free = free_settings()
+    return {key: value for key, value in _flat(asdict(config)) if key not in free}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def config_key(config: Config, *more: object) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,9 +16,10 @@ from fsd_gs.core.types import Gaussians
 from fsd_gs.export.pictures import Frame, save_png
 from fsd_gs.interrupts import SignalWatch
 from fsd_gs.io import output_error, write_text
-from fsd_gs.train.checkpoint import save_state
-from fsd_gs.train.loop import Observer, StepReport, StopRun
+from fsd_gs.train.checkpoint import save_checkpoint
+from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.session import Session
+from fsd_gs.train.step import StepReport
 
 
 class ProgressBar(Observer):
@@ -141,21 +144,41 @@ class Checkpoints(Observer):
 
     def stepped(self, session: Session, report: StepReport) -> None:
         if self.every and report.step % self.every == 0:
-            save_state(self.path, session.state_dict())
+            save_checkpoint(self.path, session.state_dict())
 
     def finished(self, session: Session, complete: bool) -> None:
-        save_state(self.path, session.state_dict())
+        save_checkpoint(self.path, session.state_dict())
 
 
 class Interrupts(SignalWatch, Observer):
-    """Ctrl-C and ``kill`` end the run after the current step, so that everything is saved; a second Ctrl-C ends it at once."""
+    """Ctrl-C, ``kill`` and a closed terminal end the run after the current step, so that everything is saved.
+
+    A second Ctrl-C keeps the asset as it is then, a third ends at once. finish: a file whose appearance means *keep*
+    (``fsd-gs finish`` makes it). grace: seconds to wait for the second Ctrl-C, where somebody sits at a terminal. say: one line for people.
+    """
+
+    def __init__(self, finish: Path | None = None, *, grace: float = 0.0, say: Callable[[str], None] = lambda _: None) -> None:
+        super().__init__(patience=2)
+        self.finish, self.grace, self.say = finish, grace, say
+        self.asked_to_keep = False
 
     def started(self, session: Session) -> None:
         self.watch()
 
     def stepped(self, session: Session, report: StepReport) -> None:
         if self.received is not None:
-            raise StopRun
+            if self.count == 1 and self.received == signal.SIGINT and self.grace:
+                self.say(f"stopping; Ctrl-C again within {self.grace:g} s keeps the asset as it is, third time ends at once")
+                self._wait(self.grace)
+            raise StopRun(keep=self.count > 1 and self.received == signal.SIGINT)
+        if self.finish is not None and self.finish.exists():
+            self.asked_to_keep = True
+            raise StopRun(keep=True)
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self.count == 1 and (left := end - time.monotonic()) > 0:
+            time.sleep(min(0.05, left))
 
     def closed(self) -> None:
         self.unwatch()

@@ -1,20 +1,34 @@
-"""The folder of a run: ``OUTPUT/<prompt-slug>/seed-0000/``. What exists is never overwritten without being asked to."""
+"""The folder of a run, ``OUTPUT/<prompt-slug>/seed-0000/``. What exists is never overwritten without being asked to.
+
+    config.yaml                            the settings, from the start
+    log.jsonl, previews/, checkpoint/      while it grows
+    preview.png, *.mp4, splats.ply         when it is done, in this order
+    finished.json                          last: steps done, and the SHA-256 of the files it stands for
+    .lock                                  held by the process at work here
+
+A killed process can leave any beginning of this order, never another run's files under this run's settings: overwriting takes
+``finished.json`` and the splats away first and replaces ``config.yaml`` last.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-import shutil
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from fsd_gs.config import Config, config_from_dict, describe_settings, to_yaml
-from fsd_gs.errors import FileFormatError, OutputError
-from fsd_gs.io import make_folder, output_error, write_text
+from fsd_gs.config import Config, config_from_dict, describe_settings, free_settings, to_yaml
+from fsd_gs.core.device import resolve_device
+from fsd_gs.errors import FileFormatError, FsdGsError, OutputError
+from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
 
-CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT = (
+CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT, FINISHED, LOCK, FINISH = (
     "config.yaml",
     "splats.ply",
     "preview.png",
@@ -22,10 +36,19 @@ CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT = (
     "timelapse.mp4",
     "log.jsonl",
     "checkpoint/state.safetensors",
+    "finished.json",
+    ".lock",
+    ".finish",
 )
+_RESULTS = (SPLATS, PREVIEW, TURNTABLE, TIMELAPSE)
 
-# Settings that may differ between an interrupted run and its continuation without changing the result.
-_FREE_ON_RESUME = ("resume", "overwrite", "output", "count", "seed", "outputs.preview_every", "outputs.checkpoint_every")
+# What a run and what is made from it leave in folders of their own; anything else in them is somebody's.
+_WRITTEN = {
+    "checkpoint": r"state\.safetensors",
+    "previews": r"\d{6,}\.png",
+    "snapshots": r"step-\d{6,}\.ply",
+    "export": r".+\.(ply|splat|spz|sog|html|glb|gltf|bin|obj|mtl|usd[acz]?|mp4|gif|png)",
+}
 
 
 def slug(prompt: str, longest: int = 60) -> str:
@@ -40,25 +63,85 @@ def slug(prompt: str, longest: int = 60) -> str:
 
 
 def run_folder(config: Config) -> Path:
-    return Path(config.output) / slug(config.prompt) / f"seed-{config.seed:04d}"
+    return Path(config.output) / slug(config.prompt) / seed_name(config.seed)
+
+
+def seed_name(seed: int) -> str:
+    return f"seed-{seed:04d}"
+
+
+# -- one process a folder --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Hold the run's folder (created if missing) and clear away the half-written files of a killed run.
+
+    Raises:
+        OutputError: another process is at work in it.
+    """
+    make_folder(folder)
+    with locked(folder / LOCK, f"{folder}: another process is making this asset; wait for it, or choose another seed or output"):
+        for place in (folder, *(folder / name for name in ("checkpoint", "previews", "snapshots"))):
+            remove_temporaries(place)
+        (folder / FINISH).unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def shared_files(prompt_folder: Path) -> Iterator[None]:
+    """Hold ``variants.json`` and the gallery, which all runs of a prompt write: one at a time, for moments."""
+    make_folder(prompt_folder)
+    busy = f"{prompt_folder / LOCK}: another process has held the gallery for ten minutes; end it and go on with resume=true"
+    with locked(prompt_folder / LOCK, busy, wait_seconds=600.0):
+        remove_temporaries(prompt_folder)
+        yield
+
+
+# -- finished or not -------------------------------------------------------------------------------------------------------
 
 
 def is_finished(folder: Path) -> bool:
-    """A run is finished when its splats are written: they come last."""
+    """Whether the asset in ``folder`` is all there. Its splats come last but for ``finished.json``, which older versions did not write."""
     return (folder / SPLATS).is_file()
 
 
-def prepare_folder(config: Config) -> Path:
-    """Create or reuse the run's folder by ``resume`` and ``overwrite``; writes ``config.yaml``.
+def mark_finished(folder: Path, step: int, steps: int) -> None:
+    """Write ``finished.json``: the asset in ``folder`` is complete as of ``step`` (below ``steps`` where it was kept early)."""
+    files = {name: file_sha256(folder / name) for name in _RESULTS if (folder / name).is_file()}
+    write_text(folder / FINISHED, json.dumps({"step": step, "steps": steps, "sha256": files}, indent=1) + "\n")
 
-    Raises OutputError where a run exists and neither was asked for, or where the settings of a run to resume differ.
+
+def finished_record(folder: Path) -> dict[str, Any]:
+    """What ``finished.json`` says; {} where there is none or it is damaged."""
+    try:
+        record = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
+        return record if isinstance(record, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def changed_files(folder: Path) -> list[str]:
+    """The results in ``folder`` that are no longer what ``finished.json`` was written for: edited, damaged or gone."""
+    known = finished_record(folder).get("sha256", {})
+    return [name for name, digest in known.items() if not (folder / name).is_file() or file_sha256(folder / name) != digest]
+
+
+# -- beginning a run -------------------------------------------------------------------------------------------------------
+
+
+def prepare_folder(config: Config, folder: Path | None = None) -> Path:
+    """Create or reuse the run's folder (that of ``config`` by default) by ``resume`` and ``overwrite``; writes ``config.yaml``.
+
+    Raises:
+        OutputError: a run exists and neither was asked for, or the settings of a run to resume differ.
     """
-    folder = run_folder(config)
-    exists = (folder / CONFIG).exists()
+    folder = run_folder(config) if folder is None else folder
+    exists = any((folder / name).exists() for name in (CONFIG, SPLATS, CHECKPOINT, FINISHED))
     if exists and config.overwrite:
         _empty(folder)
     elif exists and config.resume:
-        _check_same_settings(folder, config)
+        check_same_settings(folder, config)
     elif exists:
         state = "a finished run" if is_finished(folder) else "an unfinished run"
         raise OutputError(
@@ -76,22 +159,33 @@ def load_run_config(folder: Path) -> Config:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileFormatError(f"{folder}: no run here (expected {CONFIG})") from None
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise FileFormatError(f"{path}: cannot be read ({error})") from error
     if not isinstance(values, dict):
         raise FileFormatError(f"{path}: expected settings, got {type(values).__name__}")
     return config_from_dict(values)
 
 
-def _check_same_settings(folder: Path, config: Config) -> None:
-    before = load_run_config(folder)
-    differing = [
-        f"{key} ({_value(before, key)} → {_value(config, key)})"
-        for key, _, _ in describe_settings()
-        if key not in _FREE_ON_RESUME and _value(before, key) != _value(config, key)
-    ]
+def check_same_settings(folder: Path, config: Config) -> None:
+    """Raises OutputError naming every setting that differs from the run in ``folder`` and could change its splats."""
+    differing = differing_settings(load_run_config(folder), config)
     if differing:
-        raise OutputError(f"{folder}: cannot resume with other settings: {', '.join(differing[:4])}; keep them, or use overwrite=true")
+        doing = "is finished, and not with these settings" if is_finished(folder) else "cannot resume with other settings"
+        raise OutputError(f"{folder}: {doing}: {', '.join(differing)}; keep them, or use overwrite=true")
+
+
+def differing_settings(before: Config, now: Config) -> list[str]:
+    """"steps (12 → 13)" for every setting that differs and is not free."""
+    free = free_settings()
+    differing = [
+        f"{key} ({old} → {new})"
+        for key, _, _ in describe_settings()
+        if key not in free and (old := _value(before, key)) != (new := _value(now, key))
+    ]
+    with suppress(FsdGsError):  # a device that is not here is said when it is used
+        if resolve_device(before.device) != resolve_device(now.device):
+            differing.append(f"device ({before.device} → {now.device})")
+    return differing
 
 
 def _value(config: object, key: str) -> object:
@@ -101,11 +195,18 @@ def _value(config: object, key: str) -> object:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what a run writes, and nothing else that somebody may have put there."""
+    """Remove what a run writes and what was made from it, but ``config.yaml``, and nothing that somebody else may have put there."""
     try:
-        for name in (CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG):
+        for name in (FINISHED, *_RESULTS, LOG, FINISH):
             (folder / name).unlink(missing_ok=True)
-        for name in ("checkpoint", "previews"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        for name, pattern in _WRITTEN.items():
+            place = folder / name
+            remove_temporaries(place)
+            for path in place.iterdir() if place.is_dir() else ():
+                if path.is_file() and re.fullmatch(pattern, path.name):
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or not empty: then it is somebody's
+                place.rmdir()
     except OSError as error:
         raise output_error(folder, error) from error
+    remove_temporaries(folder)

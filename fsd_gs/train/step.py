@@ -1,4 +1,4 @@
-"""One optimisation step of Flow Score Distillation on Gaussian splats. Start reading here.
+"""One optimisation step of Flow Score Distillation on Gaussian splats. Start reading here: ``fsd_step``, then ``advance``.
 
     ∇_θ L_FSD = E_c [ w(t) ( ε_φ(α g_θ(c) + σ ε(c), t(τ), y) − ε(c) ) ∂g_θ(c)/∂θ ]            arXiv 2405.10988
 
@@ -9,45 +9,18 @@ with fresh noise for ε(c) and random t: methods differ by what is plugged in, n
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from fsd_gs.core.types import Cameras, Render
-from fsd_gs.guidance import Guidance, inject
-from fsd_gs.guidance.time_schedules import TimeSchedule
-from fsd_gs.noise import NoiseFunction
-from fsd_gs.priors.base import Prior, tell_background
-from fsd_gs.render import Rasterizer
+from fsd_gs.guidance import inject
+from fsd_gs.priors.base import tell_background
+from fsd_gs.splats.optimizers import step_all
 from fsd_gs.splats.parameters import SplatParameters, activate
-from fsd_gs.splats.regularizers import Regularizers
-from fsd_gs.train.views import BackgroundSampler, ViewSampler
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The exchangeable pieces of a run; none of them knows another."""
-
-    prior: Prior
-    rasterize: Rasterizer
-    sample_views: ViewSampler
-    sample_background: BackgroundSampler
-    noise: NoiseFunction
-    schedule: TimeSchedule
-    guidance: Guidance
-    regularize: Regularizers
-    prompt: str
-    negative_prompt: str
-    with_depth: bool = False  # only surface noise looks at depth
-
-
-@dataclass(frozen=True)
-class Generators:
-    """The random streams of a step: cameras and backgrounds; whatever a guidance draws besides ε and t. The noise keeps its own."""
-
-    views: torch.Generator
-    guidance: torch.Generator
+from fsd_gs.train.guard import Guard, problem_after
+from fsd_gs.train.session import Generators, Parts, Session
 
 
 @dataclass(frozen=True)
@@ -77,3 +50,48 @@ def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Gener
 
     loss = inject(latents, score, "mean") + parts.regularize(splats, view.alpha)
     return StepOutput(loss, score.norm().item(), float(t), cameras, view)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What observers are told after a step. step counts from 1 to steps; loss and score_norm are plain numbers."""
+
+    step: int
+    steps: int
+    loss: float
+    score_norm: float
+    t: float
+    splats: int
+    views: int
+    seconds: float
+    output: StepOutput
+
+
+def advance(session: Session, guard: Guard) -> StepReport | None:
+    """One step with its optimiser and densification; None if something was no longer finite and the guard went back."""
+    began = time.perf_counter()
+    guard.remember(session)
+    session.apply_rates()
+    params, optimizers, densifier = session.params, session.optimizers, session.densifier
+    output = fsd_step(session.parts, params, session.step, session.generators)
+    densifier.step_pre_backward(params, optimizers, session.step, output.view.info)
+    output.loss.backward()
+    step_all(optimizers)
+    densifier.step_post_backward(params, optimizers, session.step, output.view.info)
+    session.parts.noise.step()
+    problem = problem_after(session, output.loss)
+    if problem is not None:
+        guard.roll_back(session, problem)
+        return None
+    session.step += 1
+    return StepReport(
+        step=session.step,
+        steps=session.steps,
+        loss=output.loss.item(),
+        score_norm=output.score_norm,
+        t=output.t,
+        splats=len(session.params["means"]),
+        views=len(output.cameras),
+        seconds=time.perf_counter() - began,
+        output=output,
+    )
