@@ -20,8 +20,8 @@ from rich.table import Table
 from fsd_gs.config import load_config
 from fsd_gs.train.api import prepare
 from fsd_gs.train.build import build_guard
-from fsd_gs.train.loop import advance
 from fsd_gs.train.session import Session
+from fsd_gs.train.step import advance
 
 STEPS = 60
 

@@ -21,6 +21,7 @@ Command = Callable[[Sequence[str], str], int]
 USAGE = """usage: fsd-gs COMMAND ...
 
   train    make assets from words            fsd-gs train prompt="a red chair" count=4
+  finish   keep unfinished assets as they are  fsd-gs finish outputs/a-red-chair/seed-0000
   view     look at assets in the browser     fsd-gs view outputs/a-red-chair
   export   write an asset in another format  fsd-gs export outputs/a-red-chair/seed-0000 --format ply
   sweep    compare methods and settings      fsd-gs sweep configs/ablations/beta.yaml
@@ -38,6 +39,13 @@ def train(arguments: Sequence[str], program: str) -> int:
     from fsd_gs.viewer.training_page import TrainingPage
 
     return main(arguments, program, write_gallery=write_gallery, open_page=TrainingPage)
+
+
+def _finish(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.train.command import finish
+    from fsd_gs.viewer.gallery import write_gallery
+
+    return finish(arguments, program, write_gallery=write_gallery)
 
 
 def _view(arguments: Sequence[str], program: str) -> int:
@@ -86,6 +94,7 @@ def default_rasterizer() -> Rasterizer:
 
 COMMANDS: dict[str, Command] = {
     "train": train,
+    "finish": _finish,
     "view": _view,
     "export": _export,
     "sweep": _sweep,

@@ -38,8 +38,16 @@ class VideoError(OutputError):
     """The videos of a run cannot be written; its splats are on the disk."""
 
 
+class BusyError(OutputError):
+    """Another process is writing there."""
+
+
 class DivergenceError(FsdGsError):
     """An optimisation produced non-finite values more often than the guard tolerates."""
+
+
+class EmptyAssetError(DivergenceError):
+    """An optimisation ended without a single splat."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fsd_gs.errors import OutputError
+from fsd_gs.errors import BusyError, OutputError
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\..*)?")
 
@@ -116,7 +116,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def locked(path: Path, busy: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock file ``path`` (its folder must exist), among processes and within this one. The system frees a killed holder's lock.
 
-    busy: the message of the :class:`OutputError` raised where another holds it for longer than ``wait_seconds``. A file system without
+    busy: the message of the :class:`BusyError` raised where another holds it for longer than ``wait_seconds``. A file system without
     locks (some network drives) gives none: then there is nothing to hold.
     """
     from filelock import FileLock, Timeout
@@ -125,7 +125,7 @@ def locked(path: Path, busy: str, *, wait_seconds: float = 0.0) -> Iterator[None
     try:
         lock.acquire()
     except Timeout:
-        raise OutputError(busy) from None
+        raise BusyError(busy) from None
     except NotImplementedError:
         yield
         return

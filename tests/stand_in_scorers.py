@@ -1,4 +1,4 @@
-"""Deterministic stand-ins for the networks of an evaluation: pooled pixels as features, the strongest channel as a colour."""
+"""Deterministic stand-ins for the networks of an evaluation: pooled pixels as features, the top_scored channel as a colour."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StandIn:
         return SimpleNamespace(category=parsed.category, color=parsed.color, design=None)
 
     def __call__(self, images):
-        """Everything is a chair, of the colour of its strongest channel, dark or bright."""
+        """Everything is a chair, of the colour of its top_scored channel, dark or bright."""
         category = torch.nn.functional.one_hot(torch.full((len(images),), self.categories.index("chair")), len(self.categories))
         brightness = images.mean(dim=(1, 2, 3))
         design = torch.stack([0.5 - brightness, brightness - 0.5], dim=1)

@@ -20,7 +20,7 @@ from fsd_gs.splats.optimizers import (
     step_all,
 )
 from fsd_gs.splats.parameters import activate, from_gaussians
-from fsd_gs.splats.prune import PruneSettings, clean, doomed_mask, prune, prune_mask, prune_masks, strongest
+from fsd_gs.splats.prune import PruneSettings, clean, prune, prune_mask, prune_masks, removal_mask, top_scored
 
 WIDTH, HEIGHT, VIEWS = 48, 32, 3
 THRESHOLD = 0.065  # of "default", about the median gradient of the scene below
@@ -56,10 +56,10 @@ def run(params, optimizers, densifier, steps, first=0, loss_scale=1.0, total=60)
     for step in range(first, first + steps):
         set_learning_rates(optimizers, LearningRates(), step / total)
         wave, info = tiny_render(params)
-        densifier.before_backward(params, optimizers, step, info)
+        densifier.step_pre_backward(params, optimizers, step, info)
         (loss_scale * (wave - 0.3).square().sum()).backward()
         step_all(optimizers)
-        reports.append(densifier.after_backward(params, optimizers, step, info))
+        reports.append(densifier.step_post_backward(params, optimizers, step, info))
         assert reports[-1].count == len(params["means"])
     return reports
 
@@ -185,8 +185,8 @@ def test_no_gradient_means_no_growth():
     densifier = Densifier(settings(), 60, seed=0)
     reports = run(params, optimizers, densifier, 12, loss_scale=0.0)
     assert all(r.grown == 0 for r in reports)
-    with pytest.raises(InputError, match="before_backward"):
-        densifier.after_backward(params, optimizers, 12, tiny_render(params)[1])
+    with pytest.raises(InputError, match="step_pre_backward"):
+        densifier.step_post_backward(params, optimizers, 12, tiny_render(params)[1])
 
 
 def test_growing_keeps_the_opacity_that_is_seen():
@@ -200,9 +200,9 @@ def test_growing_keeps_the_opacity_that_is_seen():
     with torch.no_grad():
         densifier._running = {"grad2d": torch.ones(40), "count": torch.ones(40)}
     wave, info = tiny_render(params)
-    densifier.before_backward(params, optimizers, 10, info)
+    densifier.step_pre_backward(params, optimizers, 10, info)
     wave.sum().backward()
-    densifier.after_backward(params, optimizers, 10, info)
+    densifier.step_post_backward(params, optimizers, 10, info)
     after = activate(params).detach().opacities
     assert len(after) == 80
     torch.testing.assert_close(1 - (1 - after[:40]) * (1 - after[40:]), before, rtol=1e-5, atol=1e-6)
@@ -268,10 +268,10 @@ def test_densifies_what_the_cpu_rasterizer_draws(kind):
         images, _, info = cpu.rasterization(
             g.means, g.quats, g.scales, g.opacities, g.sh, cameras.viewmats, cameras.Ks, 32, 32, sh_degree=0, packed=False
         )
-        densifier.before_backward(params, optimizers, step, info)
+        densifier.step_pre_backward(params, optimizers, step, info)
         (images[:, 10:16, 10:16] - 1).square().sum().backward()
         step_all(optimizers)
-        densifier.after_backward(params, optimizers, step, info)
+        densifier.step_post_backward(params, optimizers, step, info)
     assert 60 < len(params["means"]) <= 100
     assert_consistent(params, optimizers)
     assert all(torch.isfinite(p).all() for p in params.values())
@@ -368,7 +368,7 @@ def test_mcmc_relocates_and_grows_to_the_cap():
     densifier = Densifier(settings(kind="mcmc", cap_max=205, every=1), 60, seed=0)
     densifier.check(params, optimizers)
     state = torch.cuda.get_rng_state()
-    report = densifier.after_backward(params, optimizers, 10, {})
+    report = densifier.step_post_backward(params, optimizers, 10, {})
     assert torch.equal(torch.cuda.get_rng_state(), state)
     assert report.count == 205
     assert activate(params).opacities.min() > 0.004
@@ -381,13 +381,13 @@ def test_training_prune_is_bounded_and_takes_the_faintest():
     params, optimizers = start(20)
     with torch.no_grad():
         params["opacities"].copy_(torch.linspace(-9, -7, 20))
-    mask = doomed_mask(params, 0.5, math.inf, 0.25)
+    mask = removal_mask(params, 0.5, math.inf, 0.25)
     assert mask.nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
     with torch.no_grad():
         params["opacities"].fill_(5.0)
         params["scales"][7] = 1.0
-    assert doomed_mask(params, 0.5, 2.0, 0.25).nonzero().flatten().tolist() == [7]
-    assert not doomed_mask(params, 0.5, math.inf, 0.25).any()
+    assert removal_mask(params, 0.5, 2.0, 0.25).nonzero().flatten().tolist() == [7]
+    assert not removal_mask(params, 0.5, math.inf, 0.25).any()
     wave, _ = tiny_render(params)
     wave.sum().backward()
     step_all(optimizers)
@@ -404,10 +404,10 @@ def test_training_prune_is_bounded_and_takes_the_faintest():
 def test_strongest_breaks_ties_by_index_and_respects_the_budget():
     score = torch.tensor([1.0, 3, 3, 2, 3])
     every = torch.ones(5, dtype=torch.bool)
-    assert strongest(score, every, 2).tolist() == [False, True, True, False, False]
-    assert strongest(score, every, -3).sum() == 0
-    assert strongest(score, torch.tensor([True, False, False, True, False]), 1).tolist() == [False, False, False, True, False]
-    assert torch.equal(strongest(score, every, 9), every)
+    assert top_scored(score, every, 2).tolist() == [False, True, True, False, False]
+    assert top_scored(score, every, -3).sum() == 0
+    assert top_scored(score, torch.tensor([True, False, False, True, False]), 1).tolist() == [False, False, False, True, False]
+    assert torch.equal(top_scored(score, every, 9), every)
 
 
 def solid_ball(count, radius, center, opacity=0.9, seed=0):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ from fsd_gs.errors import DivergenceError, FileFormatError, InputError, OutputEr
 from fsd_gs.export.ply import load_ply
 from fsd_gs.train import runs
 from fsd_gs.train.api import generate, prepare, run
-from fsd_gs.train.checkpoint import load_state, save_state
+from fsd_gs.train.checkpoint import load_state, nonfinite_entry, save_state
 from fsd_gs.train.command import file_observers, main
 from fsd_gs.train.guard import Guard
-from fsd_gs.train.loop import Observer, StepReport, StopRun, advance
+from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.observers import Interrupts, JsonLog
 from fsd_gs.train.session import Session
+from fsd_gs.train.step import StepReport, advance
+from fsd_gs.train.step import fsd_step as real_fsd_step
+from fsd_gs.train.step import step_all as real_step_all
 
 TINY = [
     "prior.name=exact",
@@ -168,16 +172,73 @@ def test_the_guard_rolls_back_lowers_the_rates_and_says_so():
 def test_the_guard_gives_up_with_advice():
     session = prepare(tiny())
     guard = make_guard([])
-    bad = session.params["means"]
+    assert advance(session, guard) is not None
     for _ in range(2):
         with torch.no_grad():
-            bad = session.params["means"]
-            bad[0, 0] = float("inf")
+            session.params["means"][0, 0] = float("inf")
         assert advance(session, guard) is None
+        assert advance(session, guard) is not None  # what it went back to was good
     with torch.no_grad():
         session.params["means"][0, 0] = float("inf")
     with pytest.raises(DivergenceError, match=r"after 2 rollbacks; lower rates\.\* or guidance\.cfg_scale"):
         advance(session, guard)
+    assert nonfinite_entry(session.state_dict()) is None  # the last good state, fit for a checkpoint
+
+
+def test_a_poisoned_start_is_no_state_to_go_back_to():
+    session = prepare(tiny())
+    with torch.no_grad():
+        session.params["means"][0, 0] = float("nan")
+    with pytest.raises(DivergenceError, match=r"params\.means is not finite before step 1"):
+        advance(session, make_guard([]))
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient", "huge gradient", "parameter", "moment"])
+@pytest.mark.parametrize("step", [0, 1, 4, 11])  # the first, one in the middle, one before a snapshot, the last
+def test_whatever_is_not_finite_is_found_after_its_own_step(where, step, monkeypatch):
+    """Each stage of a step poisoned once, at several steps: the run goes back and ends complete, with finite splats."""
+    session = prepare(tiny())
+    said: list[str] = []
+    poison = _Poison(session, where, step)
+    monkeypatch.setattr("fsd_gs.train.step.step_all", poison.step_all)
+    monkeypatch.setattr("fsd_gs.train.step.fsd_step", poison.fsd_step)
+    guard = make_guard(said)
+    while session.step < session.steps:
+        advance(session, guard)
+        assert nonfinite_entry(session.state_dict()) is None
+    assert poison.done
+    assert len(said) == 1
+    assert f"at step {step}" in said[0]
+
+
+class _Poison:
+    """Puts one value that is not finite into one stage of one step."""
+
+    def __init__(self, session: Session, where: str, step: int) -> None:
+        self.session, self.where, self.step, self.done = session, where, step, False
+
+    def due(self, where: str) -> bool:
+        if self.done or self.session.step != self.step or where != self.where:
+            return False
+        self.done = True
+        return True
+
+    def fsd_step(self, parts, params, step, generators):
+        output = real_fsd_step(parts, params, step, generators)
+        return replace(output, loss=output.loss * float("nan")) if self.due("loss") else output
+
+    def step_all(self, optimizers):
+        means = self.session.params["means"]
+        if self.due("gradient"):
+            means.grad[0, 0] = float("inf")
+        if self.due("huge gradient"):
+            means.grad[0, 0] = 1e30  # finite, but its square is not: Adam would stand still from here on without a sign
+        real_step_all(optimizers)
+        with torch.no_grad():
+            if self.due("parameter"):
+                self.session.params["opacities"][0] = float("nan")
+            if self.due("moment"):
+                optimizers["sh0"].state[self.session.params["sh0"]]["exp_avg_sq"][0] = float("inf")
 
 
 def test_outputs_of_the_command(tmp_path, capsys):

@@ -10,7 +10,7 @@ from gsplat.strategy import DefaultStrategy
 
 from fsd_gs.splats.optimizers import Optimizers
 from fsd_gs.splats.parameters import SplatParameters
-from fsd_gs.splats.prune import doomed_mask, prune, strongest
+from fsd_gs.splats.prune import prune, removal_mask, top_scored
 
 
 @dataclass
@@ -27,14 +27,14 @@ class CappedDefaultStrategy(DefaultStrategy):
     ) -> tuple[int, int]:
         score = state["grad2d"] / state["count"].clamp_min(1)
         above = score > self.grow_grad2d
-        chosen = strongest(score, above, budget=self.cap_max - len(score))
-        state["grad2d"][above & ~chosen] = 0  # every growing splat adds exactly one: only the strongest still fit under the cap
+        chosen = top_scored(score, above, budget=self.cap_max - len(score))
+        state["grad2d"][above & ~chosen] = 0  # every growing splat adds exactly one: only the highest scores still fit under the cap
         return super()._grow_gs(params, optimizers, state, step)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def _prune_gs(  # type: ignore[override]
         self, params: SplatParameters, optimizers: Optimizers, state: dict[str, Any], step: int
     ) -> int:
-        doomed = doomed_mask(params, self.prune_opa, self.prune_scale3d * state["scene_scale"], self.max_prune_fraction)
-        self.pruned = prune(params, optimizers, state, doomed)
+        removed = removal_mask(params, self.prune_opa, self.prune_scale3d * state["scene_scale"], self.max_prune_fraction)
+        self.pruned = prune(params, optimizers, state, removed)
         return self.pruned

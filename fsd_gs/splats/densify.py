@@ -3,9 +3,9 @@
 Every kind edits parameters and Adam state through gsplat's own operations (duplicate, split, remove) and has the same calls:
 
     densifier = Densifier(settings, total_steps, seed)
-    densifier.before_backward(params, optimizers, step, info)      # info: the rasterizer's dictionary, gsplat's keys
+    densifier.step_pre_backward(params, optimizers, step, info)      # info: the rasterizer's dictionary, gsplat's keys
     loss.backward(), step the optimizers
-    densifier.after_backward(params, optimizers, step, info)
+    densifier.step_post_backward(params, optimizers, step, info)
 
 percentile (default)   With g_i^v = |∂L/∂(screen position of i)| in view v, in half images, the score of splat i is
 
@@ -35,7 +35,7 @@ from torch import Tensor
 from fsd_gs.errors import BackendError, ConfigError, InputError, unknown_name
 from fsd_gs.splats.optimizers import Optimizers
 from fsd_gs.splats.parameters import MIN_OPACITY, SplatParameters
-from fsd_gs.splats.prune import doomed_mask, prune, strongest
+from fsd_gs.splats.prune import prune, removal_mask, top_scored
 
 KINDS = ("none", "percentile", "default", "mcmc")
 Info = Mapping[str, Any]  # what the rasterizer returns beside the images; gsplat's keys
@@ -141,12 +141,12 @@ class Densifier:
         """Whether splats are added and removed after ``step`` (counted from 0)."""
         return self.settings.kind != "none" and self.first_step <= step < self.stop_step and step % self.settings.every == 0
 
-    def before_backward(self, params: SplatParameters, optimizers: Optimizers, step: int, info: Info) -> None:
+    def step_pre_backward(self, params: SplatParameters, optimizers: Optimizers, step: int, info: Info) -> None:
         """Asks autograd to keep the gradient of the screen positions, info["means2d"] [C, N, 2]."""
         if self._watches_gradients(step):
             info["means2d"].retain_grad()
 
-    def after_backward(self, params: SplatParameters, optimizers: Optimizers, step: int, info: Info) -> DensifyReport:
+    def step_post_backward(self, params: SplatParameters, optimizers: Optimizers, step: int, info: Info) -> DensifyReport:
         """Collects statistics and, in a round, grows and prunes ``params`` and the optimizers' state in place.
 
         Parameters are replaced by new tensors then: fetch them from ``params`` again. The global random state is left untouched.
@@ -173,10 +173,10 @@ class Densifier:
         score = self._running["grad2d"] / self._running["count"].clamp_min(1)
         seen = score > 0
         share = max(1, round((1 - s.grow_percentile / 100) * int(seen.sum())))
-        chosen = strongest(score, seen, budget=min(share, s.cap_max - len(score)))
+        chosen = top_scored(score, seen, budget=min(share, s.cap_max - len(score)))
         grow(params, optimizers, self._running, chosen, split_sigma=s.split_scale * self.extent, keep_opacity=s.keep_opacity)
-        doomed = doomed_mask(params, s.prune_opacity, s.prune_scale * self.extent, s.max_prune_fraction)
-        pruned = prune(params, optimizers, self._running, doomed)
+        removed = removal_mask(params, s.prune_opacity, s.prune_scale * self.extent, s.max_prune_fraction)
+        pruned = prune(params, optimizers, self._running, removed)
         self._running = {}  # a round judges only what happened since the last one
         return pruned
 
@@ -232,7 +232,7 @@ def accumulate_scores(running: dict[str, Tensor], info: Info) -> None:
     screen = info["means2d"]
     gradient = screen.grad if screen.is_leaf or screen.retains_grad else None
     if gradient is None:
-        raise InputError("info['means2d']: expected a gradient, got none; call before_backward before loss.backward()")
+        raise InputError("info['means2d']: expected a gradient, got none; call step_pre_backward before loss.backward()")
     # double: squares of tiny gradients vanish in float32. Columns one by one: reductions over an axis of 2 are slow on the CPU
     gx, gy = gradient[..., 0].double() * (info["width"] / 2), gradient[..., 1].double() * (info["height"] / 2)
     strength = (gx * gx + gy * gy).sqrt_()  # [C, N]

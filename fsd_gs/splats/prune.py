@@ -116,7 +116,7 @@ def clean(gaussians: Gaussians, settings: PruneSettings | None = None) -> tuple[
     return gaussians.select(kept), report
 
 
-def strongest(score: Tensor, candidates: Tensor, budget: int) -> Tensor:
+def top_scored(score: Tensor, candidates: Tensor, budget: int) -> Tensor:
     """Mask [N] of the ``budget`` candidates with the highest ``score`` [N] (all of them if they are fewer); ties by index."""
     if int(candidates.sum()) <= max(budget, 0):
         return candidates
@@ -127,14 +127,14 @@ def strongest(score: Tensor, candidates: Tensor, budget: int) -> Tensor:
 
 
 @torch.no_grad()
-def doomed_mask(params: SplatParameters, min_opacity: float, max_scale: float, max_fraction: float) -> Tensor:
+def removal_mask(params: SplatParameters, min_opacity: float, max_scale: float, max_fraction: float) -> Tensor:
     """[N] splats to remove during training: fainter than ``min_opacity`` or larger than ``max_scale``.
 
     At most ``max_fraction`` of all, the faintest first: a phase in which everything fades must not empty the scene.
     """
     opacity = params["opacities"].sigmoid()
-    doomed = (opacity < min_opacity) | (params["scales"].exp().amax(dim=1) > max_scale)
-    return strongest(-opacity, doomed, budget=int(max_fraction * len(opacity)))
+    removed = (opacity < min_opacity) | (params["scales"].exp().amax(dim=1) > max_scale)
+    return top_scored(-opacity, removed, budget=int(max_fraction * len(opacity)))
 
 
 def prune(params: SplatParameters, optimizers: Optimizers, tensors: dict[str, Tensor], mask: Tensor) -> int:

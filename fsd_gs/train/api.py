@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
-import torch
-
-from fsd_gs.config import Config, load_config
-from fsd_gs.core.device import resolve_device
-from fsd_gs.errors import InputError
+from fsd_gs.config import load_config
 from fsd_gs.priors.base import Prior
-from fsd_gs.splats.prune import clean
-from fsd_gs.train.backbones import load_prior
-from fsd_gs.train.build import build_guard, build_session
-from fsd_gs.train.checkpoint import load_state
-from fsd_gs.train.loop import Observer, StepReport, optimize
+from fsd_gs.train.asset import prepare, run
+from fsd_gs.train.loop import Observer
 from fsd_gs.train.observers import Callback
 from fsd_gs.train.result import Result
-from fsd_gs.train.session import Session
+from fsd_gs.train.step import StepReport
+
+__all__ = ["generate", "prepare", "run"]
 
 
 def generate(
@@ -42,26 +36,3 @@ def generate(
     config = load_config(config_files, [*overrides, f"prompt={prompt}", f"seed={seed}"])
     observers = [c if isinstance(c, Observer) else Callback(c) for c in callbacks]
     return run(config, prepare(config, prior), observers)
-
-
-def prepare(config: Config, prior: Prior | None = None) -> Session:
-    """A session at step 0; everything that can be wrong with the settings is found here, before anything is written."""
-    if not config.prompt.strip():
-        raise InputError('prompt: expected words that say what to make, got nothing; for example prompt="a red chair"')
-    device = resolve_device(config.device)
-    prior = load_prior(config, device) if prior is None else prior
-    session = build_session(config, prior, device)
-    cameras = session.parts.sample_views(0, torch.Generator().manual_seed(0)).to(device)
-    prior.encode_text(config.prompt, config.negative_prompt, cameras)  # a prompt that the prior does not understand fails now
-    return session
-
-
-def run(config: Config, session: Session, observers: Sequence[Observer] = (), checkpoint: Path | None = None) -> Result:
-    """Optimise one asset, from the start or from ``checkpoint``."""
-    if checkpoint is not None:
-        session.load_state_dict(load_state(checkpoint))
-    complete = optimize(session, observers, partial(build_guard, config))
-    splats = session.gaussians()
-    if complete and config.outputs.clean:
-        splats, _ = clean(splats)
-    return Result(splats, config, session.parts.rasterize, complete)

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Protocol
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Protocol
 
 from fsd_gs.config import Config, describe_settings, load_config
-from fsd_gs.core.device import resolve_device
-from fsd_gs.errors import VideoError
-from fsd_gs.image2d.command import main_2d
-from fsd_gs.priors.base import Prior
-from fsd_gs.train import runs
-from fsd_gs.train.api import prepare, run
-from fsd_gs.train.backbones import load_prior
-from fsd_gs.train.loop import Observer
-from fsd_gs.train.observers import Checkpoints, Interrupts, JsonLog, Previews, ProgressBar
-from fsd_gs.train.result import Result, draw_preview
-from fsd_gs.train.session import Session
-from fsd_gs.train.variants import train_variants
+from fsd_gs.errors import BusyError, ConfigError, FileFormatError
+
+if TYPE_CHECKING:  # torch and all that stands on it come when there is something to make: --help must not wait for them
+    from rich.console import Console
+
+    from fsd_gs.priors.base import Prior
+    from fsd_gs.train.asset import Outcome
+    from fsd_gs.train.loop import Observer
+    from fsd_gs.train.session import Session
 
 DESCRIPTION = """Make 3D assets from words: python train.py prompt="a red chair" [key=value ...]
 
@@ -70,40 +65,84 @@ def main(
     write_gallery: Callable[[Path], Path] | None = None,
     open_page: Callable[[Config, Callable[[str], None]], Page] | None = None,
 ) -> int:
-    """Run the command; the exit code is 0 when all assets are complete, 130 or 143 after Ctrl-C or kill.
+    """Run the command; the exit code is 0 when all assets are complete, 128 + signal after Ctrl-C, kill or a closed terminal.
 
     write_gallery: called with the prompt's folder after each asset. open_page: for ``viewer=true``.
     """
     options = make_parser(program).parse_args(arguments)
-    config = load_config(options.config, options.overrides)
+    config, folder = read_settings(options.config, options.overrides)
+
+    from rich.console import Console
+
+    from fsd_gs.core.device import resolve_device
+    from fsd_gs.train.backbones import load_prior
+
     console = Console(stderr=False)
     device = resolve_device(config.device)
     prior = load_prior(config, device)
     if config.mode == "2d":
+        from fsd_gs.image2d.command import main_2d
+
         return main_2d(config, prior, device, console)
+    from fsd_gs.train import runs
+
+    prompt_folder = folder.parent if folder is not None else runs.run_folder(config).parent
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     page = open_page(config, say) if config.viewer and open_page is not None else None
     try:
-        code = train_set(config, prior, console, write_gallery, page)
+        code = train_set(config, prior, console, write_gallery, page, prompt_folder)
         if page is not None and not code:
-            page.stay(runs.run_folder(config).parent, config.render.backend)
+            page.stay(prompt_folder, config.render.backend)
     finally:
         if page is not None:
             page.close()
     return code
 
 
+def read_settings(files: Sequence[str], overrides: Sequence[str]) -> tuple[Config, Path | None]:
+    """The settings, and the run's folder where ``resume=FOLDER`` names one: then its ``config.yaml`` comes before everything else."""
+    words = {key.strip(): value.strip() for key, _, value in (override.partition("=") for override in overrides)}
+    named = words.get("resume", "")
+    if named.lower() in ("", "true", "false", "yes", "no", "on", "off", "1", "0", "y", "n"):
+        return load_config(files, overrides), None
+    from fsd_gs.train import runs
+
+    folder = Path(named).expanduser()
+    if not (folder / runs.CONFIG).is_file():
+        state = "no such folder" if not folder.is_dir() else f"no run here (expected {runs.CONFIG})"
+        raise FileFormatError(f"resume: {folder}: {state}; give true, or the folder of a run such as outputs/a-house/seed-0000")
+    before = runs.load_run_config(folder)  # says in one line what is wrong with the file
+    name = runs.seed_name(before.seed)
+    if folder.resolve().name != name:
+        raise ConfigError(f"resume: {folder}: expected a folder called {name}, by the seed in its {runs.CONFIG}")
+    given = [override for override in overrides if override.partition("=")[0].strip() != "resume"]
+    place = ["count=1", "viewer=false", f"output={folder.resolve().parent.parent}"]
+    config = load_config([folder / runs.CONFIG, *files], [*place, *given, "resume=true", "overwrite=false"])
+    if config.count != 1 or config.seed != before.seed:
+        raise ConfigError(f"resume: {folder} is one asset, seed {before.seed}; leave seed and count out, or give resume=true instead")
+    return config, folder
+
+
 def train_set(
-    config: Config, prior: Prior, console: Console, write_gallery: Callable[[Path], Path] | None = None, page: Page | None = None
+    config: Config,
+    prior: Prior,
+    console: Console,
+    write_gallery: Callable[[Path], Path] | None,
+    page: Page | None,
+    prompt_folder: Path,
 ) -> int:
     """``config.count`` assets and their gallery; the exit code."""
+    from fsd_gs.train import runs
+    from fsd_gs.train.variants import train_variants
+
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     galleries: list[Path] = []
     variants, code = train_variants(
         config,
-        lambda asset: train_one(asset, prior, console, page),
+        lambda asset: train_one(asset, prior, console, prompt_folder / runs.seed_name(asset.seed), page),
         write_gallery=None if write_gallery is None else lambda folder: galleries.append(write_gallery(folder)),
         say=say,
+        prompt_folder=prompt_folder,
     )
     if galleries:
         score = "" if variants.diversity is None else f"  (diversity {variants.diversity:.2f})"
@@ -111,48 +150,94 @@ def train_set(
     return code
 
 
-def train_one(config: Config, prior: Prior, console: Console, page: Page | None = None) -> int:
-    """One seed: nothing to do if ``resume`` finds it finished."""
-    folder = runs.run_folder(config)
-    if config.resume and runs.is_finished(folder):
-        console.print(f"{folder}: already finished", highlight=False)
-        return 0
-    session = prepare(config, prior)
-    runs.prepare_folder(config)
-    checkpoint = folder / runs.CHECKPOINT
-    interrupts = Interrupts()
-    observers = [*file_observers(config, session, folder), ProgressBar(console, f"{runs.slug(config.prompt)} #{config.seed}")]
+def train_one(config: Config, prior: Prior, console: Console, folder: Path, page: Page | None = None) -> int:
+    """One seed, watched; 0, 2 where all but the videos could be written, or 128 + signal (130 for the viewer's buttons)."""
+    from fsd_gs.train import runs
+    from fsd_gs.train.asset import make_asset
+    from fsd_gs.train.observers import Interrupts, ProgressBar
+
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    watched = console.is_terminal and sys.stdin is not None and sys.stdin.isatty()
+    interrupts = Interrupts(folder / runs.FINISH, grace=2.0 if watched else 0.0, say=say)
+    observers: list[Observer] = [interrupts, ProgressBar(console, f"{runs.slug(config.prompt)} #{config.seed}")]
     if page is not None:
-        observers.append(page.watch(config, lambda: interrupts.received is not None))
-    observers.append(interrupts)
-    began = time.perf_counter()
-    result = run(config, session, observers, checkpoint if config.resume and checkpoint.is_file() else None)
-    if not result.complete:
-        console.print(f"stopped at step {session.step} of {config.steps}; go on with resume=true  ({folder})", highlight=False)
-        return 128 + interrupts.received if interrupts.received else 0
-    return finish(result, folder, console, time.perf_counter() - began)
+        observers.insert(0, page.watch(config, lambda: interrupts.received is not None))
+    outcome = make_asset(config, prior, folder, observers)
+    with suppress(OSError):  # the terminal may be what is gone
+        report(outcome, config, say)
+    if outcome.state in ("stopped", "kept"):
+        return 128 + (interrupts.received or 2)
+    return 2 if outcome.error else 0
+
+
+def report(outcome: Outcome, config: Config, say: Callable[[str], None]) -> None:
+    """Tell what became of an asset."""
+    from fsd_gs.train import runs
+
+    folder = outcome.folder
+    if outcome.state == "found":
+        early = f" (kept as of step {outcome.step} of {config.steps})" if outcome.step < config.steps else ""
+        changed = f"; {', '.join(names)} changed since" if (names := runs.changed_files(folder)) else ""
+        say(f"{folder}: already finished{early}{changed}")
+    elif outcome.state == "stopped":
+        say(f"stopped at step {outcome.step} of {config.steps}; go on with resume=true, or fsd-gs finish {folder} keeps it as it is")
+    else:
+        if outcome.error:
+            print(f"error: {outcome.error}", file=sys.stderr)
+        count = len(outcome.result.splats) if outcome.result else 0
+        took = "" if outcome.seconds is None else f" in {outcome.seconds:.0f} s"
+        early = f", kept as of step {outcome.step} of {config.steps}" if outcome.state == "kept" else ""
+        say(f"{count} splats{took}{early}")
+        for name in (runs.SPLATS, runs.PREVIEW, runs.TURNTABLE, runs.TIMELAPSE):
+            if (folder / name).is_file():
+                say(f"  {folder / name}")
 
 
 def file_observers(config: Config, session: Session, folder: Path) -> list[Observer]:
     """Everything that writes into the run's folder while it grows."""
-    draw = partial(draw_preview, session.parts.rasterize, config=config)
-    return [
-        JsonLog(folder / runs.LOG),
-        Previews(folder, config.outputs.preview_every, draw),
-        Checkpoints(folder / runs.CHECKPOINT, config.outputs.checkpoint_every),
-    ]
+    from fsd_gs.train import asset
+
+    return asset.file_observers(config, session, folder)
 
 
-def finish(result: Result, folder: Path, console: Console, seconds: float) -> int:
-    """Write the results and list them; 2 where all but the videos could be written."""
+# -- fsd-gs finish ---------------------------------------------------------------------------------------------------------
+
+
+def finish(arguments: Sequence[str], program: str = "fsd-gs finish", *, write_gallery: Callable[[Path], Path] | None = None) -> int:
+    """Keep unfinished assets as they are: splats, preview, videos and gallery. One that is being made now stops after its step."""
+    parser = argparse.ArgumentParser(prog=program, description=f"{finish.__doc__}", epilog=f"{program} outputs/a-red-chair/seed-0000")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a run, or of a prompt for all its unfinished runs")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    from rich.console import Console
+
+    from fsd_gs.train import runs
+    from fsd_gs.train.asset import keep_asset
+    from fsd_gs.train.variants import record_asset
+
+    say = partial(Console().print, highlight=False, markup=False, soft_wrap=True)
     code = 0
-    try:
-        result.save(folder)
-    except VideoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    console.print(f"{len(result.splats)} splats in {seconds:.0f} s", highlight=False)
-    for name in (runs.SPLATS, runs.PREVIEW, runs.TURNTABLE, runs.TIMELAPSE):
-        if (folder / name).is_file():
-            console.print(f"  {folder / name}", highlight=False, soft_wrap=True)
+    for folder in [run for given in parser.parse_args(arguments).folders for run in unfinished_runs(given)]:
+        config = runs.load_run_config(folder)
+        try:
+            outcome = keep_asset(folder)
+        except BusyError:
+            say(f"{folder}: being made now; asked to stop and keep it")
+            runs.ask_to_keep(folder)
+            continue
+        report(outcome, config, say)
+        code = max(code, 2 if outcome.error else 0)
+        record_asset(folder, config, write_gallery=write_gallery)
     return code
+
+
+def unfinished_runs(folder: Path) -> list[Path]:
+    """``folder`` if it is a run, or the unfinished runs in it; FileFormatError where there is neither."""
+    from fsd_gs.train import runs
+
+    if (folder / runs.CONFIG).is_file():
+        return [folder]
+    found = [run for run in sorted(folder.glob("seed-*")) if (run / runs.CONFIG).is_file() and not runs.is_finished(run)]
+    if not found:
+        raise FileFormatError(f"{folder}: no unfinished run here; give the folder of a run, such as outputs/a-house/seed-0000")
+    return found

@@ -28,12 +28,14 @@ WHITE = torch.ones(3)
 
 @dataclass(frozen=True)
 class Result:
-    """A finished (or interrupted) asset. complete: all steps were done."""
+    """A finished (or interrupted) asset. complete: all steps were done. kept: not all, but it is wanted as it is. step: steps done."""
 
     splats: Gaussians
     config: Config
     rasterizer: Rasterizer
     complete: bool = True
+    kept: bool = False
+    step: int = 0
 
     def render(self, cameras: Cameras, background: Tensor | None = None) -> Render:
         """Views of the asset without gradient, with depth; background [3], white by default."""

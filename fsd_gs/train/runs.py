@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,11 @@ def shared_files(prompt_folder: Path) -> Iterator[None]:
         yield
 
 
+def ask_to_keep(folder: Path) -> None:
+    """Ask the process at work in ``folder`` to stop after its step and to keep the asset as it is."""
+    write_text(folder / FINISH, "")
+
+
 # -- finished or not -------------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +154,7 @@ def prepare_folder(config: Config, folder: Path | None = None) -> Path:
             f"{folder}: {state} exists; use resume=true to go on with it, overwrite=true to replace it, or another seed/output"
         )
     make_folder(folder)
-    write_text(folder / CONFIG, to_yaml(config))
+    write_text(folder / CONFIG, to_yaml(replace(config, resume=False, overwrite=False)))  # the run, not how it was asked for
     return folder
 
 
@@ -175,7 +181,7 @@ def check_same_settings(folder: Path, config: Config) -> None:
 
 
 def differing_settings(before: Config, now: Config) -> list[str]:
-    """"steps (12 → 13)" for every setting that differs and is not free."""
+    """ "steps (12 → 13)" for every setting that differs and is not free."""
     free = free_settings()
     differing = [
         f"{key} ({old} → {new})"

@@ -13,8 +13,10 @@ fixed noise decides where the flow ends, so the children move from a free choice
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from torch import Tensor
 from fsd_gs.config import Config
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.types import Cameras, Gaussians
-from fsd_gs.errors import FileFormatError, InputError
+from fsd_gs.errors import EmptyAssetError, FileFormatError, InputError
 from fsd_gs.export.formats import load_splats
 from fsd_gs.io import write_text
 from fsd_gs.metrics.diversity import DiversitySettings, diversity
@@ -35,6 +37,7 @@ from fsd_gs.train import runs
 from fsd_gs.train.result import orbit_of
 
 VARIANTS = "variants.json"
+STOPPED = 128  # an exit code from here on: somebody stopped the run
 INSPECTION_VIEWS, INSPECTION_SIZE = 24, 96  # the views that the geometry thresholds were measured with
 SCORE_VIEWS, SCORE_SIZE = 8, 64
 SCORE_BACKGROUND = (0.5, 0.5, 0.5)  # black and white assets both leave ink on it
@@ -96,43 +99,86 @@ def train_variants(
     *,
     write_gallery: Callable[[Path], object] | None = None,
     say: Callable[[str], None] = print,
+    prompt_folder: Path | None = None,
 ) -> tuple[VariantSet, int]:
-    """``config.count`` assets from ``config.seed`` on; the set and the exit code: that of the first run that did not finish, else the
-    highest (an asset without its video does not stop the set), else 0.
+    """``config.count`` assets from ``config.seed`` on, and the exit code.
 
-    make_asset: trains one seed (sharing the prior is its business). rasterizer: for looking at the results, for splats
-    on the CPU; None takes the CPU kernels. write_gallery: called with
-    the prompt's folder after each finished slot. say: one line for people.
+    The code is that of the first run that did not finish, else the highest (an asset without its video does not stop the set); 2 where a
+    slot stayed without splats. A run that was stopped and kept (128 or more, and finished) is recorded and is the last one.
+
+    Args:
+        make_asset: trains one seed (sharing the prior is its business).
+        rasterizer: for looking at the results, for splats on the CPU; None takes the CPU kernels.
+        write_gallery: called with the prompt's folder after each finished slot.
+        say: one line for people.
+        prompt_folder: of the set; by default that of the settings.
     """
     rasterizer = rasterizer or make_rasterizer("cpu")
-    folder = runs.run_folder(config).parent
-    before = load_variants(folder / VARIANTS)  # slots of earlier commands keep their notes
-    requested = range(config.seed, config.seed + config.count)
-    earlier = [] if before is None else [v for v in before.variants if v.requested_seed not in requested]
+    folder = runs.run_folder(config).parent if prompt_folder is None else prompt_folder
     result = VariantSet(config.prompt)
     assets: list[Gaussians] = []
     worst = 0
     for slot in range(config.count):
         attempts: list[Attempt] = []
+        splats, shown, code = None, None, 0
         for seed in seeds_of_slot(config, slot):
             asset_config = replace(config, seed=seed, count=1)
-            code = make_asset(asset_config)
-            if code and not runs.is_finished(runs.run_folder(asset_config)):
+            try:
+                code = make_asset(asset_config)
+            except EmptyAssetError as error:
+                say(str(error))
+                attempts.append(Attempt(seed, ("empty",)))
+                continue
+            run = folder / runs.seed_name(seed)
+            if code and not runs.is_finished(run):
                 return result, code
-            worst = max(worst, code)
-            splats = load_splats(runs.run_folder(asset_config) / runs.SPLATS)
-            assets[slot:] = [splats]  # a later try takes the place of an earlier one
-            attempts.append(Attempt(seed, inspect(splats, config, rasterizer)))
-            if not attempts[-1].failures:
+            splats = load_splats(run / runs.SPLATS)
+            shown = Attempt(seed, inspect(splats, config, rasterizer))
+            attempts.append(shown)
+            if not attempts[-1].failures or code >= STOPPED:
                 break
+        worst = max(worst, code if code < STOPPED else 0, 2 if splats is None else 0)
+        if splats is not None and shown is not None:  # the last try that has any stands last
+            assets.append(splats)
+            attempts.sort(key=lambda attempt: attempt is shown)
         result.variants.append(Variant(config.seed + slot, tuple(attempts)))
         result.diversity = diversity_score(assets, config, rasterizer)
         if result.variants[-1].note:
             say(result.variants[-1].note)
-        save_variants(replace(result, variants=earlier + result.variants), folder / VARIANTS)
-        if write_gallery is not None:
-            write_gallery(folder)
+        record(result, folder, write_gallery)
+        if code >= STOPPED and slot + 1 < config.count:
+            return result, code
     return result, worst
+
+
+def record(new: VariantSet, folder: Path, write_gallery: Callable[[Path], object] | None = None) -> None:
+    """Merge the slots of ``new`` into ``variants.json`` and write the gallery; other commands' slots keep their notes.
+
+    One process at a time, reading what is there just before writing, so that two commands on one prompt lose nothing.
+    """
+    with runs.shared_files(folder):
+        path = folder / VARIANTS
+        try:
+            before = load_variants(path)
+        except FileFormatError as error:
+            logging.getLogger(__name__).warning("%s: written anew; the notes of earlier assets are lost", error)
+            before = None
+        made = {variant.requested_seed for variant in new.variants}
+        earlier = [] if before is None else [v for v in before.variants if v.requested_seed not in made]
+        save_variants(replace(new, variants=earlier + new.variants), path)
+        if write_gallery is not None and any(runs.is_finished(run) for run in folder.glob("seed-*")):
+            write_gallery(folder)
+
+
+def record_asset(run: Path, config: Config, *, write_gallery: Callable[[Path], object] | None = None) -> None:
+    """Record the finished asset in ``run`` as one that was asked for by its own seed, unless a set has it already."""
+    with suppress(FileFormatError):
+        before = load_variants(run.parent / VARIANTS)
+        if before is not None and config.seed in {a.seed for variant in before.variants for a in variant.attempts}:
+            record(VariantSet(config.prompt, [], before.diversity), run.parent, write_gallery)
+            return
+    failures = inspect(load_splats(run / runs.SPLATS), config, make_rasterizer("cpu"))
+    record(VariantSet(config.prompt, [Variant(config.seed, (Attempt(config.seed, failures),))]), run.parent, write_gallery)
 
 
 def seeds_of_slot(config: Config, slot: int) -> list[int]:

@@ -16,9 +16,8 @@ from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, FsdGsError
 from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
-from fsd_gs.train.api import prepare, run
+from fsd_gs.train.asset import make_asset, prepare
 from fsd_gs.train.backbones import load_prior
-from fsd_gs.train.command import file_observers
 from fsd_gs.train.variants import train_variants
 from fsd_gs.viewer.gallery import write_gallery
 from fsd_gs.viewer.inspector import Inspector
@@ -117,24 +116,17 @@ class StartPage:
 
     def _make_asset(self, config: Config, prior: Prior) -> int:
         """One seed, shown live; 130 (as after Ctrl-C) if somebody stopped it."""
-        folder = runs.run_folder(config)
         if self._stopping.is_set():
             return 130
-        if config.resume and runs.is_finished(folder):
-            return 0
-        session = prepare(config, prior)
-        runs.prepare_folder(config)
-        self._live = LiveViewer(self._server, f"{config.prompt} · seed {config.seed}", folder)
-        checkpoint = folder / runs.CHECKPOINT
-        resumed = checkpoint if config.resume and checkpoint.is_file() else None
-        result = run(config, session, [*file_observers(config, session, folder), self._live], resumed)
-        self._live.node.remove()
-        self._live = None
-        if not result.complete:
-            return 130
-        self._form.say("writing the results …")
-        result.save(folder)
-        return 0
+        self._live = LiveViewer(self._server, f"{config.prompt} · seed {config.seed}", runs.run_folder(config))
+        try:
+            outcome = make_asset(config, prior, observers=[self._live])
+        finally:
+            self._live.node.remove()
+            self._live = None
+        if outcome.error:
+            self._say(outcome.error)
+        return 130 if outcome.state in ("stopped", "kept") else 0
 
 
 def finished_assets(folder: Path) -> dict[str, Path]:

@@ -12,25 +12,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
-import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fsd_gs.config import to_yaml
 from fsd_gs.core.types import Gaussians
-from fsd_gs.errors import BackendError, FileFormatError, FsdGsError, OutputError
+from fsd_gs.errors import FileFormatError, FsdGsError
 from fsd_gs.experiments.evaluate.suite import Asset
 from fsd_gs.experiments.sweep.cells import PriorCache
 from fsd_gs.export.ply import load_ply, save_ply
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.train import runs
-from fsd_gs.train.api import prepare, run
-from fsd_gs.train.checkpoint import load_state
+from fsd_gs.train.asset import make_asset as train_asset
 from fsd_gs.train.identity import config_key
-from fsd_gs.train.observers import Checkpoints
 
-RECORD, SPLATS, CONFIG, TRACEBACK = "record.json", "splats.ply", "config.yaml", "traceback.txt"
+RECORD, SPLATS, CONFIG = "record.json", "splats.ply", "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -77,55 +73,24 @@ def load_splats(folder: Path) -> Gaussians:
 
 def make_asset(asset: Asset, folder: Path, cache: PriorCache) -> Record:
     """Optimise one asset, or go on from its last checkpoint, and keep it. Whatever is wrong with *it* becomes the record's ``error``."""
-    make_folder(folder)
-    for leftover in (RECORD, TRACEBACK):
-        (folder / leftover).unlink(missing_ok=True)
-    write_text(folder / CONFIG, to_yaml(asset.config))
-    try:
-        splats, seconds = _optimise(asset, folder / runs.CHECKPOINT, cache)
-        record = _keep(asset, folder, splats, seconds)
-    except (OutputError, BackendError):
-        raise
-    except FsdGsError as error:
-        record = _failed(asset, str(error))
-    except Exception as error:  # a bug or a full GPU in one asset must neither stop the others nor vanish from the table
-        write_text(folder / TRACEBACK, traceback.format_exc())
-        record = _failed(asset, f"{type(error).__name__}: {error}")
+    for untrusted in (RECORD, runs.FINISHED, SPLATS):
+        (folder / untrusted).unlink(missing_ok=True)
+    config = replace(asset.config, resume=True)
+    outcome = train_asset(config, lambda: cache.prior(asset.config), folder, only_splats=True, keep_errors=True)
+    if outcome.result is None:
+        record = _failed(asset, outcome.error or "not made")
+        make_folder(folder)
+        shutil.rmtree((folder / runs.CHECKPOINT).parent, ignore_errors=True)
+    else:
+        record = _record(asset, folder, len(outcome.result.splats), outcome.seconds)
     write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
-    shutil.rmtree((folder / runs.CHECKPOINT).parent, ignore_errors=True)
     return record
 
 
-def _optimise(asset: Asset, checkpoint: Path, cache: PriorCache) -> tuple[Gaussians, float | None]:
-    """The splats, and the seconds they took if this call made them from the first step on."""
-    config = asset.config
-    session = prepare(config, cache.prior(config))
-    resumed = _usable(checkpoint)
-    every = config.outputs.checkpoint_every
-    began = time.perf_counter()
-    result = run(config, session, [Checkpoints(checkpoint, every)] if every else [], checkpoint if resumed else None)
-    return result.splats, None if resumed else time.perf_counter() - began
-
-
-def _usable(checkpoint: Path) -> bool:
-    """Whether there is a checkpoint to go on from; a damaged one is removed, and the asset begins again."""
-    if not checkpoint.is_file():
-        return False
-    try:
-        load_state(checkpoint)
-    except FileFormatError:
-        checkpoint.unlink(missing_ok=True)
-        return False
-    return True
-
-
-def _keep(asset: Asset, folder: Path, splats: Gaussians, seconds: float | None, source: Path | None = None) -> Record:
-    if not len(splats):
-        return _failed(asset, "no splats are left")
-    save_ply(splats, folder / SPLATS)
+def _record(asset: Asset, folder: Path, splats: int, seconds: float | None, source: Path | None = None) -> Record:
     origin = None if source is None else str(source)
     config = asset.config
-    return Record(asset.key, config.prompt, config.seed, None, len(splats), file_digest(folder / SPLATS), seconds, origin)
+    return Record(asset.key, config.prompt, config.seed, None, splats, file_digest(folder / SPLATS), seconds, origin)
 
 
 def _failed(asset: Asset, reason: str) -> Record:
@@ -164,6 +129,7 @@ def take_run(asset: Asset, source: Path, folder: Path) -> Record:
     """Copy the splats of a finished run of ``train.py`` with the same settings; FileFormatError if they are damaged."""
     splats = load_ply(source / runs.SPLATS)
     write_text(make_folder(folder) / CONFIG, to_yaml(asset.config))
-    record = _keep(asset, folder, splats, None, source)
+    save_ply(splats, folder / SPLATS)
+    record = _record(asset, folder, len(splats), None, source) if len(splats) else _failed(asset, "no splats are left")
     write_text(folder / RECORD, json.dumps(asdict(record), indent=1) + "\n")
     return record

@@ -7,10 +7,9 @@ OUTPUT/cells/<key>/  config.yaml, views.png (evaluation views, above over white,
 from __future__ import annotations
 
 import json
-import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsd_gs.config import Config, to_yaml
+from fsd_gs.config import Config
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.device import resolve_device
 from fsd_gs.core.types import Cameras
@@ -26,12 +25,12 @@ from fsd_gs.errors import FileFormatError, FsdGsError
 from fsd_gs.experiments.sweep.measures import MeasureSettings, nearest_object, over_both
 from fsd_gs.experiments.sweep.spec import Cell
 from fsd_gs.export.pictures import save_png, to_uint8
-from fsd_gs.export.ply import save_ply
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.metrics.geometry import geometry_report
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.exact import ExactPrior
-from fsd_gs.train.api import prepare, run
+from fsd_gs.train import runs
+from fsd_gs.train.asset import TRACEBACK, make_asset
 from fsd_gs.train.backbones import load_prior
 from fsd_gs.train.result import Result, orbit_of
 
@@ -112,28 +111,23 @@ def evaluation_cameras(config: Config, measure: MeasureSettings, size: int) -> C
 def run_cell(cell: Cell, folder: Path, cache: PriorCache) -> CellResult:
     """Optimise and measure one cell and write it to ``folder``. Whatever goes wrong becomes the result's ``error``."""
     known: dict[str, Any] = {"key": cell.key, "setting": cell.setting, "prompt": cell.config.prompt, "seed": cell.config.seed}
-    make_folder(folder)
-    write_text(folder / CONFIG, to_yaml(cell.config))
+    for untrusted in (runs.FINISHED, SPLATS):  # their cell has no result
+        (folder / untrusted).unlink(missing_ok=True)
     try:
-        result = CellResult(**known, **_measured_run(cell, folder, cache))
+        config = replace(cell.config, resume=True)
+        outcome = make_asset(config, lambda: cache.prior(cell.config), folder, only_splats=True, keep_errors=True)
+        if outcome.result is None:
+            result = CellResult(**known, error=outcome.error)
+        else:
+            result = CellResult(**known, seconds=outcome.seconds, **measure(outcome.result, cell.measure, folder, cache))
     except FsdGsError as error:
         result = CellResult(**known, error=" ".join(str(error).split()))
-    except Exception as error:  # a bug or a full GPU in one cell must neither stop the others nor vanish from the table
-        write_text(folder / "traceback.txt", traceback.format_exc())
+    except Exception as error:  # a bug in measuring one cell must neither stop the others nor vanish from the table
+        write_text(folder / TRACEBACK, traceback.format_exc())
         result = CellResult(**known, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    make_folder(folder)
     write_text(folder / RESULT, json.dumps(asdict(result), indent=1) + "\n")
     return result
-
-
-def _measured_run(cell: Cell, folder: Path, cache: PriorCache) -> dict[str, Any]:
-    config = cell.config
-    prior = cache.prior(config)
-    session = prepare(config, prior)
-    began = time.perf_counter()
-    asset = run(config, session)
-    seconds = time.perf_counter() - began
-    save_ply(asset.splats, folder / SPLATS)
-    return {"seconds": seconds, **measure(asset, cell.measure, folder, cache)}
 
 
 def measure(asset: Result, settings: MeasureSettings, folder: Path, cache: PriorCache) -> dict[str, Any]:
