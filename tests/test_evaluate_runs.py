@@ -21,7 +21,10 @@ from fsd_gs.experiments.evaluate.runner import run_assets, take_stock
 from fsd_gs.experiments.evaluate.suite import expand, suite_from_dict
 from fsd_gs.experiments.sweep.cells import PriorCache
 from fsd_gs.export.ply import load_ply, save_ply
-from fsd_gs.train import api, runs
+from fsd_gs.train import asset as train_asset
+from fsd_gs.train import runs
+from fsd_gs.train.loop import Observer
+from fsd_gs.train.result import Result
 
 TINY = [
     "steps=3", "render.sizes=[16]", "render.size_at=[0.0]", "splats.count=60", "densify.kind=none", "cameras.azimuth_grid=4",
@@ -44,8 +47,13 @@ def console():
 @pytest.fixture
 def made(monkeypatch):
     """The keys of the assets that are really made."""
-    keys, real = [], assets_module._optimise
-    monkeypatch.setattr(assets_module, "_optimise", lambda asset, *rest: keys.append(asset.key) or real(asset, *rest))
+    keys, real = [], assets_module.train_asset
+
+    def counted(config, prior, folder, **how):
+        keys.append(folder.name)
+        return real(config, prior, folder, **how)
+
+    monkeypatch.setattr(assets_module, "train_asset", counted)
     return keys
 
 
@@ -100,18 +108,18 @@ def test_suites_share_their_assets(tmp_path, console, made):
 def test_an_unfinished_asset_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, made, monkeypatch):
     asset = expand(suite(methods=["fsd"], base=[*TINY, "outputs.checkpoint_every=1"]))[0]
     whole = run([asset], tmp_path / "whole", Console(quiet=True))[asset.key]
-    real, steps = api.optimize, []
+    real, steps = train_asset.run, []
 
-    def killed(session, observers, make_guard):
-        class Kill(api.Observer):
+    def killed(config, session, observers, checkpoint):
+        class Kill(Observer):
             def stepped(self, session, report):
                 steps.append(report.step)
                 if report.step == 2 and len(steps) == 2:
                     raise KeyboardInterrupt
 
-        return real(session, [*observers, Kill()], make_guard)
+        return real(config, session, [*observers, Kill()], checkpoint)
 
-    monkeypatch.setattr(api, "optimize", killed)
+    monkeypatch.setattr(train_asset, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         run([asset], tmp_path / "cut", Console(quiet=True))
     console = Console(record=True, width=300)
@@ -153,7 +161,7 @@ def test_failures_are_recorded_and_only_tried_again_on_request(tmp_path, console
 def test_a_bug_in_one_asset_leaves_its_traceback_and_no_splats_are_a_failure(tmp_path, console, monkeypatch):
     assets = expand(suite(methods=["fsd"]))
     empty = load_ply_of(run(assets[:1], tmp_path / "x", console), tmp_path / "x", assets[0]).select(torch.arange(0))
-    outcomes = iter([ZeroDivisionError("division\nby zero"), (empty, 1.0)])
+    outcomes = iter([ZeroDivisionError("division\nby zero"), Result(empty, assets[1].config, None)])
 
     def broken(*args):
         outcome = next(outcomes)
@@ -161,9 +169,10 @@ def test_a_bug_in_one_asset_leaves_its_traceback_and_no_splats_are_a_failure(tmp
             raise outcome
         return outcome
 
-    monkeypatch.setattr(assets_module, "_optimise", broken)
+    monkeypatch.setattr("fsd_gs.train.asset.run", broken)
     records = run(assets, tmp_path, console)
-    assert [records[a.key].error for a in assets] == ["ZeroDivisionError: division by zero", "no splats are left"]
+    assert records[assets[0].key].error == "ZeroDivisionError: division by zero"
+    assert "no splats are left" in records[assets[1].key].error
     assert "ZeroDivisionError" in (asset_folder(tmp_path, assets[0]) / "traceback.txt").read_text()
 
 
@@ -175,7 +184,7 @@ def test_what_is_wrong_with_the_machine_ends_the_evaluation(tmp_path, console, m
     def full(*args):
         raise OutputError("no space left on the disk")
 
-    monkeypatch.setattr(assets_module, "_optimise", full)
+    monkeypatch.setattr("fsd_gs.train.asset.run", full)
     assets = expand(suite())
     with pytest.raises(OutputError, match="no space left"):
         run(assets, tmp_path, console)

@@ -183,7 +183,7 @@ def test_a_bug_in_one_cell_does_not_stop_the_others(tmp_path, console, monkeypat
     def broken(*args):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("fsd_gs.experiments.sweep.cells.prepare", broken)
+    monkeypatch.setattr("fsd_gs.train.asset.prepare", broken)
     cells = expand(spec())
     results = runner.run_sweep(cells, tmp_path, console=console)
     assert [r.error for r in results.values()] == ["ZeroDivisionError: division by zero"] * 2

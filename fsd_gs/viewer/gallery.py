@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ import numpy as np
 
 from fsd_gs.config import Config, describe_settings
 from fsd_gs.core.types import Gaussians
-from fsd_gs.errors import FileFormatError
+from fsd_gs.errors import FileFormatError, FsdGsError
 from fsd_gs.export.filters import keep_most_important
 from fsd_gs.export.formats import ExportOptions, export, load_splats
 from fsd_gs.export.framing import framed
@@ -75,10 +76,15 @@ def read_assets(folder: Path, variants: VariantSet | None = None) -> list[Asset]
     replaced = set() if variants is None else {a.seed for v in variants.variants for a in v.attempts[:-1]}
     assets = []
     for run in sorted(path for path in folder.glob("seed-*") if runs.is_finished(path)):
-        config = runs.load_run_config(run)
-        if config.seed in replaced and config.seed not in slots:
+        try:
+            config = runs.load_run_config(run)
+            if config.seed in replaced and config.seed not in slots:
+                continue
+            splats = load_splats(run / runs.SPLATS)
+        except FsdGsError as error:  # one damaged neighbour must not cost the others their page
+            logging.getLogger(__name__).warning("%s; left out of the gallery", error)
             continue
-        assets.append(Asset(run, config, load_splats(run / runs.SPLATS), slots.get(config.seed)))
+        assets.append(Asset(run, config, splats, slots.get(config.seed)))
     if not assets:
         raise FileFormatError(f"{folder}: no finished assets here (expected seed-*/{runs.SPLATS}); finish a run with resume=true first")
     order = {seed: i for i, seed in enumerate(slots)}

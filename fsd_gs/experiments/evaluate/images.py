@@ -25,7 +25,7 @@ from fsd_gs import __version__
 from fsd_gs.config import Config
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import BackendError, FileFormatError, FsdGsError, OutputError
-from fsd_gs.experiments.evaluate.assets import RECORD, TRACEBACK, Record, file_digest
+from fsd_gs.experiments.evaluate.assets import RECORD, Record, file_digest
 from fsd_gs.experiments.evaluate.suite import Asset, ImageSettings, Suite
 from fsd_gs.experiments.evaluate.views import load_row, save_row
 from fsd_gs.experiments.sweep.cells import PriorCache
@@ -33,6 +33,7 @@ from fsd_gs.image2d import generate
 from fsd_gs.image2d.command import methods_of
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.priors.base import Prior
+from fsd_gs.train.asset import TRACEBACK
 from fsd_gs.train.identity import digest
 
 IMAGES = "images.png"
