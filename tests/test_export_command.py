@@ -8,8 +8,9 @@ import pytest
 import torch
 from export_scenes import egg, random_gaussians
 
-from fsd_gs.export.command import main
+from fsd_gs.export.command import main, stem
 from fsd_gs.export.formats import EXPORTERS, load_splats, save_splats
+from fsd_gs.export.ply import read_header
 from fsd_gs.render import make_rasterizer
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,56 @@ def test_up_turns_a_scan_upright(tmp_path):
     torch.testing.assert_close(load_splats(tmp_path / "out.ply").means, before.means, atol=1e-6, rtol=0)
 
 
+LISTS = ["ply,spz,glb,html", "ply,spz,html"]  # the README's list and the one at the end of --help
+
+
+@pytest.mark.parametrize("formats", LISTS)
+def test_a_target_goes_to_the_formats_it_fits_and_one_line_names_the_others(tmp_path, capsys, formats):
+    save_splats(egg(300), tmp_path / "a.ply")
+    arguments = ["--format", formats, "--target", "supersplat", "--mesh-resolution", 16, "--output", tmp_path / "out"]
+    assert run(tmp_path / "a.ply", *arguments) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"a.{name}" for name in formats.split(","))
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: target")]
+    fixed = "spz, glb keep their own axes" if "glb" in formats else "spz keeps its own axes"
+    assert notes == [f"note: target supersplat: {fixed} (y up, front along +z); html has no axes"]
+    assert read_header(tmp_path / "out" / "a.ply").comments[0] == "fsd_gs.axes = supersplat (y down, front along -z)"
+
+
+@pytest.mark.parametrize("target", [None, "unreal", "raw"])
+def test_an_export_is_read_upright_again(tmp_path, target):
+    """Whatever the axes of the file: it says them, or its specification does."""
+    save_splats(before := egg(300, 1), tmp_path / "a.ply")
+    options = [] if target is None else ["--target", target]
+    assert run(tmp_path / "a.ply", "--format", "ply,compressed-ply,sog,spz", *options, "--output", tmp_path / "out") == 0
+    for path in (tmp_path / "out").iterdir():
+        again = load_splats(path).means
+        for got, wanted in [(again.amin(0), before.means.amin(0)), (again.amax(0), before.means.amax(0))]:
+            torch.testing.assert_close(got, wanted, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("x.ksplat", "x"),
+        ("x.compressed.ply", "x"),
+        ("x.ksplat.ply", "x"),
+        ("x.SPLAT", "x"),
+        ("a.b.sog", "a.b"),
+        (".ply", ".ply"),
+        ("x.y", "x.y"),
+    ],
+)
+def test_names_drop_every_known_suffix(name, title):
+    assert stem(name) == title
+
+
+def test_a_file_that_does_not_say_its_axes_is_taken_as_it_is_with_a_note(tmp_path, capsys):
+    save_splats(before := egg(300), tmp_path / "a.splat")
+    assert run(tmp_path / "a.splat", "--target", "raw", "--output", tmp_path / "out.ply") == 0
+    assert "a.splat does not say which way is up: z is taken" in capsys.readouterr().out
+    torch.testing.assert_close(load_splats(tmp_path / "out.ply").means.amax(0), before.means.amax(0))
+
+
 def test_mode_is_in_the_name_of_pictures_only(tmp_path):
     save_splats(egg(300), tmp_path / "a.ply")
     arguments = ["--format", "png,splat", "--mode", "normal", "--size", 24, "--output", tmp_path / "out"]
@@ -83,7 +134,6 @@ def test_existing_files_are_kept_unless_told(tmp_path, capsys):
         (["{tmp}"], "no splats.ply in this folder"),
         (["{tmp}/a.ply", "--format", "usd"], "format: unknown name 'usd'"),
         (["{tmp}/a.ply", "--format", ","], "format: expected at least one of"),
-        (["{tmp}/a.ply", "--format", "spz", "--target", "unreal"], "spz cannot be written for 'unreal'"),
         (["{tmp}/a.ply", "--min-opacity", "0.999"], "the filters dropped all 5; loosen them"),
         (["{tmp}/a.ply", "--crop", "1", "1", "1", "0", "0", "0"], "crop: expected a low corner"),
         (["{tmp}/a.ply", "--output", "{tmp}/out.spz"], "out.spz' does not fit the format ply"),

@@ -89,14 +89,45 @@ def test_target_is_undone_on_reading(tmp_path, suffix, target):
     before = egg(800, 2)
     save_splats(before, tmp_path / f"a{suffix}", target=target)
     assert psnr(before, load_splats(tmp_path / f"a{suffix}", target=target)) >= 40
-    assert psnr(before, load_splats(tmp_path / f"a{suffix}")) < 30  # as it is in the file, it lies on its side
+    assert psnr(before, load_splats(tmp_path / f"a{suffix}")) >= 40  # the file says how it stands
+    assert psnr(before, load_splats(tmp_path / f"a{suffix}", target="raw")) < 30  # as it is in the file, it lies on its side
 
 
-def test_spz_is_y_up_whatever_reads_it(tmp_path):
+@pytest.mark.parametrize("target", [None, "spark", "supersplat", "unreal", "raw"])
+@pytest.mark.filterwarnings("ignore:target")
+def test_spz_is_y_up_whatever_reads_it(tmp_path, target):
     before = random_gaussians(20)
-    for target in (None, "spark", "supersplat"):
-        export(before, tmp_path / "a.spz", "spz", ExportOptions(target=target))
-        torch.testing.assert_close(load_splats(tmp_path / "a.spz").means, to_target(before, "spark").means, atol=3e-4, rtol=0)
+    export(before, tmp_path / "a.spz", "spz", ExportOptions(target=target))
+    torch.testing.assert_close(load_splats(tmp_path / "a.spz", target="raw").means, to_target(before, "spark").means, atol=3e-4, rtol=0)
+    torch.testing.assert_close(load_splats(tmp_path / "a.spz").means, before.means, atol=3e-4, rtol=0)
+
+
+def pole():
+    """200 splats along z, 1 high, the lowest tenth spread along x: up, down and the front can be told apart."""
+    g = random_gaussians(200)
+    height = torch.linspace(0, 1, 200)
+    foot = torch.where(height < 0.1, 0.3, 0.01) * torch.linspace(-1, 1, 200).roll(7)
+    return Gaussians(torch.stack([foot, 0 * height, height], dim=1), g.quats, g.scales, g.opacities, g.sh)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "in_the_file"),
+    [
+        (".ply", [0, -1, 0]),  # y down
+        (".compressed.ply", [0, -1, 0]),
+        (".sog", [0, -1, 0]),
+        (".spz", [0, 1, 0]),
+        (".splat", [0, 0, 1]),  # cannot say how it stands: our own world
+    ],
+)
+def test_defaults_of_save_splats_and_load_splats(tmp_path, suffix, in_the_file):
+    """Where the top of the pole lies in the file, and that it comes back upright."""
+    save_splats(pole(), tmp_path / f"a{suffix}")
+    stored, read = (load_splats(tmp_path / f"a{suffix}", target=target).means for target in ("raw", None))
+    top = torch.tensor(in_the_file, dtype=torch.float32)
+    assert float((stored @ top).max()) == pytest.approx(1, abs=2e-3)
+    assert (read.amax(0) - read.amin(0)).tolist() == pytest.approx([0.57, 0, 1], abs=0.05)
+    assert float(read[read[:, 0].abs().argmax(), 2]) < 0.1  # the foot is below
 
 
 def test_unity_ply_has_the_62_floats_its_plugin_wants(tmp_path):
@@ -162,12 +193,12 @@ def test_format_follows_the_suffix():
 
 def test_combinations_of_format_and_target(tmp_path):
     splats = random_gaussians(2)
-    with pytest.raises(InputError, match="spz cannot be written for 'unreal' \\(possible: raw, supersplat, spark\\)"):
+    with pytest.warns(UserWarning, match=r"target unreal: spz keeps its own axes \(y up, front along \+z\)"):
         export(splats, tmp_path / "a.spz", "spz", ExportOptions(target="unreal"))
-    with pytest.raises(InputError, match="html is a picture or page without axes"):
-        export(splats, tmp_path / "a.html", "html", ExportOptions(target="raw"))
-    with pytest.raises(InputError, match="glb cannot be written for 'supersplat'"):
-        export(splats, tmp_path / "a.glb", "glb", ExportOptions(target="supersplat"))
+    with pytest.warns(UserWarning, match="target unity: html has no axes"):
+        export(splats, tmp_path / "a.html", "html", ExportOptions(target="unity"))
+    for path in tmp_path.iterdir():
+        path.unlink()
     with pytest.raises(InputError, match="format: unknown name 'plyy'; did you mean 'ply'"):
         export(splats, tmp_path / "a", "plyy")
     with pytest.raises(InputError, match="target: unknown name 'unitty'"):
@@ -177,6 +208,7 @@ def test_combinations_of_format_and_target(tmp_path):
     assert not list(tmp_path.iterdir())
     for entry in EXPORTERS.values():
         assert set(entry.targets) <= set(TARGETS)
+        assert (entry.axes is None) == (entry.kind in ("picture", "page"))  # each has its line in core.file_axes
 
 
 @pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)

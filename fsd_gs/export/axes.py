@@ -15,36 +15,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from fsd_gs.core.file_axes import FRAMES, Matrix
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError, unknown_name
 
-# Rows: the file's x, y, z in world coordinates; world x = front (towards the viewer), y = the viewer's right, z = up.
-_RIGHT, _UP, _FRONT = (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)
-
-
-def _negative(axis: tuple[float, float, float]) -> tuple[float, float, float]:
-    return (-axis[0], -axis[1], -axis[2])
-
-
-_RDF = (_RIGHT, _negative(_UP), _negative(_FRONT))
-_RUB = (_RIGHT, _UP, _FRONT)
-
 #: Target application → file_from_world [3, 3].
-TARGETS: dict[str, tuple[tuple[float, float, float], ...]] = {
-    "raw": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-    "supersplat": _RDF,  # the convention of COLMAP and the reference 3DGS code: y down
-    "spark": _RUB,  # three.js and glTF: y up, the front looks along +z
-    "unity": (_negative(_RIGHT), _UP, _FRONT),  # left-handed, y up, forward +z: the numbers are mirrored
-    "blender": (_RIGHT, _negative(_FRONT), _UP),  # z up, the front looks along -y
-    "unreal": (_FRONT, _negative(_RIGHT), _UP),  # left-handed, z up, forward +x, right +y: mirrored
-}
+TARGETS: dict[str, Matrix] = {name: frame.file_from_world for name, frame in FRAMES.items()}
 
 #: The axis of the input that points up (or down) → world_from_file [3, 3].
-UP_PRESETS: dict[str, tuple[tuple[float, float, float], ...]] = {
+UP_PRESETS: dict[str, Matrix] = {
     "z": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
     "z-down": ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)),
-    "y": ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),  # inverse of _RUB
-    "y-down": ((0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0)),  # inverse of _RDF: scans trained from COLMAP poses
+    "y": ((0.0, 0.0, 1.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),  # inverse of spark
+    "y-down": ((0.0, 0.0, -1.0), (1.0, 0.0, 0.0), (0.0, -1.0, 0.0)),  # inverse of supersplat: scans trained from COLMAP poses
     "x": ((0.0, 0.0, -1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)),
     "x-down": ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (-1.0, 0.0, 0.0)),
 }

@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from fsd_gs.core.file_axes import SPLAT_AXES
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError, OutputError
-from fsd_gs.export.axes import TARGETS, UP_PRESETS, turn_up
+from fsd_gs.export.axes import TARGETS, UP_PRESETS
 from fsd_gs.export.filters import FilterSettings, clean
-from fsd_gs.export.formats import EXPORTERS, LOADERS, ExportOptions, check_combination, load_splats
+from fsd_gs.export.formats import EXPORTERS, LOADERS, ExportOptions, export, frame_of, known_format, load_upright, untouched_by
 from fsd_gs.export.mesh import MeshSettings
 from fsd_gs.export.pictures import MODES, Progress, SplatRasterizer, TurntableSettings
+from fsd_gs.export.provenance import Provenance, read_provenance
 
 MakeRasterizer = Callable[[], SplatRasterizer]
 
@@ -51,7 +53,11 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help=f"a run's folder, or a file: {', '.join(LOADERS)}")
     parser.add_argument("--format", default="ply", metavar="A,B,…", help="formats to write, separated by commas (default: ply)")
-    parser.add_argument("--target", choices=TARGETS, help="turn the axes for this application (default: what each format is read as most)")
+    parser.add_argument(
+        "--target",
+        choices=TARGETS,
+        help="axes of this application, where the format leaves a choice (default: as most read it)",
+    )
     parser.add_argument("--sh-pad", type=int, choices=(0, 1, 2, 3), metavar="N", help="pad SH with zeros to degree N; some viewers want 3")
     parser.add_argument(
         "--output", type=Path, metavar="PATH", help="a folder, or with one format a file (default: export/ beside the splats)"
@@ -64,7 +70,12 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 
 def _add_input_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--up", choices=UP_PRESETS, default="z", help="the input's vertical axis; y-down for scans (default: z, ours)")
+    group.add_argument(
+        "--up",
+        choices=("auto", *UP_PRESETS),
+        default="auto",
+        help="the input's vertical axis; y-down for scans (default: as the file says)",
+    )
     group.add_argument("--min-opacity", type=float, metavar="A", help="drop splats fainter than this, in [0, 1)")
     corners = ("X0", "Y0", "Z0", "X1", "Y1", "Z1")
     group.add_argument("--crop", type=float, nargs=6, metavar=corners, help="keep the splats in this box (z up)")
@@ -91,19 +102,24 @@ def run(arguments: argparse.Namespace, make_rasterizer: MakeRasterizer) -> list[
     formats = list(dict.fromkeys(name.strip() for name in arguments.format.split(",") if name.strip()))
     if not formats:
         raise InputError(f"format: expected at least one of {', '.join(EXPORTERS)}")
-    entries = {name: check_combination(name, arguments.target) for name in formats}
+    entries = {name: known_format(name) for name in formats}
     source, title = find_splats(arguments.source)
     outputs = output_paths(formats, arguments.output, source, title, arguments.mode)
     existing = [str(path) for path in outputs.values() if path.exists()]
     if existing and not arguments.overwrite:
         raise OutputError(f"already there: {', '.join(existing)}; add --overwrite or choose another --output")
-    options = _options(arguments, title)
+    options = _options(arguments, title, source)
     if any(entry.needs_rasterizer for entry in entries.values()):
         options = replace(options, rasterizer=make_rasterizer())
     gaussians = read_and_clean(source, arguments)
+    note = untouched_by(arguments.target, formats)
+    if note:
+        print(f"note: {note}", file=sys.stderr)
     for name, path in outputs.items():
-        with _progress(name) as progress:
-            entries[name].export(gaussians, path, replace(options, progress=progress))
+        # A target that the format leaves no room for has just been spoken of, once for all formats.
+        fits = untouched_by(arguments.target, [name]) is None
+        with _progress(name) as progress, warnings_as_lines():
+            export(gaussians, path, name, replace(options, target=arguments.target if fits else None, progress=progress))
         print(f"wrote {path} ({_size(path)})")
     return list(outputs.values())
 
@@ -117,10 +133,14 @@ def find_splats(source: Path) -> tuple[Path, str]:
         resolved = source.resolve()
         is_seed = resolved.name.startswith("seed-")
         return splats, f"{resolved.parent.name}-{resolved.name}" if is_seed else resolved.name
-    name = source.name
-    for suffix in sorted((entry.suffix for entry in EXPORTERS.values()), key=len, reverse=True):
-        name = name[: -len(suffix)] if name.lower().endswith(suffix) else name
-    return source, name
+    return source, stem(source.name)
+
+
+def stem(name: str) -> str:
+    """A file's name without the suffixes of any format that is read or written: x.compressed.ply and x.ksplat.ply are x."""
+    suffixes = {*LOADERS, *SPLAT_AXES, *(entry.suffix for entry in EXPORTERS.values())}
+    known = max((suffix for suffix in suffixes if name.lower().endswith(suffix) and len(name) > len(suffix)), key=len, default=None)
+    return name if known is None else stem(name[: -len(known)])
 
 
 def output_paths(formats: list[str], output: Path | None, source: Path, title: str, mode: str) -> dict[str, Path]:
@@ -130,19 +150,24 @@ def output_paths(formats: list[str], output: Path | None, source: Path, title: s
     if output is not None and output.suffix and not output.is_dir() and any(output.name.endswith(e.suffix) for e in EXPORTERS.values()):
         raise InputError(f"output: '{output}' does not fit the format {', '.join(formats)}; give a folder, or a name with its suffix")
     folder = output or source.parent / "export"
-    pictures = {"mp4", "gif", "png"}
-    return {
-        name: folder / f"{title}{'' if mode == 'rgb' or name not in pictures else f'-{mode}'}{EXPORTERS[name].suffix}" for name in formats
-    }
+    modes = {name: "" if mode == "rgb" or EXPORTERS[name].kind != "picture" else f"-{mode}" for name in formats}
+    return {name: folder / f"{title}{modes[name]}{EXPORTERS[name].suffix}" for name in formats}
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Warnings become one line each on stderr, as errors are."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
 
 
 def read_and_clean(source: Path, arguments: argparse.Namespace) -> Gaussians:
     """The splats of ``source``, turned upright and filtered; InputError if nothing is left."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        gaussians = turn_up(load_splats(source), arguments.up)
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
+    with warnings_as_lines():
+        gaussians = load_upright(source, arguments.up)
     before = len(gaussians)
     corners = arguments.crop
     settings = FilterSettings(
@@ -159,12 +184,14 @@ def read_and_clean(source: Path, arguments: argparse.Namespace) -> Gaussians:
         raise InputError(f"{source}: there are no splats to export ({reason})")
     kept = "" if len(gaussians) == before else f", {before - len(gaussians):,} filtered out"
     print(f"{source}: {len(gaussians):,} splats of SH degree {gaussians.sh_degree}{kept}")
+    if arguments.up == "auto" and frame_of(source) is None:
+        print(f"{source.name} does not say which way is up: z is taken (--up y-down for scans and files for SuperSplat)")
     return gaussians
 
 
-def _options(arguments: argparse.Namespace, title: str) -> ExportOptions:
+def _options(arguments: argparse.Namespace, title: str, source: Path) -> ExportOptions:
     return ExportOptions(
-        target=arguments.target,
+        provenance=read_provenance(source) or Provenance(),
         sh_pad=arguments.sh_pad,
         title=title,
         turntable=TurntableSettings(frames=arguments.frames, size=arguments.size, fps=arguments.fps, mode=arguments.mode),

@@ -9,6 +9,7 @@ zero in chunks of one colour and takes 2 s and more for 50 000 splats.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ _101010 = [(10, 20), (10, 10), (10, 0)]
 _8888 = [(8, 24), (8, 16), (8, 8), (8, 0)]
 
 
-def save_compressed_ply(gaussians: Gaussians, path: str | os.PathLike[str]) -> None:
-    """Write ``gaussians`` as compressed.ply, sorted along a Morton curve so that chunks are compact."""
+def save_compressed_ply(gaussians: Gaussians, path: str | os.PathLike[str], *, comments: Sequence[str] = ()) -> None:
+    """Write ``gaussians`` as compressed.ply, sorted along a Morton curve so that chunks are compact. comments: lines for the header."""
     if not len(gaussians):
         raise InputError(f"cannot write {path}: there are no splats; loosen the filters")
     stored = deactivate(gaussians)
@@ -43,12 +44,12 @@ def save_compressed_ply(gaussians: Gaussians, path: str | os.PathLike[str]) -> N
     rows = np.stack([_pack(means, _111011), _pack_rotation(stored.quats[order]), _pack(scales, _111011), _pack(rgba, _8888)], axis=1)
     chunks = np.concatenate([mean_bounds, scale_bounds, colour_bounds], axis=1)
     sh = np.clip(np.floor((stored.f_rest[order] / 8 + 0.5) * 256), 0, 255).astype(np.uint8)
-    header = _header(len(chunks), len(rows), sh.shape[1])
+    header = _header(len(chunks), len(rows), sh.shape[1], comments)
     write_bytes(path, header + chunks.astype("<f4").tobytes() + rows.astype("<u4").tobytes() + sh.tobytes())
 
 
-def _header(chunks: int, splats: int, sh_columns: int) -> bytes:
-    lines = ["ply", "format binary_little_endian 1.0", f"element chunk {chunks}"]
+def _header(chunks: int, splats: int, sh_columns: int, comments: Sequence[str]) -> bytes:
+    lines = ["ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments), f"element chunk {chunks}"]
     lines += [f"property float {name}" for kind in ("", "scale_", "rgb") for name in _bounds(kind)]
     lines += [f"element vertex {splats}", *(f"property uint {name}" for name in _PACKED)]
     if sh_columns:

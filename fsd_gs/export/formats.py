@@ -1,34 +1,31 @@
-"""Every format in one table: name → exporter, suffix, and the axes it can be written in.
+"""Every format in one table: name → exporter, suffix, kind.
 
-An exporter is any function (gaussians, path, options) → None. A new format is one new file and one line in ``EXPORTERS``. The
-splats that an exporter gets are in our world; it turns them to ``options.target`` itself, because some formats fix their own axes:
-
-* ply, compressed-ply, splat, sog carry no axes: the target says what the reader expects. By default y down, z forward (``supersplat``),
-  as COLMAP and the reference code have it.
-* spz is y up by specification (RUB), and a reader that keeps to it turns the splats for its own world: the numbers are the same
-  for every such target.
-* glb and obj are meshes, y up; importers turn them themselves.
-* html, mp4, gif and png are pictures: there are no axes to choose.
+An exporter is any function (gaussians, path, options) → None. A new format is one new file and one line in ``EXPORTERS``. How the files of
+a format stand is one line in ``core.file_axes``: :func:`export` turns splats to it before the exporter sees them (kind "splats"), exporters
+of meshes, pictures and pages get the splats of our world. ``--target`` replaces the frame where the format leaves a choice.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
+from fsd_gs.core.file_axes import FRAMES, MESH_AXES, SPLAT_AXES, FormatAxes, splat_axes
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError, unknown_name
 from fsd_gs.export.antimatter import load_splat, save_splat
-from fsd_gs.export.axes import TARGETS, from_target, to_target
+from fsd_gs.export.axes import TARGETS, from_target, to_target, turn_up
 from fsd_gs.export.compressed_ply import load_compressed_ply, save_compressed_ply
 from fsd_gs.export.framing import framed
 from fsd_gs.export.html import save_html
 from fsd_gs.export.mesh import MeshSettings, extract_mesh, save_mesh
 from fsd_gs.export.packed import load_packed, save_spz
 from fsd_gs.export.pictures import (
+    Frame,
     Progress,
     SplatRasterizer,
     TurntableSettings,
@@ -38,18 +35,32 @@ from fsd_gs.export.pictures import (
     turntable_frames,
 )
 from fsd_gs.export.ply import MAX_SPLATS, load_ply, pad_sh, read_header, save_ply
+from fsd_gs.export.provenance import Provenance, read_provenance
 from fsd_gs.export.sog import save_sog
 from fsd_gs.export.video import save_mp4
+
+Kind = Literal["splats", "mesh", "picture", "page"]
 
 
 @dataclass
 class ExportOptions:
-    """target: axes (None: the format's own default). sh_pad: zero SH coefficients up to this degree. title: of the HTML page.
-    rasterizer: for meshes and pictures. sheet_views, sheet_columns: layout of the png."""
+    """What exporters may need to know.
+
+    Args:
+        target: frame of the file, a name in ``TARGETS``; None: the format's own. Exporters get it resolved.
+        sh_pad: zero SH coefficients up to this degree; None: as many as the splats have (3 for the .ply of ``unity``).
+        title: of a page.
+        provenance: written into files with a place for it.
+        rasterizer: for meshes and pictures.
+        turntable, mesh: settings of those kinds.
+        sheet_views, sheet_columns: layout of the png.
+        progress: called with (done, total) now and then.
+    """
 
     target: str | None = None
     sh_pad: int | None = None
     title: str = "splats"
+    provenance: Provenance = field(default_factory=Provenance)
     rasterizer: SplatRasterizer | None = None
     turntable: TurntableSettings = field(default_factory=TurntableSettings)
     mesh: MeshSettings = field(default_factory=MeshSettings)
@@ -59,68 +70,87 @@ class ExportOptions:
 
 
 class Exporter(Protocol):
-    """Writes splats of our world to ``path``, atomically."""
+    """Writes splats to ``path``, atomically."""
 
     def __call__(self, gaussians: Gaussians, path: Path, options: ExportOptions) -> None: ...
 
 
 @dataclass(frozen=True)
 class Format:
-    """One line of the table. targets: those it can be combined with; () where the format leaves no choice of axes."""
+    """One line of the table.
+
+    Args:
+        export: the exporter.
+        suffix: of its files; the longest that fits a name wins.
+        description: for the help.
+        kind: "splats" can be read again; "mesh" and "picture" need a rasterizer; "page" is a picture that moves.
+    """
 
     export: Exporter
     suffix: str
     description: str
-    targets: tuple[str, ...] = ()
-    needs_rasterizer: bool = False
+    kind: Kind
+
+    @property
+    def axes(self) -> FormatAxes | None:
+        """How its files stand; None for pictures and pages, which have no axes."""
+        return {"splats": SPLAT_AXES, "mesh": MESH_AXES}.get(self.kind, {}).get(self.suffix)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The frames that can be chosen; () where the format leaves no choice."""
+        return tuple(TARGETS) if self.kind == "splats" and not (self.axes and self.axes.fixed) else ()
+
+    @property
+    def needs_rasterizer(self) -> bool:
+        return self.kind in ("mesh", "picture")
 
 
-def _splats(write: Callable[[Gaussians, Path], None], default_target: str) -> Exporter:
-    """An exporter from a function that writes splats as they are."""
-
-    def export(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-        write(pad_sh(to_target(gaussians, options.target or default_target), options.sh_pad), path)
-
-    return export
+def _splats(write: Callable[[Gaussians, Path], None]) -> Exporter:
+    """An exporter from a function that writes splats as they are and has no place for words."""
+    return lambda gaussians, path, options: write(gaussians, path)
 
 
 def _export_ply(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    # The Unity plugin reads rows of 62 floats and nothing else.
-    sh_pad = 3 if options.target == "unity" and options.sh_pad is None else options.sh_pad
-    save_ply(to_target(gaussians, options.target or "supersplat"), path, sh_pad=sh_pad)
+    save_ply(gaussians, path, comments=options.provenance.comments())
 
 
-def _export_spz(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    # A reader for a y-down world (supersplat) turns RUB to it by itself.
-    axes = "raw" if options.target == "raw" else "spark"
-    save_spz(pad_sh(to_target(gaussians, axes), options.sh_pad), path)
+def _export_compressed_ply(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
+    save_compressed_ply(gaussians, path, comments=options.provenance.comments())
+
+
+def _export_sog(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
+    save_sog(gaussians, path, provenance=options.provenance.known())
 
 
 def _export_html(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    save_html(gaussians, path, title=options.title)
+    save_html(gaussians, path, title=options.title, provenance=options.provenance.text())
 
 
 def _export_mp4(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    frames = turntable_frames(framed(gaussians).gaussians, _rasterizer(options, path), options.turntable, options.progress)
-    save_mp4(frames, path, fps=options.turntable.fps)
+    save_mp4(_frames(gaussians, path, options), path, fps=options.turntable.fps, metadata={"comment": options.provenance.text()})
 
 
 def _export_gif(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    frames = turntable_frames(framed(gaussians).gaussians, _rasterizer(options, path), options.turntable, options.progress)
-    save_gif(frames, path, fps=options.turntable.fps)
+    save_gif(_frames(gaussians, path, options), path, fps=options.turntable.fps, comment=options.provenance.text())
+
+
+def _frames(gaussians: Gaussians, path: Path, options: ExportOptions) -> Iterator[Frame]:
+    return turntable_frames(framed(gaussians).gaussians, _rasterizer(options, path), options.turntable, options.progress)
 
 
 def _export_png(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
     views = options.sheet_views
     turntable = TurntableSettings(**{**vars(options.turntable), "frames": views})
     frames = list(turntable_frames(framed(gaussians).gaussians, _rasterizer(options, path), turntable, options.progress))
-    save_png(contact_sheet(frames, options.sheet_columns, labels=[f"{360 * i / views:g}°" for i in range(views)]), path)
+    sheet = contact_sheet(frames, options.sheet_columns, labels=[f"{360 * i / views:g}°" for i in range(views)])
+    save_png(sheet, path, metadata=options.provenance.chunks())
 
 
 def _export_mesh(file_type: str) -> Exporter:
     def export(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
         mesh = extract_mesh(gaussians, _rasterizer(options, path), options.mesh, options.progress)
-        save_mesh(mesh, path, file_type=file_type)
+        save_mesh(mesh, path, file_type=file_type, provenance=options.provenance)
 
     return export
 
@@ -131,42 +161,72 @@ def _rasterizer(options: ExportOptions, path: Path) -> SplatRasterizer:
     return options.rasterizer
 
 
-_ANY = tuple(TARGETS)
-_MESH = ("spark", "unity", "blender", "unreal")
-
 EXPORTERS: dict[str, Format] = {
-    "ply": Format(_export_ply, ".ply", "standard 3DGS splats, lossless", _ANY),
-    "compressed-ply": Format(_splats(save_compressed_ply, "supersplat"), ".compressed.ply", "quantised splats, 4× smaller than ply", _ANY),
-    "splat": Format(_splats(save_splat, "supersplat"), ".splat", "32 bytes a splat, base colour only", _ANY),
-    "spz": Format(_export_spz, ".spz", "Niantic SPZ 3, 5 to 8× smaller than ply", ("raw", "supersplat", "spark")),
-    "sog": Format(_splats(save_sog, "supersplat"), ".sog", "PlayCanvas SOG, 4 to 5× smaller than ply", ("raw", "supersplat", "spark")),
-    "glb": Format(_export_mesh("glb"), ".glb", "watertight mesh with vertex colours (glTF)", _MESH, needs_rasterizer=True),
-    "obj": Format(_export_mesh("obj"), ".obj", "watertight mesh with vertex colours", _MESH, needs_rasterizer=True),
-    "html": Format(_export_html, ".html", "interactive viewer, one offline file"),
-    "mp4": Format(_export_mp4, ".mp4", "turntable video", needs_rasterizer=True),
-    "gif": Format(_export_gif, ".gif", "turntable animation", needs_rasterizer=True),
-    "png": Format(_export_png, ".png", "contact sheet", needs_rasterizer=True),
+    "ply": Format(_export_ply, ".ply", "standard 3DGS splats, lossless", "splats"),
+    "compressed-ply": Format(_export_compressed_ply, ".compressed.ply", "quantised splats, 4× smaller than ply", "splats"),
+    "splat": Format(_splats(save_splat), ".splat", "32 bytes a splat, base colour only", "splats"),
+    "spz": Format(_splats(save_spz), ".spz", "Niantic SPZ 3, 5 to 8× smaller than ply", "splats"),
+    "sog": Format(_export_sog, ".sog", "PlayCanvas SOG, 4 to 5× smaller than ply", "splats"),
+    "glb": Format(_export_mesh("glb"), ".glb", "watertight mesh with vertex colours (glTF)", "mesh"),
+    "obj": Format(_export_mesh("obj"), ".obj", "watertight mesh with vertex colours", "mesh"),
+    "html": Format(_export_html, ".html", "interactive viewer, one offline file", "page"),
+    "mp4": Format(_export_mp4, ".mp4", "turntable video", "picture"),
+    "gif": Format(_export_gif, ".gif", "turntable animation", "picture"),
+    "png": Format(_export_png, ".png", "contact sheet", "picture"),
 }
 
 
-def check_combination(format_name: str, target: str | None) -> Format:
-    """The format, or InputError if there is none of that name or it cannot be written for ``target``."""
-    if format_name not in EXPORTERS:
-        raise InputError(unknown_name("format", format_name, EXPORTERS))
+def known_format(name: str) -> Format:
+    """The line of ``EXPORTERS``; InputError if there is none of that name."""
+    if name not in EXPORTERS:
+        raise InputError(unknown_name("format", name, EXPORTERS))
+    return EXPORTERS[name]
+
+
+def frame_for(chosen: Format, target: str | None) -> str:
+    """The frame in which ``chosen`` is written for ``target``: the target where there is a choice, else the format's own."""
     if target is not None and target not in TARGETS:
         raise InputError(unknown_name("target", target, TARGETS))
-    chosen = EXPORTERS[format_name]
-    if target is not None and target not in chosen.targets:
-        if not chosen.targets:
-            raise InputError(f"target: {format_name} is a picture or page without axes of its own; leave --target out")
-        raise InputError(f"target: {format_name} cannot be written for '{target}' (possible: {', '.join(chosen.targets)}); choose another")
-    return chosen
+    if target is not None and target in chosen.targets:
+        return target
+    return chosen.axes.frame if chosen.axes else "raw"
+
+
+def untouched_by(target: str | None, formats: Iterable[str]) -> str | None:
+    """One line that says which of ``formats`` ``target`` does not change, and how their files stand; None if it fits all of them."""
+    fixed: dict[str, list[str]] = {}
+    for name in formats:
+        chosen = known_format(name)
+        if target is not None and frame_for(chosen, target) != target:
+            axes = chosen.axes
+            fixed.setdefault(f"keeps its own axes ({FRAMES[axes.frame].words})" if axes else "has no axes", []).append(name)
+    if not fixed:
+        return None
+    parts = [
+        f"{', '.join(names)} {words if len(names) == 1 else words.replace('keeps its', 'keep their').replace('has', 'have')}"
+        for words, names in fixed.items()
+    ]
+    return f"target {target}: {'; '.join(parts)}"
 
 
 def export(gaussians: Gaussians, path: str | os.PathLike[str], format_name: str, options: ExportOptions | None = None) -> None:
-    """Write ``gaussians`` (our world) as ``format_name``, one of ``EXPORTERS``."""
+    """Write ``gaussians`` (our world) as ``format_name``, one of ``EXPORTERS``.
+
+    A target that does not fit the format is left out with a warning. Raises InputError for an unknown format or target.
+    """
     options = options or ExportOptions()
-    check_combination(format_name, options.target).export(gaussians, Path(path), options)
+    chosen = known_format(format_name)
+    frame = frame_for(chosen, options.target)
+    ignored = untouched_by(options.target, [format_name])
+    if ignored:
+        warnings.warn(ignored, stacklevel=2)
+    sh_pad = options.sh_pad
+    if chosen.kind == "splats":
+        # The Unity plugin reads rows of 62 floats and nothing else.
+        sh_pad = 3 if sh_pad is None and frame == "unity" and chosen.suffix == ".ply" else sh_pad
+        gaussians = pad_sh(to_target(gaussians, frame), sh_pad)
+    origin = replace(options.provenance, axes=frame if chosen.axes else None)
+    chosen.export(gaussians, Path(path), replace(options, target=frame, sh_pad=sh_pad, provenance=origin))
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
@@ -179,20 +239,43 @@ def format_of(path: str | os.PathLike[str]) -> str:
     return max(matches, key=lambda key: len(EXPORTERS[key].suffix))  # .compressed.ply before .ply
 
 
-def save_splats(gaussians: Gaussians, path: str | os.PathLike[str], *, target: str = "raw", sh_pad: int | None = None) -> None:
-    """Write splats in the format of the suffix: .ply, .compressed.ply, .splat, .spz, .sog or .html.
+def save_splats(
+    gaussians: Gaussians,
+    path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    sh_pad: int | None = None,
+    provenance: Provenance | None = None,
+) -> None:
+    """Write splats in the format of the suffix; ``load_splats`` gives the same splats back.
 
-    target: axes of the file; "raw" keeps our world (z up), so that ``load_splats`` gives the same splats back.
+    Args:
+        gaussians: splats of our world.
+        path: its suffix is that of a format of kind "splats" or "page" in ``EXPORTERS``.
+        target: frame of the file. None: the one the format's readers expect (``core.file_axes``), or our own where the file has no place to
+            say which it is (.splat). "raw" is our own world (z up).
+        sh_pad: zero SH coefficients up to this degree.
+        provenance: written into the file where it has a place for it.
+
+    Raises:
+        InputError: the suffix is of no such format, or there are no splats where the format needs one.
     """
     format_name = format_of(path)
-    if EXPORTERS[format_name].needs_rasterizer:
-        raise InputError(f"path: .{format_name} is not a splat file; use fsd_gs.export.export with a rasterizer, or export.py")
-    export(gaussians, path, format_name, ExportOptions(target=None if format_name == "html" else target, sh_pad=sh_pad))
+    chosen = EXPORTERS[format_name]
+    if chosen.needs_rasterizer:
+        raise InputError(f"path: {chosen.suffix} is not a splat file; use fsd_gs.export.export with a rasterizer, or export.py")
+    if target is None and chosen.axes and not (chosen.axes.fixed or chosen.axes.says):
+        target = "raw"
+    export(gaussians, path, format_name, ExportOptions(target=target, sh_pad=sh_pad, provenance=provenance or Provenance()))
 
 
 #: Suffix → reader of splats as they are in the file. ``.ply`` also covers the compressed kind: the header tells.
 LOADERS: dict[str, Callable[[Path, int], Gaussians]] = {
-    ".ply": lambda path, limit: (load_compressed_ply if read_header(path).is_compressed_splats else load_ply)(path, max_splats=limit),
+    ".ply": lambda path, limit: (
+        load_compressed_ply(path, max_splats=limit)
+        if read_header(path).is_compressed_splats
+        else load_ply(path, max_splats=limit, as_stored=True)
+    ),
     ".splat": lambda path, limit: load_splat(path, max_splats=limit),
     ".spz": lambda path, limit: load_packed(path, "spz", max_splats=limit),
     ".sog": lambda path, limit: load_packed(path, "sog", max_splats=limit),
@@ -200,11 +283,17 @@ LOADERS: dict[str, Callable[[Path, int], Gaussians]] = {
 }
 
 
-def load_splats(path: str | os.PathLike[str], *, target: str = "raw", max_splats: int = MAX_SPLATS) -> Gaussians:
+def load_splats(path: str | os.PathLike[str], *, target: str | None = None, max_splats: int = MAX_SPLATS) -> Gaussians:
     """Read .ply (standard or compressed), .splat, .spz, .sog or .ksplat: float32, CPU, in our world.
 
-    target: the axes the file was written in ("raw": leave the numbers as they are). Raises FileFormatError for a file that is missing,
-    truncated or not splats.
+    Args:
+        path: the file; its suffix says what it is.
+        target: the frame the file was written in. None: the one its specification fixes, or that the file names, or else our own, so that
+            the numbers stay as they are. "raw" leaves them in any case.
+        max_splats: more are refused before anything is decoded.
+
+    Raises:
+        FileFormatError: the file is missing, truncated or holds no splats.
     """
     path = Path(path)
     if not path.is_file():
@@ -213,4 +302,21 @@ def load_splats(path: str | os.PathLike[str], *, target: str = "raw", max_splats
         raise FileFormatError(f"{path}: unknown suffix '{path.suffix}' (can be read: {', '.join(LOADERS)})")
     if path.stat().st_size == 0 and path.suffix.lower() != ".splat":
         raise FileFormatError(f"{path}: the file is empty")
-    return from_target(LOADERS[path.suffix.lower()](path, max_splats), target)
+    splats = LOADERS[path.suffix.lower()](path, max_splats)
+    return from_target(splats, frame_of(path) or "raw" if target is None else target)
+
+
+def frame_of(path: Path) -> str | None:
+    """The frame of a splat file, by its specification or its own words; None where neither says."""
+    axes = splat_axes(path)
+    if axes.fixed:
+        return axes.frame
+    origin = read_provenance(path)
+    return None if origin is None else origin.axes
+
+
+def load_upright(path: str | os.PathLike[str], up: str = "auto", *, max_splats: int = MAX_SPLATS) -> Gaussians:
+    """Splats of a file with ``up``, one of ``UP_PRESETS``, turned to z; "auto" as :func:`load_splats` without a target."""
+    if up == "auto":
+        return load_splats(path, max_splats=max_splats)
+    return turn_up(load_splats(path, target="raw", max_splats=max_splats), up)

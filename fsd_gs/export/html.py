@@ -30,11 +30,17 @@ figure.splats button, figure.splats figcaption { border-radius: 6px; background:
 """
 
 
-def save_html(gaussians: Gaussians, path: str | os.PathLike[str], *, title: str = "splats") -> None:
-    """Write one self-contained page that shows ``gaussians`` (scaled into view if they are far from the unit ball)."""
+def save_html(gaussians: Gaussians, path: str | os.PathLike[str], *, title: str = "splats", provenance: str = "") -> None:
+    """Write one self-contained page that shows ``gaussians`` (scaled into view if they are far from the unit ball).
+
+    provenance: one line for a meta element of the page's head.
+    """
     if not len(gaussians):
         raise InputError(f"cannot write {path}: there are no splats; loosen the filters")
-    write_text(path, page_html(title, [figure_html(framed(gaussians).gaussians, title)]))
+    page = page_html(title, [figure_html(framed(gaussians).gaussians, title)])
+    if provenance:
+        page = page.replace("</head>", f'<meta name="fsd_gs" content="{html.escape(provenance)}">\n</head>', 1)
+    write_text(path, page)
 
 
 def page_html(title: str, figures: list[str]) -> str:

@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from fsd_gs.core.cameras import distance_for_radius, orbit_cameras
+from fsd_gs.core.file_axes import MESH_AXES
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import BackendError, InputError
 from fsd_gs.export.axes import file_from_world
 from fsd_gs.export.framing import framed
 from fsd_gs.export.pictures import Progress, SplatRasterizer
+from fsd_gs.export.provenance import Provenance
 from fsd_gs.io import atomic_write
 
 
@@ -86,22 +88,26 @@ def extract_mesh(
     return mesh
 
 
-def save_mesh(mesh: Any, path: str | os.PathLike[str], *, file_type: str) -> None:
+def save_mesh(mesh: Any, path: str | os.PathLike[str], *, file_type: str, provenance: Provenance | None = None) -> None:
     """Write "glb" or "obj" with y up (glTF's axes; the front looks along +z), as importers of both formats expect."""
+    if f".{file_type}" not in MESH_AXES:
+        raise InputError(f"file_type: expected glb or obj, got {file_type!r}")
+    provenance = provenance or Provenance()
     turned = mesh.copy()
     matrix = np.eye(4)
-    matrix[:3, :3] = file_from_world("spark").numpy()
+    matrix[:3, :3] = file_from_world(MESH_AXES[f".{file_type}"].frame).numpy()
     turned.apply_transform(matrix)
     with atomic_write(path) as temporary:
         if file_type == "glb":
-            temporary.write_bytes(_glb(turned))
+            temporary.write_bytes(_glb(turned, provenance))
         elif file_type == "obj":
-            temporary.write_text(turned.export(file_type="obj", include_color=True), encoding="utf-8")
+            header = "".join(f"# {line}\n" for line in provenance.comments())
+            temporary.write_text(header + turned.export(file_type="obj", include_color=True), encoding="utf-8")
         else:
             raise InputError(f"file_type: expected glb or obj, got {file_type!r}")
 
 
-def _glb(mesh: Any) -> bytes:
+def _glb(mesh: Any, provenance: Provenance) -> bytes:
     """glTF wants linear vertex colours and, to look as the splats do, a material that is neither metal nor shiny."""
     import trimesh
     from trimesh.visual import TextureVisuals
@@ -113,7 +119,8 @@ def _glb(mesh: Any) -> bytes:
     material = PBRMaterial(metallicFactor=0.0, roughnessFactor=0.9)
     visual = TextureVisuals(material=material)
     visual.vertex_attributes["color"] = np.round(rgba * 255).astype(np.uint8)
-    content = trimesh.Trimesh(mesh.vertices, mesh.faces, visual=visual, process=False).export(file_type="glb")
+    painted = trimesh.Trimesh(mesh.vertices, mesh.faces, visual=visual, process=False)
+    content = painted.export(file_type="glb", tree_postprocessor=lambda tree: tree["asset"].update(provenance.asset()))
     assert isinstance(content, bytes)
     return content
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,8 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fsd_gs.core.file_axes import stated_axes
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError
+from fsd_gs.export.axes import from_target
 from fsd_gs.io import atomic_write
 
 MAX_SPLATS = 10_000_000  # of SH degree 3 that is 2.5 GB of file and about twice that of memory; an asset has 1e4 to 1e6
@@ -61,6 +64,7 @@ class PlyHeader:
     format: str
     elements: dict[str, PlyElementHeader]
     header_bytes: int
+    comments: tuple[str, ...] = ()
 
     @property
     def is_compressed_splats(self) -> bool:
@@ -68,10 +72,11 @@ class PlyHeader:
         return "chunk" in self.elements and "packed_position" in self.elements.get("vertex", PlyElementHeader("", 0, {})).columns
 
 
-def save_ply(gaussians: Gaussians, path: str | os.PathLike[str], *, sh_pad: int | None = None) -> None:
-    """Write ``gaussians`` as a binary little-endian 3DGS .ply, atomically.
+def save_ply(gaussians: Gaussians, path: str | os.PathLike[str], *, sh_pad: int | None = None, comments: Sequence[str] = ()) -> None:
+    """Write ``gaussians`` as they are as a binary little-endian 3DGS .ply, atomically.
 
     sh_pad: pad the SH coefficients with zeros up to this degree (some viewers want the 62 floats of degree 3 and nothing else).
+    comments: ASCII lines for the header, without line ends.
     """
     import plyfile
 
@@ -80,12 +85,13 @@ def save_ply(gaussians: Gaussians, path: str | os.PathLike[str], *, sh_pad: int 
     for name, values in stored.items():
         vertices[name] = values
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        plyfile.PlyData([plyfile.PlyElement.describe(vertices, "vertex")], byte_order="<").write(stream)
+        plyfile.PlyData([plyfile.PlyElement.describe(vertices, "vertex")], byte_order="<", comments=list(comments)).write(stream)
 
 
-def load_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS) -> Gaussians:
+def load_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS, as_stored: bool = False) -> Gaussians:
     """Read a 3DGS .ply written by any tool: ASCII or binary of either endianness, any column order, extra columns, SH degree 0 to 3.
 
+    A file whose header names its axes (``core.file_axes``) is turned to our world, unless ``as_stored``.
     Returns float32 splats on the CPU. Rows with a value that is not finite are dropped with a warning that says how many.
     Raises FileFormatError for a file that is missing, truncated, not a splat .ply, or larger than ``max_splats``.
     """
@@ -96,7 +102,9 @@ def load_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS) -> G
     vertex = _check_columns(path, header)
     sh_degree = _sh_degree(path, vertex)
     check_size(path, header, max_splats)
-    return _from_table(read_columns(path, "vertex", _columns(sh_degree), np.float32), str(path))
+    splats = _from_table(read_columns(path, "vertex", _columns(sh_degree), np.float32), str(path))
+    frame = None if as_stored else stated_axes(header.comments)
+    return splats if frame is None else from_target(splats, frame)
 
 
 def gaussians_from_ply_bytes(content: bytes, *, source: str) -> Gaussians:
@@ -229,9 +237,11 @@ def read_header(path: str | os.PathLike[str]) -> PlyHeader:
 
 
 def _parse_header(text: str, header_bytes: int) -> PlyHeader:
-    format_name, elements, current = "", {}, None
+    format_name, elements, comments, current = "", {}, [], None
     for line in text.splitlines()[1:]:
         words = line.split()
+        if words and words[0] == "comment":
+            comments.append(line.strip().removeprefix("comment").strip())
         if not words or words[0] in ("comment", "obj_info"):
             continue
         if words[0] == "format":
@@ -253,7 +263,7 @@ def _parse_header(text: str, header_bytes: int) -> PlyHeader:
             raise ValueError(f"unexpected line '{line[:60]}'")
     if format_name not in ("ascii", "binary_little_endian", "binary_big_endian"):
         raise ValueError(f"unknown format '{format_name}'")
-    return PlyHeader(format_name, elements, header_bytes)
+    return PlyHeader(format_name, elements, header_bytes, tuple(comments))
 
 
 def check_size(path: Path, header: PlyHeader, max_splats: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -33,24 +34,39 @@ _HISTOGRAM_BINS = 8192
 _SMOOTHING = 32
 
 
-def save_sog(gaussians: Gaussians, path: str | os.PathLike[str]) -> None:
-    """Write a bundled .sog, sorted along a Morton curve so that neighbouring pixels are alike."""
+def save_sog(gaussians: Gaussians, path: str | os.PathLike[str], *, provenance: Mapping[str, Any] | None = None) -> None:
+    """Write a bundled .sog, sorted along a Morton curve so that neighbouring pixels are alike. provenance: goes into meta.json."""
     if not len(gaussians):
         raise InputError(f"cannot write {path}: there are no splats; loosen the filters")
     if gaussians.sh_degree and len(gaussians) > MAX_PALETTE:
-        write_bytes(path, encode(gaussians, "sog", path))
+        write_bytes(path, _with_provenance(encode(gaussians, "sog", path), provenance))
         return
     stored = deactivate(gaussians)
     opacities = gaussians.opacities.detach().cpu().float().numpy()
     sh_rest = gaussians.sh[:, 1:].detach().cpu().float().numpy()
     order = morton_order(stored.means)
     images, meta = _images(stored, opacities, sh_rest, order)
+    if provenance:
+        meta["asset"]["fsd_gs"] = dict(provenance)
     archive = BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as bundle:
         for name, pixels in images.items():
             bundle.writestr(zipfile.ZipInfo(f"{name}.webp"), _webp(pixels))  # ZipInfo: no date, the same splats give the same bytes
         bundle.writestr(zipfile.ZipInfo("meta.json"), json.dumps(meta))
     write_bytes(path, archive.getvalue())
+
+
+def _with_provenance(content: bytes, provenance: Mapping[str, Any] | None) -> bytes:
+    """A bundle of another writer with ``provenance`` in its meta.json."""
+    archive = BytesIO()
+    with zipfile.ZipFile(BytesIO(content)) as old, zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as bundle:
+        for name in old.namelist():
+            member = old.read(name)
+            if name == "meta.json" and provenance:
+                meta = json.loads(member)
+                member = json.dumps({**meta, "asset": {**meta.get("asset", {}), "fsd_gs": dict(provenance)}}).encode()
+            bundle.writestr(zipfile.ZipInfo(name), member)
+    return archive.getvalue()
 
 
 def _images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fsd_gs.config import load_config
@@ -35,4 +36,5 @@ def generate(
     """
     config = load_config(config_files, [*overrides, f"prompt={prompt}", f"seed={seed}"])
     observers = [c if isinstance(c, Observer) else Callback(c) for c in callbacks]
-    return run(config, prepare(config, prior), observers)
+    result = run(config, prepare(config, prior), observers)
+    return result if prior is None else replace(result, own_prior=type(prior).__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,8 +13,9 @@ from fsd_gs.config import Config, to_yaml
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import FsdGsError, VideoError
+from fsd_gs.export.formats import save_splats
 from fsd_gs.export.pictures import Frame, TurntableSettings, contact_sheet, save_png, to_uint8, turntable_frames
-from fsd_gs.export.ply import save_ply
+from fsd_gs.export.provenance import Provenance
 from fsd_gs.export.timelapse import preview_files, write_timelapse
 from fsd_gs.export.video import save_mp4
 from fsd_gs.io import make_folder, write_text
@@ -28,7 +29,8 @@ WHITE = torch.ones(3)
 
 @dataclass(frozen=True)
 class Result:
-    """A finished (or interrupted) asset. complete: all steps were done. kept: not all, but it is wanted as it is. step: steps done."""
+    """A finished (or interrupted) asset. complete: all steps were done. kept: not all, but it is wanted as it is. step: steps done.
+    own_prior: class of a prior that the caller brought."""
 
     splats: Gaussians
     config: Config
@@ -36,6 +38,14 @@ class Result:
     complete: bool = True
     kept: bool = False
     step: int = 0
+    own_prior: str | None = None
+
+    @property
+    def origin(self) -> Provenance:
+        """What the files of this asset say of where it comes from."""
+        if self.own_prior is not None:
+            return replace(runs.origin(self.config), prior=self.own_prior, licence=None)
+        return runs.origin(self.config)
 
     def render(self, cameras: Cameras, background: Tensor | None = None) -> Render:
         """Views of the asset without gradient, with depth; background [3], white by default."""
@@ -55,9 +65,9 @@ class Result:
         """
         folder = make_folder(Path(folder))
         write_text(folder / runs.CONFIG, to_yaml(self.config))
-        save_png(self.preview(), folder / runs.PREVIEW)
+        save_png(self.preview(), folder / runs.PREVIEW, metadata=self.origin.chunks())
         trouble = self._save_videos(folder, progress)
-        save_ply(self.splats, folder / runs.SPLATS)
+        save_splats(self.splats, folder / runs.SPLATS, provenance=self.origin)
         if trouble is not None:
             raise VideoError(f"the splats are written ({folder / runs.SPLATS}), but a video is not: {trouble}") from trouble
         return folder
@@ -70,7 +80,7 @@ class Result:
                 write_timelapse(folder)
             if outputs.turntable_frames:
                 frames = turntable_frames(self.splats, self.rasterizer, turntable_settings(self.config), progress)
-                save_mp4(frames, folder / runs.TURNTABLE, fps=TURNTABLE_FPS)
+                save_mp4(frames, folder / runs.TURNTABLE, fps=TURNTABLE_FPS, metadata={"comment": self.origin.text()})
         except FsdGsError as error:
             return error
         return None

@@ -36,7 +36,12 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         help="address to listen on; 0.0.0.0 opens the page to other machines, with a token (default: 127.0.0.1)",
     )
     parser.add_argument("--port", type=int, default=8080, help="0 takes any free one (default: 8080)")
-    parser.add_argument("--up", choices=UP_PRESETS, default="z", help="the file's vertical axis; y-down for scans (default: z, ours)")
+    parser.add_argument(
+        "--up",
+        choices=("auto", *UP_PRESETS),
+        default="auto",
+        help="the file's vertical axis; y-down for scans (default: as the file says)",
+    )
     parser.add_argument("--backend", default="auto", choices=("auto", "cpu", "cuda"), help="renders depth, alpha and SH (default: auto)")
     parser.add_argument("--output", default="outputs", help="start page: folder for results (default: outputs)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FsdGsError, InputError
-from fsd_gs.export.axes import turn_up
 from fsd_gs.export.filters import FilterSettings, Point, clean
-from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, load_splats
+from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, load_upright
 from fsd_gs.export.framing import Framed, framed
 from fsd_gs.export.pictures import MODES, SplatRasterizer, TurntableSettings
 from fsd_gs.viewer.latest import LatestWins
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import viser
 
 INSPECTION_CAP = 200_000  # sent once, not several times a second as while training
-PICTURE_FORMATS = ("mp4", "gif", "png")
+PICTURE_FORMATS = tuple(name for name, entry in EXPORTERS.items() if entry.kind == "picture")
 SPLATS_MODE = "Splats, drawn by the browser"
 VIEW_MODES: dict[str, str | None] = {
     SPLATS_MODE: None,
@@ -69,7 +68,7 @@ class Inspector:
     up: the vertical axis of the files (``export.axes``). Raises FileFormatError or InputError if the first cannot be shown.
     """
 
-    def __init__(self, server: viser.ViserServer, assets: Mapping[str, Path], rasterizer: SplatRasterizer, *, up: str = "z") -> None:
+    def __init__(self, server: viser.ViserServer, assets: Mapping[str, Path], rasterizer: SplatRasterizer, *, up: str = "auto") -> None:
         self._server, self._assets, self._rasterizer, self._up = server, dict(assets), rasterizer, up
         self._name = next(iter(self._assets))
         self._asset = load_asset(self._assets[self._name], up)
@@ -145,9 +144,9 @@ class Inspector:
             self._busy.release()
 
 
-def load_asset(path: Path, up: str = "z") -> Gaussians:
+def load_asset(path: Path, up: str = "auto") -> Gaussians:
     """The splats of a file, upright; InputError where there are none."""
-    splats = turn_up(load_splats(path), up)
+    splats = load_upright(path, up)
     if not len(splats):
         raise InputError(f"{path}: there are no splats to show")
     return splats
