@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from export_scenes import egg, random_gaussians
@@ -156,8 +157,11 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, words):
 
 def test_dropped_rows_are_reported_as_a_warning(tmp_path, capsys):
     splats = random_gaussians(6)
-    splats.means[2, 0] = torch.nan
     save_splats(splats, tmp_path / "a.ply")
+    content = (tmp_path / "a.ply").read_bytes()
+    one = np.float32(splats.means[2, 0]).tobytes()
+    assert content.count(one) == 1
+    (tmp_path / "a.ply").write_bytes(content.replace(one, np.float32(np.nan).tobytes()))
     assert run(tmp_path / "a.ply") == 0
     assert "warning:" in (error := capsys.readouterr().err)
     assert "dropped 1 of 6 splats" in error

@@ -14,8 +14,8 @@ from export_scenes import egg, random_gaussians
 from PIL import Image
 
 from fsd_gs.core.cameras import orbit_cameras
-from fsd_gs.export.antimatter import pack_rows
 from fsd_gs.export.html import figure_html, page_html, save_html, viewer_script
+from fsd_gs.export.splat import pack_rows
 from fsd_gs.render import make_rasterizer
 
 NASTY = "<script>alert(1)</script> & \"q\" 'r' @@SCRIPT@@"

@@ -62,6 +62,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, metavar="PATH", help="a folder, or with one format a file (default: export/ beside the splats)"
     )
+    parser.add_argument("--strict", action="store_true", help="refuse what a format cannot hold, instead of a warning that counts it")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.add_argument("--debug", action="store_true", help="show a traceback with errors")
     _add_input_options(parser.add_argument_group("cleaning up, in this order"))
@@ -193,6 +194,7 @@ def _options(arguments: argparse.Namespace, title: str, source: Path) -> ExportO
     return ExportOptions(
         provenance=read_provenance(source) or Provenance(),
         sh_pad=arguments.sh_pad,
+        strict=arguments.strict,
         title=title,
         turntable=TurntableSettings(frames=arguments.frames, size=arguments.size, fps=arguments.fps, mode=arguments.mode),
         mesh=MeshSettings(resolution=arguments.mesh_resolution, max_faces=arguments.max_faces),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -17,13 +17,13 @@ from typing import Literal, Protocol
 from fsd_gs.core.file_axes import FRAMES, MESH_AXES, SPLAT_AXES, FormatAxes, splat_axes
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError, unknown_name
-from fsd_gs.export.antimatter import load_splat, save_splat
 from fsd_gs.export.axes import TARGETS, from_target, to_target, turn_up
 from fsd_gs.export.compressed_ply import load_compressed_ply, save_compressed_ply
 from fsd_gs.export.framing import framed
+from fsd_gs.export.gate import MAX_SPLATS, describe, read_start, readable
 from fsd_gs.export.html import save_html
+from fsd_gs.export.ksplat import load_ksplat
 from fsd_gs.export.mesh import MeshSettings, extract_mesh, save_mesh
-from fsd_gs.export.packed import load_packed, save_spz
 from fsd_gs.export.pictures import (
     Frame,
     Progress,
@@ -34,9 +34,14 @@ from fsd_gs.export.pictures import (
     save_png,
     turntable_frames,
 )
-from fsd_gs.export.ply import MAX_SPLATS, load_ply, pad_sh, read_header, save_ply
+from fsd_gs.export.ply import load_ply, save_ply
+from fsd_gs.export.ply_file import read_header
 from fsd_gs.export.provenance import Provenance, read_provenance
 from fsd_gs.export.sog import save_sog
+from fsd_gs.export.sog_read import is_sog_folder, load_sog
+from fsd_gs.export.splat import load_splat, save_splat
+from fsd_gs.export.spz import load_spz, save_spz
+from fsd_gs.export.stored import pad_sh
 from fsd_gs.export.video import save_mp4
 
 Kind = Literal["splats", "mesh", "picture", "page"]
@@ -55,6 +60,7 @@ class ExportOptions:
         turntable, mesh: settings of those kinds.
         sheet_views, sheet_columns: layout of the png.
         progress: called with (done, total) now and then.
+        strict: refuse where a splat format would change a value by more than its own rounding, which is a warning otherwise.
     """
 
     target: str | None = None
@@ -67,6 +73,19 @@ class ExportOptions:
     sheet_views: int = 8
     sheet_columns: int = 4
     progress: Progress | None = None
+    strict: bool = False
+
+
+class SplatWriter(Protocol):
+    """Writes splats as they are; warnings, or with ``strict`` InputError, say what the format cannot hold."""
+
+    def __call__(self, gaussians: Gaussians, path: Path, *, strict: bool) -> None: ...
+
+
+class Loader(Protocol):
+    """Reads splats as they are in the file."""
+
+    def __call__(self, path: Path, *, max_splats: int) -> Gaussians: ...
 
 
 class Exporter(Protocol):
@@ -106,21 +125,21 @@ class Format:
         return self.kind in ("mesh", "picture")
 
 
-def _splats(write: Callable[[Gaussians, Path], None]) -> Exporter:
+def _splats(write: SplatWriter) -> Exporter:
     """An exporter from a function that writes splats as they are and has no place for words."""
-    return lambda gaussians, path, options: write(gaussians, path)
+    return lambda gaussians, path, options: write(gaussians, path, strict=options.strict)
 
 
 def _export_ply(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    save_ply(gaussians, path, comments=options.provenance.comments())
+    save_ply(gaussians, path, comments=options.provenance.comments(), strict=options.strict)
 
 
 def _export_compressed_ply(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    save_compressed_ply(gaussians, path, comments=options.provenance.comments())
+    save_compressed_ply(gaussians, path, comments=options.provenance.comments(), strict=options.strict)
 
 
 def _export_sog(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-    save_sog(gaussians, path, provenance=options.provenance.known())
+    save_sog(gaussians, path, provenance=options.provenance.known(), strict=options.strict)
 
 
 def _export_html(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
@@ -246,6 +265,7 @@ def save_splats(
     target: str | None = None,
     sh_pad: int | None = None,
     provenance: Provenance | None = None,
+    strict: bool = False,
 ) -> None:
     """Write splats in the format of the suffix; ``load_splats`` gives the same splats back.
 
@@ -256,6 +276,7 @@ def save_splats(
             say which it is (.splat). "raw" is our own world (z up).
         sh_pad: zero SH coefficients up to this degree.
         provenance: written into the file where it has a place for it.
+        strict: refuse values that the format cannot hold, instead of a warning that counts them.
 
     Raises:
         InputError: the suffix is of no such format, or there are no splats where the format needs one.
@@ -266,44 +287,54 @@ def save_splats(
         raise InputError(f"path: {chosen.suffix} is not a splat file; use fsd_gs.export.export with a rasterizer, or export.py")
     if target is None and chosen.axes and not (chosen.axes.fixed or chosen.axes.says):
         target = "raw"
-    export(gaussians, path, format_name, ExportOptions(target=target, sh_pad=sh_pad, provenance=provenance or Provenance()))
+    options = ExportOptions(target=target, sh_pad=sh_pad, provenance=provenance or Provenance(), strict=strict)
+    export(gaussians, path, format_name, options)
 
 
-#: Suffix → reader of splats as they are in the file. ``.ply`` also covers the compressed kind: the header tells.
-LOADERS: dict[str, Callable[[Path, int], Gaussians]] = {
-    ".ply": lambda path, limit: (
-        load_compressed_ply(path, max_splats=limit)
-        if read_header(path).is_compressed_splats
-        else load_ply(path, max_splats=limit, as_stored=True)
-    ),
-    ".splat": lambda path, limit: load_splat(path, max_splats=limit),
-    ".spz": lambda path, limit: load_packed(path, "spz", max_splats=limit),
-    ".sog": lambda path, limit: load_packed(path, "sog", max_splats=limit),
-    ".ksplat": lambda path, limit: load_packed(path, "ksplat", max_splats=limit),
+def _load_any_ply(path: Path, *, max_splats: int) -> Gaussians:
+    if read_header(path).is_compressed_splats:
+        return load_compressed_ply(path, max_splats=max_splats)
+    return load_ply(path, max_splats=max_splats, as_stored=True)
+
+
+#: Suffix → reader. ``.ply`` also covers the compressed kind: the header tells. A folder with a meta.json, or that file, is unbundled SOG.
+LOADERS: dict[str, Loader] = {
+    ".ply": _load_any_ply,
+    ".splat": load_splat,
+    ".spz": load_spz,
+    ".sog": load_sog,
+    ".ksplat": load_ksplat,
 }
 
 
+def loader_of(path: Path) -> Loader:
+    """The reader of the suffix of ``path``; FileFormatError if there is none."""
+    if is_sog_folder(path):
+        return load_sog
+    if path.suffix.lower() not in LOADERS:
+        kind = describe(read_start(path))
+        known = f"can be read: {', '.join(LOADERS)}, or the meta.json of SOG"
+        raise FileFormatError(f"{path}: unknown suffix '{path.suffix}' ({known})" + (f"; this is {kind}" if kind else ""))
+    return LOADERS[path.suffix.lower()]
+
+
 def load_splats(path: str | os.PathLike[str], *, target: str | None = None, max_splats: int = MAX_SPLATS) -> Gaussians:
-    """Read .ply (standard or compressed), .splat, .spz, .sog or .ksplat: float32, CPU, in our world.
+    """Read .ply (standard or compressed), .splat, .spz, .sog (also unbundled) or .ksplat: float32, CPU, in our world.
 
     Args:
-        path: the file; its suffix says what it is.
+        path: the file; its suffix says what it is. A folder with the meta.json of SOG, or that file, will do as well.
         target: the frame the file was written in. None: the one its specification fixes, or that the file names, or else our own, so that
             the numbers stay as they are. "raw" leaves them in any case.
         max_splats: more are refused before anything is decoded.
 
     Raises:
-        FileFormatError: the file is missing, truncated or holds no splats.
+        FileFormatError: the file is missing, truncated, damaged, too large, or holds no splats.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileFormatError(f"{path}: {'this is a folder, not a file' if path.is_dir() else 'file not found'}; check the path")
-    if path.suffix.lower() not in LOADERS:
-        raise FileFormatError(f"{path}: unknown suffix '{path.suffix}' (can be read: {', '.join(LOADERS)})")
-    if path.stat().st_size == 0 and path.suffix.lower() != ".splat":
-        raise FileFormatError(f"{path}: the file is empty")
-    splats = LOADERS[path.suffix.lower()](path, max_splats)
-    return from_target(splats, frame_of(path) or "raw" if target is None else target)
+    loader = loader_of(path)
+    with readable(path):
+        splats = loader(path, max_splats=max_splats)
+        return from_target(splats, frame_of(path) or "raw" if target is None else target)
 
 
 def frame_of(path: Path) -> str | None:
@@ -311,7 +342,7 @@ def frame_of(path: Path) -> str | None:
     axes = splat_axes(path)
     if axes.fixed:
         return axes.frame
-    origin = read_provenance(path)
+    origin = read_provenance(path / "meta.json" if path.is_dir() else path)
     return None if origin is None else origin.axes
 
 

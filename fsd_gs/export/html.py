@@ -15,8 +15,8 @@ from importlib import resources
 
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
-from fsd_gs.export.antimatter import pack_rows
 from fsd_gs.export.framing import framed
+from fsd_gs.export.splat import pack_rows
 from fsd_gs.io import write_text
 
 _STYLE = """\

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.filters import importance
-from fsd_gs.export.ply import MAX_SPLATS, activate
+from fsd_gs.export.gate import MAX_SPLATS, check_count, file_size, read_start, readable, refuse_foreign
+from fsd_gs.export.quantise import C0, COLOUR_TOLERANCE, beyond, finite_splats, report
+from fsd_gs.export.stored import assemble
 from fsd_gs.io import write_bytes
 
-C0 = 0.28209479177387814  # Y_0: colour = 0.5 + C0 f_dc
 ROW = np.dtype([("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)])
+_SAMPLE = 4096
 
 
 def pack_rows(gaussians: Gaussians) -> NDArray[np.void]:
@@ -33,8 +35,11 @@ def pack_rows(gaussians: Gaussians) -> NDArray[np.void]:
     return rows
 
 
-def save_splat(gaussians: Gaussians, path: str | os.PathLike[str]) -> None:
+def save_splat(gaussians: Gaussians, path: str | os.PathLike[str], *, strict: bool = False) -> None:
     """Write ``gaussians`` as .splat, most important first; SH above degree 0 is left out."""
+    gaussians = finite_splats(gaussians, path, strict)
+    colours = (0.5 + C0 * gaussians.sh[:, 0]).detach().cpu().numpy()
+    report(path, strict, [beyond(colours - colours.clip(0, 1), COLOUR_TOLERANCE, "colours outside [0, 1]", " when clipped")])
     order = importance(gaussians).argsort(descending=True, stable=True)
     write_bytes(path, pack_rows(gaussians.select(order)).tobytes())
 
@@ -42,16 +47,25 @@ def save_splat(gaussians: Gaussians, path: str | os.PathLike[str]) -> None:
 def load_splat(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS) -> Gaussians:
     """Read a .splat: SH degree 0, float32, CPU."""
     path = Path(path)
-    size = path.stat().st_size
+    refuse_foreign(path, read_start(path, may_be_empty=True), ".splat")
+    size = file_size(path)
     if size % ROW.itemsize:
         raise FileFormatError(f"{path}: truncated or not a .splat (expected a multiple of {ROW.itemsize} bytes, got {size})")
-    if size // ROW.itemsize > max_splats:
-        raise FileFormatError(f"{path}: {size // ROW.itemsize:,} splats, more than the limit of {max_splats:,}; thin it out first")
-    rows = np.fromfile(path, dtype=ROW)
-    rgba = torch.from_numpy(rows["rgba"].astype(np.float32)) / 255
-    quats = (torch.from_numpy(rows["rotation"].astype(np.float32)) - 128) / 128
-    # 0 and 255 stand for everything that rounds to them: half a step inside the open interval of opacities.
-    logits = torch.logit(rgba[:, 3], eps=0.5 / 255)
-    scales = torch.from_numpy(rows["scale"].astype(np.float32))
-    sh = (rgba[:, None, :3] - 0.5) / C0
-    return activate(torch.from_numpy(rows["position"].copy()), quats, scales.log(), logits, sh, source=str(path))
+    check_count(path, size // ROW.itemsize, max_splats)
+    with readable(path):
+        rows = np.fromfile(path, dtype=ROW)
+    _check_plausible(path, rows)
+    rgba = rows["rgba"].astype(np.float32) / 255
+    quats = (rows["rotation"].astype(np.float32) - 128) / 128
+    return assemble(rows["position"].copy(), quats, rows["scale"].copy(), rgba[:, 3], (rgba[:, None, :3] - 0.5) / C0, source=str(path))
+
+
+def _check_plausible(path: Path, rows: NDArray[np.void]) -> None:
+    """The format has no magic: of other data read as numbers, few rows have three scales that can be."""
+    sample = rows[:: max(len(rows) // _SAMPLE, 1)]
+    with np.errstate(invalid="ignore"):
+        good = (np.isfinite(sample["position"]) & (sample["scale"] >= 0) & (sample["scale"] < 1e9)).all(axis=1)
+    if len(sample) and good.mean() < 0.5:
+        raise FileFormatError(
+            f"{path}: not a .splat file ({1 - good.mean():.0%} of its rows have no position and size that a splat can have)"
+        )
