@@ -157,7 +157,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, words):
 
 def test_dropped_rows_are_reported_as_a_warning(tmp_path, capsys):
     splats = random_gaussians(6)
-    save_splats(splats, tmp_path / "a.ply")
+    save_splats(splats, tmp_path / "a.ply", target="raw")
     content = (tmp_path / "a.ply").read_bytes()
     one = np.float32(splats.means[2, 0]).tobytes()
     assert content.count(one) == 1
