@@ -4,6 +4,7 @@ import pytest
 import torch
 from export_scenes import egg, random_gaussians
 
+from fsd_gs.core.points import components_of_nearest
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.filters import (
@@ -18,6 +19,8 @@ from fsd_gs.export.filters import (
     rescale,
 )
 from fsd_gs.export.framing import framed
+from fsd_gs.metrics.geometry import splat_statistics
+from fsd_gs.splats import prune
 
 
 def line(xs, opacity=0.9, scale=0.1):
@@ -25,6 +28,10 @@ def line(xs, opacity=0.9, scale=0.1):
     means = torch.tensor([[float(x), 0, 0] for x in xs]).reshape(n, 3)
     quats = torch.tensor([[1.0, 0, 0, 0]]).expand(n, 4)
     return Gaussians(means, quats, torch.full((n, 3), scale), torch.full((n,), opacity), torch.zeros(n, 1, 3))
+
+
+def joined(*parts):
+    return Gaussians(*(torch.cat([getattr(p, n) for p in parts]) for n in ("means", "quats", "scales", "opacities", "sh")))
 
 
 def test_opacity_and_crop():
@@ -60,19 +67,36 @@ def test_largest_component_of_a_line_with_gaps():
     assert keep_largest_component(splats).means[:, 0].tolist() == pytest.approx([1.2, 1.5, 1.8, 2.1])
 
 
-def test_largest_component_goes_by_importance_not_count():
+def test_largest_component_goes_by_mass_not_count():
     faint = line([0, 0.1, 0.2, 0.3, 0.4], opacity=0.05)
     solid = line([9.0, 9.1], opacity=0.9)
-    both = Gaussians(*(torch.cat([getattr(faint, n), getattr(solid, n)]) for n in ("means", "quats", "scales", "opacities", "sh")))
-    assert keep_largest_component(both).means[:, 0].min() > 8
+    assert keep_largest_component(joined(faint, solid)).means[:, 0].min() > 8
 
 
 def test_largest_component_keeps_a_surface_and_drops_floaters():
     surface, floaters = egg(2000), line([1.5, 2.5, -3], scale=0.02)
-    both = Gaussians(*(torch.cat([getattr(surface, n), getattr(floaters, n)]) for n in ("means", "quats", "scales", "opacities", "sh")))
-    assert len(keep_largest_component(both)) == 2000
+    assert len(keep_largest_component(joined(surface, floaters))) == 2000
     for count in (0, 1):
         assert len(keep_largest_component(random_gaussians(count))) == count
+
+
+def dense_clump(x, seed):
+    """200 splats whose 16 nearest neighbours are all their own."""
+    splats = line([0.0] * 200, scale=0.08)
+    centres = torch.tensor([x, 0, 0]) + 0.01 * torch.randn(200, 3, generator=torch.Generator().manual_seed(seed))
+    return Gaussians(centres, splats.quats, splats.scales, splats.opacities, splats.sh)
+
+
+def test_dense_clumps_that_overlap_are_one_thing_for_every_filter():
+    near = joined(dense_clump(0.0, 0), dense_clump(0.2, 1))  # 0.2 < 2 (0.08 + 0.08)
+    assert components_of_nearest(near.means.double().numpy(), near.scales[:, 0].double().numpy() * 2, 0.0).max() == 1  # the trap
+    assert len(keep_largest_component(near)) == 400
+    assert prune.clean(near, prune.PruneSettings(floater_fraction=0.6))[1].floating == 0
+    assert splat_statistics(near).components == 1
+    apart = joined(near, dense_clump(1.0, 2))
+    assert len(keep_largest_component(apart)) == 400
+    assert prune.clean(apart, prune.PruneSettings(floater_fraction=0.6))[1].floating == 200
+    assert splat_statistics(apart).components == 2
 
 
 def test_recentre_and_rescale():

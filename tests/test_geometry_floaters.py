@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.core.points import connected_components
+from fsd_gs.core.points import components_of_nearest
 from fsd_gs.core.types import Gaussians
 from fsd_gs.metrics.geometry import GeometrySettings, splat_components, splat_statistics
 
@@ -58,7 +58,7 @@ def test_dense_clumps_side_by_side_are_one_component():
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(0, 1e-4, (50, 3)) + np.array([x, 0.0, 0.0]) for x in (0.0, 0.02, 0.04, 0.5)])
     reach = np.full(len(points), 0.02)
-    nearest_only = connected_components(torch.from_numpy(points), torch.from_numpy(reach), min_link=0.03)
+    nearest_only = components_of_nearest(points, reach, 0.03)
     assert nearest_only.max() == 3  # why splat_components exists
     assert np.bincount(splat_components(points, reach, 0.03)).tolist() == [150, 50]
 

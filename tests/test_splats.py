@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fsd_gs.core.points import connected_components, mean_squared_neighbour_distance
+from fsd_gs.core.points import mean_squared_neighbour_distance, splat_components
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.splats import initialize
@@ -110,7 +110,7 @@ def test_neighbour_distance_of_a_grid():
 def test_components_equal_a_readable_flood_fill():
     points = torch.rand(60, 3, generator=gen(3)) * 2
     reach = torch.rand(60, generator=gen(4)) * 0.2
-    labels = connected_components(points, reach, neighbours=59)
+    labels = torch.from_numpy(splat_components(points.double().numpy(), reach.double().numpy(), 0.0))
     linked = torch.cdist(points, points) <= reach[:, None] + reach[None]
     expected = [-1] * 60
     for start in range(60):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from torch import Tensor
 
+from fsd_gs.core.points import component_masses
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 
@@ -81,36 +80,13 @@ def keep_most_important(gaussians: Gaussians, max_splats: int) -> Gaussians:
     return gaussians.select(importance(gaussians).topk(max_splats).indices.sort().values)
 
 
-def keep_largest_component(gaussians: Gaussians, *, neighbours: int = 16, reach: float = 2.0) -> Gaussians:
-    """The connected group of splats with the largest summed importance.
-
-    Two splats touch if they are among each other's ``neighbours`` nearest and their centres lie closer than ``reach`` times the sum of
-    their largest scales.
-    """
+def keep_largest_component(gaussians: Gaussians) -> Gaussians:
+    """The heaviest connected group of splats (``fsd_gs.core.points``): splats touch whose centres lie closer than twice the sum of their
+    largest standard deviations, in units of the asset's own."""
     if len(gaussians) < 2:
         return gaussians
-    labels = torch.from_numpy(_components(gaussians, neighbours, reach)).to(gaussians.means.device)
-    weights = torch.zeros(int(labels.max()) + 1, dtype=torch.float64, device=labels.device)
-    weights.index_add_(0, labels, importance(gaussians).double())
-    return gaussians.select(labels == weights.argmax())
-
-
-def _components(gaussians: Gaussians, neighbours: int, reach: float) -> np.ndarray:
-    """[N] int64 component labels of the touching graph."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import KDTree
-
-    means = gaussians.means.detach().cpu().double().numpy()
-    sizes = gaussians.scales.detach().amax(dim=1).cpu().double().numpy()
-    count = len(means)
-    distances, others = KDTree(means).query(means, k=min(neighbours + 1, count))
-    rows = np.repeat(np.arange(count), distances.shape[1])
-    columns = others.ravel()
-    touching = distances.ravel() <= reach * (sizes[rows] + sizes[columns])
-    rows, columns = rows[touching], columns[touching]
-    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    labels, mass = component_masses(gaussians)
+    return gaussians.select(labels == mass.argmax())
 
 
 def recentre(gaussians: Gaussians) -> Gaussians:

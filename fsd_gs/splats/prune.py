@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fsd_gs.core.points import splat_components
+from fsd_gs.core.points import component_masses
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError
 from fsd_gs.splats.optimizers import Optimizers
@@ -29,7 +29,7 @@ class PruneSettings:
 
     min_opacity: fainter splats go (0 keeps all). max_scale: splats with a larger σ go; fog as large as the object by default: a
     low value tears holes. max_radius: splats with a centre farther from the origin go. floater_fraction: components with less than
-    this share of the mass go (0 keeps all; the heaviest always stays). link, reach: k above, and the least linking distance.
+    this share of the mass go (0 keeps all; the heaviest always stays). link: the distance that always links; reach: k above.
     """
 
     min_opacity: float = 0.01
@@ -63,20 +63,11 @@ class PruneReport:
     kept: int
 
 
-def splat_mass(gaussians: Gaussians) -> Tensor:
-    """[N] opacity × area, o (σ1 σ2 σ3)^(2/3): how much of an image a splat can cover."""
-    return gaussians.opacities * gaussians.scales.prod(dim=1) ** (2 / 3)
-
-
 def floater_mask(gaussians: Gaussians, settings: PruneSettings) -> Tensor:
     """[N] True for splats in components that hold less than ``floater_fraction`` of the mass. All values must be finite."""
     if len(gaussians) < 2 or settings.floater_fraction == 0:
         return torch.zeros(len(gaussians), dtype=torch.bool, device=gaussians.means.device)
-    means, scales = gaussians.means.detach().cpu().double().numpy(), gaussians.scales.detach().cpu().double().numpy()
-    found = splat_components(means, settings.reach * scales.max(axis=1), settings.link)
-    labels = torch.from_numpy(found).to(gaussians.means.device)
-    mass = torch.zeros(int(labels.max()) + 1, dtype=torch.float64, device=labels.device)
-    mass.index_add_(0, labels, splat_mass(gaussians).detach().double())
+    labels, mass = component_masses(gaussians, link=settings.link, reach=settings.reach)
     small = mass < settings.floater_fraction * mass.sum()
     small[mass.argmax()] = False
     return small[labels]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fsd_gs.core.points import splat_components
+from fsd_gs.core.points import component_masses, splat_mass
 from fsd_gs.core.types import Gaussians
 from fsd_gs.metrics.geometry.settings import GeometrySettings
 
@@ -62,31 +62,25 @@ def splat_statistics(gaussians: Gaussians, settings: GeometrySettings | None = N
         return nothing
     means, opacities = g.means.numpy(), g.opacities.numpy()
     scales = np.sort(g.scales.numpy(), axis=1)[:, ::-1]
-    mass = opacities * scales.prod(axis=1) ** (2 / 3)
+    mass = splat_mass(g).numpy()
     radius, largest = np.linalg.norm(means, axis=1), scales[:, 0]
-    components, floaters = _floaters(means, settings.reach * largest, mass, opacities >= settings.link_opacity, settings.link)
+    by_component = (
+        component_masses(g.select(g.opacities >= settings.link_opacity), link=settings.link, reach=settings.reach)[1].sort().values
+    )
     return replace(
         nothing,
         opacity_histogram=tuple(int(n) for n in np.histogram(opacities, bins=10, range=(0, 1))[0]),
         scale_percentiles=_percentiles(largest),
         extent=_radius_of_mass(radius, mass, 0.95),
         escaped=float(mass[radius > settings.max_radius].sum()) / _positive(mass.sum()),
-        components=components,
-        floaters=floaters,
+        components=len(by_component),
+        floaters=float(by_component[:-1].sum()) / _positive(float(by_component.sum())),
         opacity_mean=float(opacities.mean()),
         anisotropy_percentiles=_percentiles(largest / np.maximum(scales[:, 2], 1e-12)),
         transparent=float((opacities < TRANSPARENT).mean()),
         huge=float((largest > settings.huge).mean()),
         needles=float((largest > NEEDLE * scales[:, 1]).mean()),
     )
-
-
-def _floaters(means: np.ndarray, reach: np.ndarray, mass: np.ndarray, linking: np.ndarray, link: float) -> tuple[int, float]:
-    """Components of the linking splats and the share of their mass outside the heaviest."""
-    if not linking.any():
-        return 0, 0.0
-    by_component = np.bincount(splat_components(means[linking], reach[linking], link), weights=mass[linking])
-    return len(by_component), float(np.sort(by_component)[:-1].sum()) / _positive(by_component.sum())
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, ...]:
