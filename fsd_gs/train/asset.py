@@ -159,6 +159,8 @@ def make_asset(
     if config.resume and runs.is_finished(folder):
         if (folder / runs.CONFIG).is_file():
             runs.check_same_settings(folder, config)
+        with suppress(OutputError), runs.occupied(folder):
+            pass  # clears away what a kill after the splats left
         return Outcome(folder, "found", runs.finished_record(folder).get("step", config.steps))
     try:
         return _make(config, prior, folder, observers, only_splats, begin_anew=keep_errors)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fsd_gs.config import Config, to_yaml
+from fsd_gs.config import Config
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import FsdGsError, VideoError
@@ -18,7 +18,7 @@ from fsd_gs.export.pictures import Frame, TurntableSettings, contact_sheet, save
 from fsd_gs.export.provenance import Provenance
 from fsd_gs.export.timelapse import preview_files, write_timelapse
 from fsd_gs.export.video import save_mp4
-from fsd_gs.io import make_folder, write_text
+from fsd_gs.io import make_folder
 from fsd_gs.render import Rasterizer, render_frames
 from fsd_gs.train import runs
 
@@ -64,7 +64,7 @@ class Result:
             VideoError: a video could not be written; everything else was.
         """
         folder = make_folder(Path(folder))
-        write_text(folder / runs.CONFIG, to_yaml(self.config))
+        runs.write_config(self.config, folder)
         save_png(self.preview(), folder / runs.PREVIEW, metadata=self.origin.chunks())
         trouble = self._save_videos(folder, progress)
         save_splats(self.splats, folder / runs.SPLATS, provenance=self.origin)

@@ -158,8 +158,13 @@ def prepare_folder(config: Config, folder: Path | None = None) -> Path:
             f"{folder}: {state} exists; use resume=true to go on with it, overwrite=true to replace it, or another seed/output"
         )
     make_folder(folder)
-    write_text(folder / CONFIG, to_yaml(replace(config, resume=False, overwrite=False)))  # the run, not how it was asked for
+    write_config(config, folder)
     return folder
+
+
+def write_config(config: Config, folder: Path) -> None:
+    """``config.yaml``: the run, not how it was asked for."""
+    write_text(folder / CONFIG, to_yaml(replace(config, resume=False, overwrite=False)))
 
 
 def load_run_config(folder: Path) -> Config:
