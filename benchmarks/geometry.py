@@ -23,6 +23,7 @@ import torch
 from fsd_gs.catalogue.mesh import Mesh, sample_surface
 from fsd_gs.catalogue.objects import CATEGORIES, make_object
 from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.sh import sh0_from_rgb
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.metrics.geometry import GeometrySettings, gap_report, geometry_report, tear_report
 from fsd_gs.metrics.geometry.rays import project
@@ -53,7 +54,7 @@ def surface_splats(mesh: Mesh, count: int = SPLATS, seed: int = 0) -> Gaussians:
     quats = torch.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], torch.zeros(len(kept))], dim=1)  # turns z to the normal
     quats[quats.norm(dim=1) < 1e-3] = torch.tensor([0.0, 1.0, 0.0, 0.0])
     scales = torch.tensor([0.9, 0.9, 0.2]).repeat(len(kept), 1) * spacing
-    sh = ((colors - 0.5) / 0.28209479)[:, None]
+    sh = sh0_from_rgb(colors)[:, None]
     return Gaussians(points, torch.nn.functional.normalize(quats, dim=1), scales, torch.full((len(kept),), 0.95), sh)
 
 

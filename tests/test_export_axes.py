@@ -5,6 +5,8 @@ import torch
 from export_scenes import random_gaussians
 
 from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.quaternions import quat_from_matrix, quat_multiply
+from fsd_gs.core.sh import rotate_sh, sh_basis, sh_rotation_matrices
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.axes import (
@@ -12,11 +14,6 @@ from fsd_gs.export.axes import (
     UP_PRESETS,
     file_from_world,
     from_target,
-    quat_from_matrix,
-    quat_multiply,
-    rotate_sh,
-    sh_basis,
-    sh_rotation_matrices,
     to_target,
     transform,
     turn_up,

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fsd_gs.core.points import mean_squared_neighbour_distance, splat_components
+from fsd_gs.core.sh import C0, rgb_from_sh0, sh0_from_rgb
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.splats import initialize
@@ -18,7 +19,7 @@ from fsd_gs.splats.optimizers import (
     set_learning_rates,
     step_all,
 )
-from fsd_gs.splats.parameters import C0, activate, from_gaussians, rgb_from_sh0, sh0_from_rgb
+from fsd_gs.splats.parameters import activate, from_gaussians
 
 
 def gen(seed=0):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from fsd_gs.config import load_config
 from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.quaternions import matrix_from_quat
 from fsd_gs.errors import BackendError, FileFormatError, InputError
 from fsd_gs.export.formats import ExportOptions, load_splats
 from fsd_gs.export.pictures import save_png
@@ -29,7 +30,7 @@ from fsd_gs.viewer.latest import LatestWins
 from fsd_gs.viewer.live import LiveSettings, LiveViewer, duration, plain_markdown, views_picture
 from fsd_gs.viewer.painter import Scene, View, camera_of, paint
 from fsd_gs.viewer.server import address, check_port, open_server
-from fsd_gs.viewer.splat_node import SplatNode, rotations, splat_arrays
+from fsd_gs.viewer.splat_node import SplatNode, splat_arrays
 from fsd_gs.viewer.start_page import DEFAULTS, presets
 
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
@@ -101,7 +102,7 @@ def test_other_hosts_warn_and_unknown_ones_fail():
 
 def test_rotations_by_hand():
     half = math.sqrt(0.5)
-    quarter_turn = rotations(2.0 * torch.tensor([[half, 0, 0, half]], dtype=torch.float64))[0]  # 90° about z, any length
+    quarter_turn = matrix_from_quat(2.0 * torch.tensor([[half, 0, 0, half]], dtype=torch.float64))[0]  # 90° about z, any length
     expected = torch.tensor([[0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
     assert torch.allclose(quarter_turn, expected, atol=1e-12)
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "tests"))  # the toy mixture is defined once, wher
 from test_toy_mixture import RATE, SEEDS, STEPS, MixturePrior, entropy  # noqa: E402
 
 from fsd_gs.core.cameras import orbit_cameras  # noqa: E402
+from fsd_gs.core.sh import sh0_from_rgb  # noqa: E402
 from fsd_gs.core.types import Gaussians, Render  # noqa: E402
 from fsd_gs.guidance import SCHEDULES, WEIGHTS  # noqa: E402
 from fsd_gs.guidance.time_schedules import RandomUniform  # noqa: E402
@@ -50,7 +51,7 @@ def snowman() -> Gaussians:
         colours.append((light * tint).clamp(0, 1))
         scales.append(torch.full((count, 3), 0.7 * radius * (4 * math.pi / count) ** 0.5))
     count = sum(len(m) for m in means)
-    sh = ((torch.cat(colours) - 0.5) / 0.28209479177387814)[:, None]
+    sh = sh0_from_rgb(torch.cat(colours))[:, None]
     return Gaussians(torch.cat(means), torch.tensor([1.0, 0, 0, 0]).repeat(count, 1), torch.cat(scales), torch.full((count,), 0.95), sh)
 
 

@@ -1,8 +1,6 @@
 """Turning splats: positions, orientations and spherical harmonics together, and the axes that each target application expects.
 
-A map M ∈ O(3) takes a splat to μ' = M μ, Σ' = M Σ Mᵀ and its view-dependent colour to c'(M d) = c(d). The last line fixes the new SH
-coefficients: Σ_k f'_k Y_k(M d) = Σ_k f_k Y_k(d) for all d. Each band l is closed under O(3), so f' = D_l(M) f_l with a (2l+1)×(2l+1)
-matrix D_l, which is solved for from sampled directions (exact to rounding; reflections included, for left-handed engines).
+A map M ∈ O(3) takes a splat to μ' = M μ, Σ' = M Σ Mᵀ and its view-dependent colour to c'(M d) = c(d) (``core.sh``).
 
 The object's front looks along +x and its top along +z in our world. Axes of a file are named by where its x, y and z point, seen from
 the front: R right, L left, U up, D down, F away from the viewer, B towards the viewer.
@@ -16,6 +14,8 @@ import torch
 from torch import Tensor
 
 from fsd_gs.core.file_axes import FRAMES, Matrix
+from fsd_gs.core.quaternions import quat_from_matrix, quat_multiply
+from fsd_gs.core.sh import rotate_sh
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError, unknown_name
 
@@ -71,75 +71,3 @@ def transform(gaussians: Gaussians, orthogonal: Tensor) -> Gaussians:
         quats=quat_multiply(quat_from_matrix(rotation), gaussians.quats.double()).to(gaussians.quats.dtype),
         sh=rotate_sh(gaussians.sh, M),
     )
-
-
-def rotate_sh(sh: Tensor, orthogonal: Tensor) -> Tensor:
-    """sh [N, K, 3] of SH degree 0 to 3 under ``orthogonal`` [3, 3]: the colour seen along M d is the old colour along d."""
-    degree = int(sh.shape[1] ** 0.5) - 1
-    parts = [sh[:, :1]]
-    for band, D in enumerate(sh_rotation_matrices(orthogonal, degree), start=1):
-        coefficients = sh[:, band**2 : (band + 1) ** 2]
-        parts.append(torch.einsum("ij,njc->nic", D.to(sh.device), coefficients.double()).to(sh.dtype))
-    return torch.cat(parts, dim=1)
-
-
-def sh_rotation_matrices(orthogonal: Tensor, degree: int) -> list[Tensor]:
-    """D_l [2l+1, 2l+1] float64 for l = 1 … degree: the least-squares solution of Y_l(M d) D_l = Y_l(d) over 64 directions d."""
-    directions = _fibonacci_sphere(64).to(orthogonal.device)
-    before, after = sh_basis(directions, degree), sh_basis(directions @ orthogonal.double().T, degree)
-    bands = [slice(band**2, (band + 1) ** 2) for band in range(1, degree + 1)]
-    return [torch.linalg.lstsq(after[:, band], before[:, band]).solution for band in bands]
-
-
-def sh_basis(directions: Tensor, degree: int) -> Tensor:
-    """Y [M, (degree + 1)²] at unit ``directions`` [M, 3]: the real SH with the signs and order of the 3DGS files, degree 0 to 3."""
-    x, y, z = directions.unbind(1)
-    xx, yy, zz = x * x, y * y, z * z
-    basis = [torch.full_like(x, 0.28209479177387814)]
-    if degree >= 1:
-        basis += [0.4886025119029199 * f for f in (-y, z, -x)]
-    if degree >= 2:
-        a, b, c = 1.0925484305920792, 0.31539156525252005, 0.5462742152960396
-        basis += [a * x * y, -a * y * z, b * (2 * zz - xx - yy), -a * x * z, c * (xx - yy)]
-    if degree >= 3:
-        a, b, c, d, e = 0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.3731763325901154, 1.445305721320277
-        basis += [-a * y * (3 * xx - yy), b * x * y * z, -c * y * (4 * zz - xx - yy), d * z * (2 * zz - 3 * xx - 3 * yy)]
-        basis += [-c * x * (4 * zz - xx - yy), e * z * (xx - yy), -a * x * (xx - 3 * yy)]
-    return torch.stack(basis, dim=1)
-
-
-def _fibonacci_sphere(count: int) -> Tensor:
-    """[count, 3] float64 unit vectors spread evenly: equal steps in z, golden-angle steps in azimuth."""
-    index = torch.arange(count, dtype=torch.float64)
-    z = 1 - (2 * index + 1) / count
-    azimuth = index * torch.pi * (3 - 5**0.5)
-    radius = (1 - z * z).sqrt()
-    return torch.stack([radius * azimuth.cos(), radius * azimuth.sin(), z], dim=1)
-
-
-def quat_from_matrix(rotation: Tensor) -> Tensor:
-    """[4] wxyz of a rotation matrix [3, 3]: the eigenvector of Bar-Itzhack's symmetric matrix K with the largest eigenvalue."""
-    r = rotation
-    K = torch.stack(
-        [
-            torch.stack([r[0, 0] + r[1, 1] + r[2, 2], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]),
-            torch.stack([r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0]]),
-            torch.stack([r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1]]),
-            torch.stack([r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]]),
-        ]
-    )
-    quat = torch.linalg.eigh(K).eigenvectors[:, -1]
-    return quat if quat[0] >= 0 else -quat
-
-
-def quat_multiply(p: Tensor, q: Tensor) -> Tensor:
-    """Hamilton product p q [..., 4] wxyz: rotate by q first, then by p."""
-    pw, px, py, pz = p.unbind(-1)
-    qw, qx, qy, qz = q.unbind(-1)
-    product = [
-        pw * qw - px * qx - py * qy - pz * qz,
-        pw * qx + px * qw + py * qz - pz * qy,
-        pw * qy - px * qz + py * qw + pz * qx,
-        pw * qz + px * qy - py * qx + pz * qw,
-    ]
-    return torch.stack(product, dim=-1)

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.gate import MAX_SPLATS
 from fsd_gs.export.ply_file import PlyHeader, check_size, read_columns, read_header
 from fsd_gs.export.quantise import (
-    C0,
     COLOUR_TOLERANCE,
     beyond,
     finite_splats,

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.gate import MAX_SPLATS, check_count, check_held, read_start, read_whole, refuse_foreign
-from fsd_gs.export.quantise import C0
 from fsd_gs.export.stored import assemble
 
 _HEADER_BYTES, _SECTION_BYTES, _BUCKET_BYTES = 4096, 1024, 12

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fsd_gs.core.cameras import distance_for_radius, orbit_cameras
 from fsd_gs.core.file_axes import MESH_AXES
+from fsd_gs.core.srgb import linear_from_srgb
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import BackendError, InputError
 from fsd_gs.export.axes import file_from_world
@@ -114,7 +115,7 @@ def _glb(mesh: Any, provenance: Provenance) -> bytes:
     from trimesh.visual.material import PBRMaterial
 
     srgb = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    linear = linear_from_srgb(srgb)
     rgba = np.concatenate([linear, np.ones((len(linear), 1))], axis=1)
     material = PBRMaterial(metallicFactor=0.0, roughnessFactor=0.9)
     visual = TextureVisuals(material=material)

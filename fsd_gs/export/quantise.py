@@ -20,7 +20,6 @@ from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.stored import StoredSplats
 
-C0 = 0.28209479177387814  # Y_0: colour = 0.5 + C0 f_dc
 #: Positions may move by this share of the object's radius without a word.
 POSITION_TOLERANCE = 1e-3
 #: Colours by this much of [0, 1]: three steps of a screen.

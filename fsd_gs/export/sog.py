@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Gaussians
 from fsd_gs.export import webp
 from fsd_gs.export.palette import codebook, nearest_level, palette
 from fsd_gs.export.quantise import (
-    C0,
     COLOUR_TOLERANCE,
     POSITION_TOLERANCE,
     beyond,

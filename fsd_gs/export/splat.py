@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.filters import importance
 from fsd_gs.export.gate import MAX_SPLATS, check_count, file_size, read_start, readable, refuse_foreign
-from fsd_gs.export.quantise import C0, COLOUR_TOLERANCE, beyond, finite_splats, report
+from fsd_gs.export.quantise import COLOUR_TOLERANCE, beyond, finite_splats, report
 from fsd_gs.export.stored import assemble
 from fsd_gs.io import write_bytes
 

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import BackendError, FileFormatError
 from fsd_gs.export.axes import transform
@@ -45,7 +46,6 @@ from fsd_gs.export.gate import (
     require_magic,
 )
 from fsd_gs.export.quantise import (
-    C0,
     COLOUR_TOLERANCE,
     POSITION_TOLERANCE,
     beyond,

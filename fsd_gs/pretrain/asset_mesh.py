@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from fsd_gs.catalogue.bake import RADIUS, lit_colors, openness
 from fsd_gs.catalogue.mesh import Array, Mesh, Part, crease_normals, face_normals, fit_ball, split_long_edges
+from fsd_gs.core.srgb import linear_from_srgb, srgb_from_linear
 from fsd_gs.errors import BackendError, FileFormatError, InputError, unknown_name
 
 SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
@@ -135,8 +136,8 @@ def _colored(piece: Any, points: Array, gltf: bool, max_faces: int) -> Soup:
     if textured:
         texels = _sampled(texture, points, attributes[..., 6:8])
         # Kd of an OBJ is left out under a texture: exporters write anything there.
-        product = _linear_from_srgb(texels[..., :3]) * _linear_from_srgb(colors)
-        colors = _srgb_from_linear(product) if gltf else texels[..., :3]
+        product = linear_from_srgb(texels[..., :3]) * linear_from_srgb(colors)
+        colors = srgb_from_linear(product) if gltf else texels[..., :3]
         if getattr(material, "alphaMode", None) in ("MASK", "BLEND"):
             opaque = texels[..., 3].mean(1) >= 0.5
             points, colors = points[opaque], colors[opaque]
@@ -170,17 +171,7 @@ def _unit(values: npt.ArrayLike) -> Array:
 
 
 def _to_srgb(values: Array, gltf: bool) -> Array:
-    return _srgb_from_linear(values) if gltf else values
-
-
-def _srgb_from_linear(values: Array) -> Array:
-    values = np.clip(values, 0, 1)
-    return np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
-
-
-def _linear_from_srgb(values: Array) -> Array:
-    values = np.clip(values, 0, 1)
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return srgb_from_linear(values) if gltf else values
 
 
 def _split(attributes: Array, longest: float, max_faces: int) -> Array:

@@ -9,17 +9,16 @@ import math
 
 import numpy as np
 
+from fsd_gs.core import sh
 from fsd_gs.core.kernels import njit
 from fsd_gs.render._threads import BLOCKS, take
 
 # ruff: noqa: ANN001, ANN202 - kernels carry their shapes in the docstrings
 
 _f = np.float32
-Y0 = _f(0.28209479177387814)
-Y1 = _f(0.4886025119029199)
-Y2A, Y2B, Y2C = _f(1.0925484305920792), _f(0.31539156525252005), _f(0.5462742152960396)
-Y3A, Y3B, Y3C = _f(0.5900435899266435), _f(2.890611442640554), _f(0.4570457994644658)
-Y3D, Y3E = _f(0.3731763325901154), _f(1.445305721320277)
+Y0, Y1 = _f(sh.C0), _f(sh.C1)
+Y2A, Y2B, Y2C = (_f(c) for c in sh.C2)
+Y3A, Y3B, Y3C, Y3D, Y3E = (_f(c) for c in sh.C3)
 HALF, ZERO, ONE = _f(0.5), _f(0.0), _f(1.0)
 
 

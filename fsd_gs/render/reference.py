@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsd_gs.core.quaternions import matrix_from_quat
+from fsd_gs.core.sh import sh_basis
 from fsd_gs.errors import InputError
 from fsd_gs.render.contract import (
     ALPHA_MAX,
@@ -97,7 +99,7 @@ def project(
     ty = safe_z * torch.minimum(torch.maximum(y / safe_z, -cy / fy - margin_y), (height - cy) / fy + margin_y)
     zero = torch.zeros_like(x)
     J = torch.stack([fx / safe_z, zero, -fx * tx / safe_z**2, zero, fy / safe_z, -fy * ty / safe_z**2], -1).unflatten(-1, (2, 3))
-    M = J @ rotations @ (rotation_matrices(quats) * scales[:, None, :])
+    M = J @ rotations @ (matrix_from_quat(quats) * scales[:, None, :])
     sharp = M @ M.transpose(-1, -2)
     covars2d = sharp + eps2d * torch.eye(2, dtype=means.dtype, device=means.device)
     det = torch.linalg.det(covars2d).clamp_min(1e-30)
@@ -106,15 +108,6 @@ def project(
     compensations = torch.where(ratio > 0, ratio, torch.ones_like(ratio)).sqrt() * (ratio > 0)  # no √ at 0: its slope is infinite
     means2d = torch.stack([fx * x / safe_z + cx, fy * y / safe_z + cy], -1)
     return {"means2d": means2d, "depths": z, "covars2d": covars2d, "conics": conics, "compensations": compensations}
-
-
-def rotation_matrices(quats: Tensor) -> Tensor:
-    """[N, 3, 3] from quaternions [N, 4] wxyz of any positive length."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=-1, eps=1e-30).unbind(-1)
-    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
-    rows += [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
-    rows += [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 @torch.no_grad()
@@ -149,23 +142,11 @@ def composite(means2d: Tensor, conics: Tensor, opacities: Tensor, features: Tens
 
 def spherical_harmonics(degree: int, directions: Tensor, coefficients: Tensor) -> Tensor:
     """[C, N, 3] = Σ_k Y_k(d / |d|) sh_k for directions [C, N, 3], coefficients [(C,) N, K, 3], in gsplat's order and signs."""
-    x, y, z = torch.nn.functional.normalize(directions, dim=-1, eps=1e-30).unbind(-1)
-    xx, yy, zz = x * x, y * y, z * z
-    basis = [0.28209479177387814 * torch.ones_like(x)]
-    if degree >= 1:
-        basis += [-0.4886025119029199 * y, 0.4886025119029199 * z, -0.4886025119029199 * x]
-    if degree >= 2:
-        basis += [1.0925484305920792 * x * y, -1.0925484305920792 * y * z, 0.31539156525252005 * (3 * zz - 1)]
-        basis += [-1.0925484305920792 * x * z, 0.5462742152960396 * (xx - yy)]
-    if degree >= 3:
-        basis += [-0.5900435899266435 * y * (3 * xx - yy), 2.890611442640554 * x * y * z, -0.4570457994644658 * y * (5 * zz - 1)]
-        basis += [0.3731763325901154 * z * (5 * zz - 3), -0.4570457994644658 * x * (5 * zz - 1)]
-        basis += [1.445305721320277 * z * (xx - yy), -0.5900435899266435 * x * (xx - 3 * yy)]
-    return (
-        torch.einsum("cnk,...nkd->cnd", torch.stack(basis, -1), coefficients[..., : len(basis), :])
-        if coefficients.ndim == 3
-        else (torch.stack(basis, -1)[..., None] * coefficients[..., : len(basis), :]).sum(-2)
-    )
+    basis = sh_basis(torch.nn.functional.normalize(directions, dim=-1, eps=1e-30), degree)
+    coefficients = coefficients[..., : basis.shape[-1], :]
+    if coefficients.ndim == 3:
+        return torch.einsum("cnk,nkd->cnd", basis, coefficients)
+    return (basis[..., None] * coefficients).sum(-2)
 
 
 def _features(colors: Tensor, depths: Tensor, backgrounds: Tensor | None, render_mode: str) -> tuple[Tensor, Tensor | None]:

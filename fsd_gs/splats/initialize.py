@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from fsd_gs.core.points import mean_squared_neighbour_distance
+from fsd_gs.core.sh import sh0_from_rgb
 from fsd_gs.core.types import Gaussians, check_shape
 from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.splats.parameters import sh0_from_rgb
 
 if TYPE_CHECKING:
     import trimesh

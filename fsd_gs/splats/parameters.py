@@ -12,27 +12,14 @@ shN is left out at SH degree 0: an empty tensor would still cost an optimizer.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 
 SplatParameters = torch.nn.ParameterDict
 
-C0 = 0.28209479177387814  # Y_00 = 1 / (2 √π)
-
 MIN_SCALE, MAX_SCALE = 1e-7, 1e4  # log-scales stay finite for a flat or huge splat read from a file
 MIN_OPACITY = 1e-6  # and 1 − MIN_OPACITY above: float32 still separates it from 1, and a logit of ±13.8 can be optimised back
-
-
-def sh0_from_rgb(rgb: Tensor) -> Tensor:
-    """SH DC coefficient [..., 3] of a colour in [0, 1] that looks the same from everywhere."""
-    return (rgb - 0.5) / C0
-
-
-def rgb_from_sh0(sh0: Tensor) -> Tensor:
-    """Colour [..., 3] of an SH DC coefficient, not clamped."""
-    return 0.5 + C0 * sh0
 
 
 def activate(params: SplatParameters) -> Gaussians:

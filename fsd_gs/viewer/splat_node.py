@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fsd_gs.core.quaternions import matrix_from_quat
+from fsd_gs.core.sh import rgb_from_sh0
 from fsd_gs.core.types import Gaussians
 from fsd_gs.export.filters import keep_most_important
 
 if TYPE_CHECKING:
     import viser
 
-C0 = 0.28209479177387814
 PREVIEW_CAP = 50_000
 SplatArrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
@@ -29,21 +30,10 @@ def splat_arrays(gaussians: Gaussians, cap: int = PREVIEW_CAP) -> SplatArrays:
     finite = torch.isfinite(torch.cat([gaussians.means, gaussians.scales, gaussians.quats, gaussians.sh[:, 0]], dim=1)).all(dim=1)
     g = gaussians if bool(finite.all()) else gaussians.select(finite)
     g = keep_most_important(g, cap).to("cpu", torch.float32)
-    factors = rotations(g.quats) * g.scales[:, None, :]  # R diag(s)
+    factors = matrix_from_quat(g.quats) * g.scales[:, None, :]  # R diag(s)
     covariances = factors @ factors.transpose(1, 2)
-    colours = (0.5 + C0 * g.sh[:, 0]).clamp(0, 1)
+    colours = rgb_from_sh0(g.sh[:, 0]).clamp(0, 1)
     return g.means.numpy(), covariances.numpy(), colours.numpy(), g.opacities[:, None].clamp(0, 1).numpy()
-
-
-def rotations(quats: torch.Tensor) -> torch.Tensor:
-    """[N, 3, 3] rotation matrices of wxyz quaternions [N, 4] of any length."""
-    w, x, y, z = torch.nn.functional.normalize(quats, dim=1).unbind(1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, dim=1).reshape(-1, 3, 3)
 
 
 class SplatNode:
