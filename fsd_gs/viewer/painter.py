@@ -18,11 +18,11 @@ import torch
 
 from fsd_gs.core.cameras import intrinsics
 from fsd_gs.core.device import resolve_device
+from fsd_gs.core.quaternions import matrix_from_quat
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.export.pictures import MODES, Frame, SplatRasterizer, to_uint8
 from fsd_gs.render.base import Rasterizer, make_rasterizer
 from fsd_gs.viewer.latest import LatestWins
-from fsd_gs.viewer.splat_node import rotations
 
 if TYPE_CHECKING:
     import viser
@@ -127,7 +127,7 @@ def paint(scene: Scene, view: View, height: int, rasterizer: SplatRasterizer) ->
 def camera_of(view: View, height: int) -> Cameras:
     """Our camera for a browser's, ``height`` pixels high."""
     world_from_camera = torch.eye(4, dtype=torch.float64)
-    world_from_camera[:3, :3] = rotations(torch.tensor([view.wxyz], dtype=torch.float64))[0]
+    world_from_camera[:3, :3] = matrix_from_quat(torch.tensor([view.wxyz], dtype=torch.float64))[0]
     world_from_camera[:3, 3] = torch.tensor(view.position, dtype=torch.float64)
     width = max(1, round(height * view.aspect))
     fov_deg = torch.tensor([np.degrees(view.fov)], dtype=torch.float32)
