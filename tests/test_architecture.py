@@ -19,6 +19,7 @@ LEVEL = {
     "errors": 0,
     "core": 1,
     **dict.fromkeys(("io", "interrupts"), 2),
+    "meshes": 3,
     "catalogue": 3,
     "priors.base": 3,  # the seam that guidance is written against: the protocol and the schedules, no implementation
     "priors.schedule": 3,

@@ -317,13 +317,11 @@ def split_long_edges(part: Part, longest: float) -> Part:
         middle = np.full(faces.shape, -1)
         middle[long] = len(vertices) + index.reshape(-1)
         vertices = np.concatenate([vertices, vertices[pairs].mean(1)])
-        faces, parents = _split_faces(faces, middle)
+        faces, parents = split_faces(faces, middle)
         colors = colors[parents]
 
 
-def _split_faces(
-    faces: npt.NDArray[np.integer], middle: npt.NDArray[np.integer]
-) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+def split_faces(faces: npt.NDArray[np.integer], middle: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
     """Cut faces [F, 3] at edge midpoints (−1 = not cut). Returns the new faces and the old face of each."""
     count = (middle >= 0).sum(1)
     # Turn each face so that the first edge is cut, and with two cuts the uncut edge comes last.

@@ -1,37 +1,34 @@
 """One file of a user's folder as a mesh of the catalogue's kind: in the ball, colours at the corners, soft light baked in.
 
-read       trimesh opens the file; every placed part of its scene becomes a soup of triangles with colours or texture coordinates
+read       ``fsd_gs.meshes`` opens the file; every placed part of its scene is a surface with a tint and perhaps a texture
 place      axes to ours (z up, front +x), centred, scaled so that the farthest corner lies at 0.9
-colour     long edges are halved until a colour a corner can stand for the texture, which is first averaged to that spacing
-thin out   above ``max_faces`` by quadric edge collapses (Garland & Heckbert 1997); colours come from the nearest old corner
-light      parts whose faces look inwards are turned (their other side sees more sky), then lit as the catalogue is (``priors.nano.bake``)
-
-glTF multiplies linear texture × factor × vertex colour; the other formats hold sRGB. Nothing in a file is executed or fetched:
-files it refers to are read from the user's folder only.
+refine     edges are halved where the colours at a face's corners do not stand for the texture between them, the worst first, and where
+           they are too long for light at the corners; both sides of an edge agree, and ``max_faces`` is never passed
+thin out   a file of more than ``max_faces`` faces by quadric edge collapses (Garland & Heckbert 1997); colours from the nearest old corner
+light      parts whose faces look inwards are turned (their other side sees more sky), then lit as the catalogue is (``catalogue.bake``)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fsd_gs.catalogue.bake import RADIUS, lit_colors, openness
-from fsd_gs.catalogue.mesh import Array, Mesh, Part, crease_normals, face_normals, fit_ball, split_long_edges
-from fsd_gs.core.srgb import linear_from_srgb, srgb_from_linear
+from fsd_gs.catalogue.mesh import Array, Mesh, Part, crease_normals, face_normals, fit_ball, split_faces
 from fsd_gs.errors import BackendError, FileFormatError, InputError, unknown_name
+from fsd_gs.meshes import read
+from fsd_gs.meshes.read import SUFFIXES, read_surfaces, to_world, up_of
+from fsd_gs.meshes.surface import Surface
 
-SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
-_GLTF = (".glb", ".gltf")
-#: Which axis points up if nobody says: glTF and (by habit) OBJ have y up and look along +z, the others z up and look along +x.
-UP = {".glb": "y", ".gltf": "y", ".obj": "y", ".ply": "z", ".stl": "z", ".off": "z"}
-MAX_BYTES = 512 * 2**20
-MAX_READ_FACES = 4_000_000  # with all copies of a scene's parts
-DEFAULT_COLOR = (0.72, 0.72, 0.72)
-TEXTURE_EDGE, PLAIN_EDGE = 0.06, 0.2  # longest edges with and without a texture; a pixel of a 64-pixel view is about 0.03
+__all__ = ["SUFFIXES", "AssetSettings", "load_asset"]
+
+MAX_BYTES = read.MAX_BYTES
+MAX_READ_FACES = read.MAX_FACES
+TEXTURE_EDGE, PLAIN_EDGE = 0.06, 0.2  # shortest edge halved for a texture, longest left whole; a pixel of a 64-pixel view is about 0.03
+TOLERANCE = 0.05  # of sRGB between a texture and what the corners make of it
 _MAX_NORMAL_PAIRS = 20_000_000
 
 
@@ -64,141 +61,130 @@ def load_asset(path: Path, root: Path, settings: AssetSettings) -> Mesh:
 
     FileFormatError if it cannot be read or holds no surface; BackendError if it must be thinned out and fast-simplification is missing.
     """
-    up = UP[path.suffix.lower()] if settings.up == "auto" else settings.up
-    pieces = _read_pieces(path, root)
-    corners = np.concatenate([np.asarray(piece.triangles, dtype=float).reshape(-1, 3) for piece in pieces])
-    if not np.isfinite(corners).all():
-        raise FileFormatError(f"{path.name}: holds positions that are not finite numbers")
-    if up == "y":
-        corners = corners[:, [2, 0, 1]]
+    surfaces = read_surfaces(path, root, max_faces=MAX_READ_FACES, max_bytes=MAX_BYTES)
+    corners = to_world(np.concatenate([s.corners.reshape(-1, 3) for s in surfaces]), up_of(path, settings.up))
     if not np.ptp(corners, axis=0).max() > 0:
         raise FileFormatError(f"{path.name}: all its faces lie in one point")
     corners = fit_ball(Part(corners, np.zeros((0, 3), dtype=int), np.zeros((0, 3))), RADIUS).vertices.reshape(-1, 3, 3)
-    starts = np.cumsum([len(piece.faces) for piece in pieces])[:-1]
-    gltf = path.suffix.lower() in _GLTF
-    soups = [_colored(piece, p, gltf, settings.max_faces) for piece, p in zip(pieces, np.split(corners, starts), strict=True)]
-    soup = Soup(np.concatenate([s.points for s in soups]), np.concatenate([s.colors for s in soups]))
-    if len(soup.points) > settings.max_faces:
+    painted = _Painted.of(surfaces, corners)
+    dense = len(corners) > settings.max_faces
+    soup = (painted if dense else _refined(painted, settings.max_faces)).soup()
+    if dense:
         soup = _thinned(soup, settings.max_faces, path.name)
     return _finished(soup, settings.lit, path.name)
 
 
-def _read_pieces(path: Path, root: Path) -> list[Any]:
-    """Every placed mesh of the file, in its own axes."""
-    import trimesh
+@dataclass(frozen=True)
+class _Painted:
+    """Placed triangles that still know their surface.
 
-    if path.stat().st_size > MAX_BYTES:
-        raise FileFormatError(f"{path.name}: expected at most {MAX_BYTES >> 20} MiB, got {path.stat().st_size >> 20} MiB")
-    try:
-        scene = trimesh.load_scene(path, resolver=_resolver(path, root), process=False)
-        placed = [scene.graph[node] for node in scene.graph.nodes_geometry]
-        chosen = [(m, scene.geometry[name]) for m, name in placed if len(getattr(scene.geometry[name], "faces", ()))]
-        total = sum(len(geometry.faces) for _, geometry in chosen)
-        fits = total <= MAX_READ_FACES
-        pieces = [geometry.copy().apply_transform(matrix) for matrix, geometry in chosen] if fits else []
-    except Exception as error:  # trimesh's readers fail with whatever the broken bytes lead to
-        reason = (str(error).splitlines() or [""])[0][:120]
-        raise FileFormatError(f"{path.name}: cannot be read as {path.suffix[1:]} ({type(error).__name__}: {reason})") from error
-    if not fits:
-        raise FileFormatError(f"{path.name}: expected at most {MAX_READ_FACES} faces, got {total}; decimate it first")
-    if not total:
-        raise FileFormatError(f"{path.name}: holds no faces (a point cloud or an empty file)")
-    return pieces
+    attributes [F, 3, 9]: position, tint, uv. surface [F]: index. level [F]: of the texture's pyramid. error [F, 3]: what the corners make
+    of the texture along each edge is off by so much; negative where nobody looked yet.
+    """
 
+    surfaces: list[Surface]
+    attributes: Array
+    surface: npt.NDArray[np.int64]
+    level: npt.NDArray[np.int64]
+    error: Array
 
-def _resolver(path: Path, root: Path) -> Any:
-    """Finds textures and buffers beside the file, but nothing outside ``root``, whatever the file says."""
-    from trimesh.resolvers import FilePathResolver
+    @classmethod
+    def of(cls, surfaces: list[Surface], points: Array) -> _Painted:
+        counts = [len(s.corners) for s in surfaces]
+        tint = np.concatenate([s.tint for s in surfaces])
+        uv = np.concatenate([np.zeros((len(s.corners), 3, 2)) if s.uv is None else s.uv for s in surfaces])
+        placed = np.split(points, np.cumsum(counts)[:-1])
+        level = np.concatenate([s.levels(TEXTURE_EDGE, p) for s, p in zip(surfaces, placed, strict=True)])
+        return cls(
+            surfaces,
+            np.concatenate([points, tint, uv], axis=2),
+            np.repeat(np.arange(len(surfaces)), counts),
+            level,
+            np.full((len(points), 3), -1.0),
+        )
 
-    class InsideFolder(FilePathResolver):
-        def get(self, name: str) -> bytes:
-            for candidate in (path.parent / name.strip(), path.parent / Path(name.strip().replace("\\", "/")).name):
-                wanted = candidate.resolve()
-                if wanted.is_relative_to(root.resolve()) and wanted.is_file():
-                    return wanted.read_bytes()
-            raise FileNotFoundError(f"{name} is not inside {root}")
+    def colors(self, weights: Array) -> Array:
+        """[F, P, 4] sRGB and opacity at barycentric ``weights`` [P, 3] of every face."""
+        at = np.einsum("pk,fkc->fpc", weights, self.attributes[..., 3:])
+        result = np.empty((*at.shape[:2], 4))
+        for index, surface in enumerate(self.surfaces):
+            chosen = self.surface == index
+            values = at[chosen].reshape(-1, 6)
+            levels = np.repeat(self.level[chosen], len(weights))
+            uv = None if surface.uv is None else values[:, 4:]
+            result[chosen] = surface.colors(values[:, :4], uv, levels).reshape(-1, len(weights), 4)
+        return result
 
-    return InsideFolder(str(path))
-
-
-def _colored(piece: Any, points: Array, gltf: bool, max_faces: int) -> Soup:
-    """The piece's triangles, placed at ``points`` [F, 3, 3], with a colour at each corner."""
-    visual, faces = piece.visual, piece.faces
-    material = getattr(visual, "material", None)
-    texture = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    uv = getattr(visual, "uv", None)
-    textured = texture is not None and uv is not None and len(uv) == len(piece.vertices)
-    uv = np.nan_to_num(uv) if textured and uv is not None else np.zeros((len(piece.vertices), 0))
-    base = _to_srgb(_base_colors(piece, material, textured), gltf)
-    attributes = np.concatenate([points, base, uv[faces]], axis=2)
-    attributes = _split(attributes, TEXTURE_EDGE if textured else PLAIN_EDGE, max_faces)
-    points, colors = attributes[..., :3], attributes[..., 3:6]
-    if textured:
-        texels = _sampled(texture, points, attributes[..., 6:8])
-        # Kd of an OBJ is left out under a texture: exporters write anything there.
-        product = linear_from_srgb(texels[..., :3]) * linear_from_srgb(colors)
-        colors = srgb_from_linear(product) if gltf else texels[..., :3]
-        if getattr(material, "alphaMode", None) in ("MASK", "BLEND"):
-            opaque = texels[..., 3].mean(1) >= 0.5
-            points, colors = points[opaque], colors[opaque]
-    return Soup(points, np.clip(colors, 0, 1))
+    def soup(self) -> Soup:
+        colors = self.colors(np.eye(3))
+        cutoffs = np.array([-1.0 if s.cutoff is None or s.texture is None else s.cutoff for s in self.surfaces])
+        there = colors[..., 3].mean(1) >= cutoffs[self.surface]
+        return Soup(self.attributes[there, :, :3], np.clip(colors[there, :, :3], 0, 1))
 
 
-def _base_colors(piece: Any, material: Any, textured: bool) -> Array:
-    """[F, 3, 3] in [0, 1] as the file holds them: face or vertex colours, the material's colour, or both multiplied (glTF)."""
-    faces, visual = piece.faces, piece.visual
-    if visual.kind == "face":
-        return np.repeat(visual.face_colors[:, None, :3] / 255.0, 3, axis=1)
-    if visual.kind == "vertex":
-        return visual.vertex_colors[faces][..., :3] / 255.0
-    if material is None:
-        return np.broadcast_to(np.array(DEFAULT_COLOR), (len(faces), 3, 3))
-    factor = getattr(material, "baseColorFactor", None)
-    if factor is None and hasattr(material, "diffuse"):
-        factor = material.diffuse
-    color = np.ones(3) if factor is None else _unit(factor)[:3]
-    painted = visual.vertex_attributes.get("color") if hasattr(visual, "vertex_attributes") else None
-    if painted is not None and len(painted) == len(piece.vertices):
-        return color * _unit(painted)[faces][..., :3]
-    plain = np.array(DEFAULT_COLOR) if factor is None and not textured else color
-    return np.broadcast_to(plain, (len(faces), 3, 3))
+_EDGE_POINTS = np.array([[1 - t, t, 0.0] for t in (0.25, 0.5, 0.75)])  # on the edge from corner 0 to corner 1
+_INSIDE = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]]) / np.array([[3], [6], [6], [6]])
+_PROBES = np.concatenate([np.roll(_EDGE_POINTS, k, axis=1) for k in range(3)] + [_INSIDE])
 
 
-def _unit(values: npt.ArrayLike) -> Array:
-    """Integers of any width or floats → floats in [0, 1]."""
-    array = np.asarray(values)
-    return array / np.iinfo(array.dtype).max if np.issubdtype(array.dtype, np.integer) else np.clip(array, 0, 1)
+def _refined(painted: _Painted, max_faces: int) -> _Painted:
+    """``painted`` with edges halved where it matters most, until nothing is to be gained or ``max_faces`` is reached."""
+    while True:
+        painted = replace(painted, error=_texture_error(painted))
+        cut = _edges_to_cut(painted, max_faces - len(painted.attributes))
+        if not cut.any():
+            return painted
+        corners = painted.attributes.reshape(-1, painted.attributes.shape[2])
+        middles = ((painted.attributes + np.roll(painted.attributes, -1, axis=1)) / 2)[cut]
+        middle = np.full(cut.shape, -1)
+        middle[cut] = len(corners) + np.arange(len(middles))
+        faces, parents = split_faces(np.arange(len(corners)).reshape(-1, 3), middle)
+        attributes = np.concatenate([corners, middles])[faces]
+        error = np.where(cut.any(axis=1)[parents, None], -1.0, painted.error[parents])
+        painted = _Painted(painted.surfaces, attributes, painted.surface[parents], painted.level[parents], error)
 
 
-def _to_srgb(values: Array, gltf: bool) -> Array:
-    return srgb_from_linear(values) if gltf else values
+def _edges_to_cut(painted: _Painted, budget: int) -> npt.NDArray[np.bool_]:
+    """[F, 3] edges (k joins corners k and k + 1) to halve now: at most ``budget`` new faces, the largest need first."""
+    points = painted.attributes[..., :3]
+    lengths = np.linalg.norm(points - np.roll(points, -1, axis=1), axis=2)
+    need = np.where(lengths > PLAIN_EDGE, 0.5 * TOLERANCE, 0.0)
+    need = np.maximum(need, np.where(lengths > TEXTURE_EDGE, painted.error, 0.0))
+    _, faces = _welded(points)
+    ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=2), axis=2)
+    _, edge, sharing = np.unique(ends.reshape(-1, 2), axis=0, return_inverse=True, return_counts=True)
+    edge = edge.reshape(-1)
+    most = np.zeros(len(sharing))
+    np.maximum.at(most, edge, need.reshape(-1))  # both sides of an edge are halved, or none
+    order = np.argsort(-most, kind="stable")
+    order = order[most[order] > 0]
+    chosen = np.zeros(len(sharing), dtype=bool)
+    chosen[order[np.cumsum(sharing[order]) <= budget]] = True
+    return chosen[edge].reshape(-1, 3)
 
 
-def _split(attributes: Array, longest: float, max_faces: int) -> Array:
-    """Halve edges of [F, 3, 3 + A] (positions first) above ``longest``, or above more where that would make far too many faces."""
-    edges = np.linalg.norm(attributes[..., :3] - np.roll(attributes[..., :3], -1, axis=1), axis=2).max(1)
-    while longest < 2 and np.maximum(1.0, (edges / longest) ** 2).sum() > max(4 * max_faces, 2 * len(edges)):
-        longest *= 1.4
-    # Loose triangles stay without cracks: both sides of an edge halve it at the same point.
-    loose = Part(attributes.reshape(-1, attributes.shape[2]), np.arange(3 * len(attributes)).reshape(-1, 3), np.zeros((len(attributes), 1)))
-    part = split_long_edges(loose, longest)
-    return part.vertices[part.faces]
+def _texture_error(painted: _Painted) -> Array:
+    """[F, 3] how far a textured face's colours along each edge are from what its corners make of them; 0 below the tolerance.
 
-
-def _sampled(texture: Any, points: Array, uv: Array) -> Array:
-    """[F, 3, 4] sRGB and alpha of the texture (a PIL image; repeats; v up), averaged over about an edge's length first."""
-    from PIL import Image
-    from scipy.ndimage import map_coordinates
-
-    size = np.array(texture.size)
-    lengths = np.linalg.norm((uv - np.roll(uv, -1, axis=1)) * size, axis=2)
-    shrink = max(1.0, float(np.median(lengths)))
-    small = texture.convert("RGBA").resize(tuple(int(n) for n in np.maximum(1, np.round(size / shrink))), Image.Resampling.BOX)
-    pixels = np.asarray(small, dtype=float) / 255
-    height, width = pixels.shape[:2]
-    u, v = uv[..., 0] % 1, uv[..., 1] % 1
-    where = np.stack([(1 - v) * height - 0.5, u * width - 0.5])  # texel centres lie at half numbers
-    return np.stack([map_coordinates(pixels[..., c], where, order=1, mode="grid-wrap") for c in range(4)], axis=-1)
+    A fault inside a face counts for its longest edge. Faces that were looked at before keep what was found.
+    """
+    new = painted.error[:, 0] < 0
+    errors = np.where(new[:, None], 0.0, painted.error)
+    textured = np.array([s.texture is not None for s in painted.surfaces])[painted.surface] & new
+    if not textured.any():
+        return errors
+    part = _Painted(painted.surfaces, *(a[textured] for a in (painted.attributes, painted.surface, painted.level, painted.error)))
+    fault = np.abs(part.colors(_PROBES) - np.einsum("pk,fkc->fpc", _PROBES, part.colors(np.eye(3))))
+    cut_out = np.array([s.cutoff is not None for s in painted.surfaces])[part.surface]
+    fault[~cut_out, :, 3] = 0  # opacity counts where it decides what is there
+    worst = fault.max(axis=2)
+    found = worst[:, :9].reshape(-1, 3, 3).max(axis=2)
+    points = part.attributes[..., :3]
+    longest = np.linalg.norm(points - np.roll(points, -1, axis=1), axis=2).argmax(axis=1)
+    rows = np.arange(len(found))
+    found[rows, longest] = np.maximum(found[rows, longest], worst[:, 9:].max(axis=1))
+    errors[textured] = np.where(found > TOLERANCE, found, 0.0)
+    return errors
 
 
 def _thinned(soup: Soup, max_faces: int, name: str) -> Soup:
@@ -242,19 +228,36 @@ def _finished(soup: Soup, lit: bool, name: str) -> Mesh:
 
 
 def _inward(vertices: Array, faces: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """[F] whether a face belongs to a connected part whose back sees more of the sky than its front."""
+    """[F] whether a face belongs to a connected part that is inside out: by its volume if it is closed, else if its back sees more sky."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]]).T
     _, labels = connected_components(coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(vertices),) * 2), directed=False)
     part = labels[faces[:, 0]]
+    closed, volume = _closed_parts(vertices, faces, part)
+    if closed.all():
+        return (volume < 0)[part]
     weighted = face_normals(vertices, faces)
     area = np.linalg.norm(weighted, axis=1)
     unit, centres = weighted / area[:, None], vertices[faces].mean(1)
     gain = openness(vertices, faces, centres, -unit) - openness(vertices, faces, centres, unit)
     # A sheet is open on both sides: only a clear difference counts.
-    return (np.bincount(part, gain * area) > 0.05 * np.bincount(part, area))[part]
+    return np.where(closed, volume < 0, np.bincount(part, gain * area) > 0.05 * np.bincount(part, area))[part]
+
+
+def _closed_parts(vertices: Array, faces: npt.NDArray[np.integer], part: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.bool_], Array]:
+    """For each part: whether every edge is met once in each direction, and its signed volume."""
+    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    forward = directed[:, 0] * len(vertices) + directed[:, 1]
+    backward = directed[:, 1] * len(vertices) + directed[:, 0]
+    keys, counts = np.unique(forward, return_counts=True)
+    at = np.minimum(np.searchsorted(keys, backward), len(keys) - 1)
+    paired = (keys[at] == backward) & (counts[at] == 1)
+    edge_part = np.concatenate([part, part, part])
+    a, b, c = (vertices[faces[:, k]] - vertices.mean(0) for k in range(3))
+    volumes = np.einsum("ij,ij->i", a, np.cross(b, c)) / 6
+    return np.bincount(edge_part, ~paired) == 0, np.bincount(part, volumes)
 
 
 def _corner_normals(vertices: Array, faces: npt.NDArray[np.integer]) -> Array:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,11 +22,10 @@ from fsd_gs.core.points import mean_squared_neighbour_distance
 from fsd_gs.core.sh import sh0_from_rgb
 from fsd_gs.core.types import Gaussians, check_shape
 from fsd_gs.errors import FileFormatError, InputError
+from fsd_gs.meshes.read import SUFFIXES, read_surfaces_or_cloud, to_world, up_of
+from fsd_gs.meshes.surface import Surface
 
-if TYPE_CHECKING:
-    import trimesh
-
-MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".off")
+MESH_SUFFIXES = SUFFIXES
 GREY = 0.5
 
 
@@ -109,7 +108,7 @@ def from_mesh_file(
 
     The mesh is turned so that z is up, centred on its bounding box and scaled so that it just fits the ball of ``radius``.
     path: .glb, .gltf, .obj, .ply, .stl or .off; a .ply without faces is taken as a point cloud. up_axis: the file's own up;
-    "auto" is y for glTF (its specification) and z for the rest. Result on the generator's device.
+    "auto" is what files of its kind have (``core.file_axes``): y for glTF and .obj, z for the rest. Result on the generator's device.
     Raises :class:`FileFormatError` for a file that is missing, unreadable or without a surface.
     """
     _check_count(count)
@@ -120,10 +119,8 @@ def from_mesh_file(
     path = Path(path)
     # trimesh draws with numpy: seed its draw from the caller's generator
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
-    points, colors = _sample_geometries(path, count, rng)
-    if up_axis == "y" or (up_axis == "auto" and path.suffix.lower() in (".glb", ".gltf")):
-        points = np.stack([points[:, 2], points[:, 0], points[:, 1]], axis=1)  # glTF looks at +z, with +y up; here +x and +z
-    points = fit_to_ball(torch.from_numpy(points), radius).float()
+    points, colors = _sample_file(path, count, rng)
+    points = fit_to_ball(torch.from_numpy(to_world(points, up_of(path, up_axis))), radius).float()
     colors = torch.from_numpy(colors).float()
     return from_points(points.to(generator.device), colors.to(generator.device), opacity=opacity, sh_degree=sh_degree)
 
@@ -171,74 +168,36 @@ def _check_count(count: int, name: str = "count") -> None:
         raise InputError(f"{name}: expected at least 1 splat, got {count}")
 
 
-def _load_geometries(path: Path) -> list[Any]:
-    import trimesh
-
+def _sample_file(path: Path, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` points [N, 3] in the file's axes and sRGB colours [N, 3], shared among its surfaces by their area."""
     if not path.is_file():
         raise FileFormatError(f"path: no mesh file at '{path}'; expected one of {', '.join(MESH_SUFFIXES)}")
     if path.suffix.lower() not in MESH_SUFFIXES:
         raise FileFormatError(f"path: '{path.name}' is not a mesh; expected one of {', '.join(MESH_SUFFIXES)}")
     try:
-        return trimesh.load_scene(path).dump()
-    except Exception as error:  # trimesh raises whatever its many parsers raise
-        raise FileFormatError(f"path: '{path.name}' cannot be read as {path.suffix.lower()}: {error}") from error
-
-
-def _sample_geometries(path: Path, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` points [N, 3] and colours [N, 3] in [0, 1], shared among a scene's meshes by their area."""
-    import trimesh
-
-    geometries = _load_geometries(path)
-    meshes = [g for g in geometries if isinstance(g, trimesh.Trimesh) and g.area > 0]
-    if not meshes:
-        clouds = [g for g in geometries if isinstance(g, trimesh.PointCloud) and len(g.vertices)]
-        if not clouds:
+        surfaces, cloud = read_surfaces_or_cloud(path)
+    except FileFormatError as error:
+        raise FileFormatError(f"path: '{path.name}'{str(error).removeprefix(path.name).removeprefix(':')}") from error
+    areas = np.array([_area(surface) for surface in surfaces])
+    if not areas.sum() > 0:
+        if cloud is None:
             raise FileFormatError(f"path: '{path.name}' holds no surface and no points; expected at least one triangle with an area")
-        return _sample_clouds(clouds, count, rng)
-    areas = np.array([m.area for m in meshes])
+        chosen = rng.choice(len(cloud.points), size=count, replace=count > len(cloud.points))
+        return cloud.points[chosen], cloud.colors[chosen]
     shares = rng.multinomial(count, areas / areas.sum())
-    parts = [_sample_mesh(mesh, int(share), rng) for mesh, share in zip(meshes, shares, strict=True) if share]
+    parts = [_sample_surface(surface, int(share), rng) for surface, share in zip(surfaces, shares, strict=True) if share]
     return np.concatenate([p for p, _ in parts]), np.concatenate([c for _, c in parts])
 
 
-def _sample_mesh(mesh: trimesh.Trimesh, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _area(surface: Surface) -> float:
+    a, b, c = np.moveaxis(surface.corners, 1, 0)
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+
+
+def _sample_surface(surface: Surface, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    import trimesh
     from trimesh.sample import sample_surface
 
-    points, faces, barycentric = sample_surface(mesh, count, seed=int(rng.integers(2**31)), return_barycentric=True)  # type: ignore[misc]
-    return np.asarray(points, dtype=np.float64), _surface_colors(mesh, np.asarray(faces), np.asarray(barycentric))
-
-
-def _surface_colors(mesh: trimesh.Trimesh, faces: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
-    """Colours [N, 3] in [0, 1] of surface points: texture × material colour, else interpolated vertex (or face) colours."""
-    from trimesh.visual.color import ColorVisuals, uv_to_interpolated_color
-
-    visual: Any = mesh.visual
-    if isinstance(visual, ColorVisuals):
-        if visual.kind == "face":
-            return visual.face_colors[faces, :3] / 255.0
-        corners = visual.vertex_colors[mesh.faces[faces], :3] / 255.0  # [N, 3, 3]; trimesh's grey where there are none
-        return (corners * barycentric[:, :, None]).sum(axis=1)
-    factor, image = _material(visual.material)
-    if image is None or visual.uv is None:
-        return np.repeat(factor[None], len(faces), axis=0)
-    uv = (np.asarray(visual.uv)[mesh.faces[faces]] * barycentric[:, :, None]).sum(axis=1)
-    return np.asarray(uv_to_interpolated_color(uv, image.convert("RGB")))[:, :3] / 255.0 * factor
-
-
-def _material(material: Any) -> tuple[np.ndarray, Any]:
-    """Colour factor [3] in [0, 1] and texture image or None, of trimesh's PBR and simple materials."""
-    if hasattr(material, "baseColorTexture"):
-        factor = material.baseColorFactor
-        image = material.baseColorTexture
-    else:
-        image = material.image
-        factor = None if image is not None else material.diffuse  # an .obj's Kd is often 0 beside its map_Kd
-    rgb = np.ones(3) if factor is None else np.asarray(factor, dtype=np.float64)[:3] / 255.0
-    return rgb, image
-
-
-def _sample_clouds(clouds: list[Any], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    vertices = np.concatenate([np.asarray(c.vertices, dtype=np.float64) for c in clouds])
-    colors = np.concatenate([np.asarray(c.colors)[:, :3] / 255.0 if len(c.colors) else np.full((len(c.vertices), 3), GREY) for c in clouds])
-    chosen = rng.choice(len(vertices), size=count, replace=count > len(vertices))
-    return vertices[chosen], colors[chosen]
+    loose = trimesh.Trimesh(surface.corners.reshape(-1, 3), np.arange(3 * len(surface.corners)).reshape(-1, 3), process=False)
+    points, faces, weights = sample_surface(loose, count, seed=int(rng.integers(2**31)), return_barycentric=True)  # type: ignore[misc]
+    return np.asarray(points, dtype=np.float64), surface.at(np.asarray(faces), np.asarray(weights))[:, :3]
