@@ -317,11 +317,11 @@ def test_means_rate_falls_log_linearly_and_scales_with_the_extent():
 
 
 def test_bad_rates_are_named():
-    with pytest.raises(ConfigError, match="scales: expected a learning rate of at least 0"):
+    with pytest.raises(ConfigError, match="scales: expected a value of at least 0"):
         LearningRates(scales=-1)
     with pytest.raises(ConfigError, match="means, means_end: expected both"):
         LearningRates(means_end=0)
-    with pytest.raises(ConfigError, match="beta2: expected a number in"):
+    with pytest.raises(ConfigError, match="beta2: expected a value of at least 0 and below 1"):
         LearningRates(beta2=1.0)
     with pytest.raises(InputError, match="progress: expected a number in"):
         LearningRates().at(1.5)
@@ -344,7 +344,7 @@ def test_step_is_adam():
         params["opacities"].grad = g.float()
         step_all(optimizers)
     assert params["opacities"].grad is None
-    expected = adam_by_hand(start, grads.numpy(), 0.03, 0.9, 0.99, 1e-15)
+    expected = adam_by_hand(start, grads.numpy(), LearningRates().opacities, 0.9, 0.99, 1e-15)
     np.testing.assert_allclose(params["opacities"].detach().numpy(), expected, rtol=2e-6)
 
 

@@ -78,9 +78,7 @@ def assert_consistent(params, optimizers):
 
 
 def settings(**changes):
-    return DensifySettings(
-        **({"start": 0.1, "stop": 0.9, "every": 5, "cap_max": 1000, "prune_opacity": 0.0, "split_scale": 0.08} | changes)
-    )
+    return DensifySettings(**({"start": 0.1, "stop": 0.9, "every": 5, "cap": 1000, "prune_opacity": 0.0, "split_scale": 0.08} | changes))
 
 
 # -- growing ---------------------------------------------------------------------------------------------------------------
@@ -112,7 +110,7 @@ def test_rounds_are_where_the_settings_say():
 @pytest.mark.parametrize("cap", [30, 40, 43, 70])
 def test_the_cap_is_never_exceeded(kind, cap):
     params, optimizers = start(40)
-    densifier = Densifier(settings(kind=kind, cap_max=cap, grow_percentile=30, grow_grad2d=1e-9), 60, seed=0)
+    densifier = Densifier(settings(kind=kind, cap=cap, grow_percentile=30, grow_grad2d=1e-9), 60, seed=0)
     reports = run(params, optimizers, densifier, 60)
     assert max(r.count for r in reports) == max(cap, 40)  # reached, not passed; a start above the cap stays
 
@@ -238,7 +236,7 @@ def test_default_is_gsplats_default_strategy_below_the_cap():
             strategy.step_post_backward(twin, twin_optimizers, state, step, info | {"n_cameras": 1})
     assert sum(r.grown for r in reports) > 10
     assert sum(r.pruned for r in reports) > 10
-    assert len(params["means"]) < config.cap_max
+    assert len(params["means"]) < config.cap
     assert all(torch.equal(params[name], twin[name]) for name in params)
 
 
@@ -262,7 +260,7 @@ def test_densifies_what_the_cpu_rasterizer_draws(kind):
     cpu = pytest.importorskip("fsd_gs.render.cpu")
     cameras = orbit_cameras([0.0, 90.0], 0.0, width=32)
     params, optimizers = start(60, sh_degree=0)
-    densifier = Densifier(settings(kind=kind, grow_grad2d=1e-4, cap_max=100), 20, seed=0)
+    densifier = Densifier(settings(kind=kind, grow_grad2d=1e-4, cap=100), 20, seed=0)
     for step in range(20):
         g = activate(params)
         images, _, info = cpu.rasterization(
@@ -330,11 +328,11 @@ def test_resume_is_bit_exact(kind, at):
     [
         ({"kind": "percentle"}, "kind: unknown name 'percentle'; did you mean 'percentile'"),
         ({"start": 0.8, "stop": 0.2}, "start, stop: expected fractions"),
-        ({"every": 0}, "every: expected at least 1"),
-        ({"cap_max": 0}, "cap_max: expected at least 1"),
-        ({"grow_percentile": 101.0}, "grow_percentile: expected percent"),
-        ({"prune_opacity": 1.0}, "prune_opacity: expected a number in"),
-        ({"prune_scale": -1.0}, "prune_scale: expected a number of at least 0"),
+        ({"every": 0}, "every: expected a value from 1"),
+        ({"cap": 0}, "cap: expected a value from 1"),
+        ({"grow_percentile": 101.0}, "grow_percentile: expected a value from 0 to 100"),
+        ({"prune_opacity": 1.0}, "prune_opacity: expected a value of at least 0 and below 1"),
+        ({"prune_scale": -1.0}, "prune_scale: expected a value of at least 0"),
     ],
 )
 def test_bad_settings_are_named(changes, message):
@@ -365,7 +363,7 @@ def test_mcmc_relocates_and_grows_to_the_cap():
     for p in params.values():
         p.grad = torch.zeros_like(p)
     step_all(optimizers)
-    densifier = Densifier(settings(kind="mcmc", cap_max=205, every=1), 60, seed=0)
+    densifier = Densifier(settings(kind="mcmc", cap=205, every=1), 60, seed=0)
     densifier.check(params, optimizers)
     state = torch.cuda.get_rng_state()
     report = densifier.step_post_backward(params, optimizers, 10, {})
@@ -489,11 +487,11 @@ def test_penalties_have_their_known_values():
 
 def test_weights_choose_and_scale_the_penalties():
     g, alpha = ball(10, 0.5, gen()), torch.rand(2, 4, 4, 1, generator=gen())
-    assert regularizers.Regularizers()(g, alpha) == 0
-    weights = regularizers.Regularizers(opacity_mean=2.0, alpha_entropy=0.5)
+    assert regularizers.Regularizers(anisotropy=0, alpha=0)(g, alpha) == 0
+    weights = regularizers.Regularizers(opacity_mean=2.0, anisotropy=0, alpha=0.5)
     terms = weights.terms(g, alpha)
-    assert set(terms) == {"opacity_mean", "alpha_entropy"}
+    assert set(terms) == {"opacity_mean", "alpha"}
     torch.testing.assert_close(terms["opacity_mean"], 2 * g.opacities.mean())
-    torch.testing.assert_close(weights(g, alpha), terms["opacity_mean"] + terms["alpha_entropy"])
-    with pytest.raises(ConfigError, match="scale_mean: expected a weight"):
-        regularizers.Regularizers(scale_mean=-1)
+    torch.testing.assert_close(weights(g, alpha), terms["opacity_mean"] + terms["alpha"])
+    with pytest.raises(ConfigError, match="scale: expected a value of at least 0"):
+        regularizers.Regularizers(scale=-1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fsd_gs.core.orbit import OrbitSettings
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import InputError
 
@@ -105,35 +106,15 @@ def distance_for_radius(radius: float, fov_y_deg: float, margin: float = 1.05) -
 
 
 @dataclass(frozen=True)
-class OrbitSampler:
-    """Draws a batch of training cameras; the same generator state gives the same batch.
+class OrbitSampler(OrbitSettings):
+    """Draws a batch of training cameras of ``width`` × ``height`` pixels; the same generator state gives the same batch.
 
-    views: cameras a batch. Azimuths are stratified: one random rotation, then 360°/views apart (as MVDream was trained), so
-    every batch sees the object from all around.
     azimuth_grid: 0 draws continuous azimuths; a number snaps the rotation to that many azimuths (a multiple of ``views``) and the
     elevation to ``elevation_grid`` values, so that a prior with a finite set of renders can cache them.
-    Elevation is uniform in its range; fov and distance are drawn once a batch so that all views agree.
     """
 
-    views: int = 4
     width: int = 128
     height: int = 128
-    elevation_deg: tuple[float, float] = (0.0, 30.0)
-    fov_y_deg: tuple[float, float] = (49.1, 49.1)
-    distance: tuple[float, float] = (2.5, 2.5)
-    azimuth_grid: int = 0
-    elevation_grid: int = 0
-    same_elevation: bool = True
-
-    def __post_init__(self) -> None:
-        if self.views < 1:
-            raise InputError(f"views: expected at least 1, got {self.views}")
-        if self.azimuth_grid < 0 or self.azimuth_grid % self.views:
-            raise InputError(f"azimuth_grid: expected 0 or a multiple of views ({self.views}), got {self.azimuth_grid}")
-        for name in ("elevation_deg", "fov_y_deg", "distance"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise InputError(f"{name}: expected (low, high) with low ≤ high, got ({low:g}, {high:g})")
 
     def __call__(self, generator: torch.Generator) -> Cameras:
         def uniform(bounds: tuple[float, float], count: int = 1) -> Tensor:

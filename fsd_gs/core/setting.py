@@ -82,7 +82,7 @@ def range_of(field: dataclasses.Field[Any]) -> str:
     bounds = field.metadata.get("bounds") or {}
     if bounds.keys() == {"low", "high"}:
         return f"from {bounds['low']:g} to {bounds['high']:g}"
-    words = {"low": "at least", "above": "above", "high": "at most", "below": "below"}
+    words = {"low": "of at least", "above": "above", "high": "of at most", "below": "below"}
     return " and ".join(f"{words[name]} {bounds[name]:g}" for name in words if name in bounds)
 
 

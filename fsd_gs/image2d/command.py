@@ -15,7 +15,7 @@ from rich.console import Console
 
 from fsd_gs import image2d
 from fsd_gs.config import Config, to_yaml
-from fsd_gs.errors import ConfigError, OutputError, unknown_name
+from fsd_gs.errors import OutputError
 from fsd_gs.export.pictures import Frame, contact_sheet, save_png, to_uint8
 from fsd_gs.guidance import ScoreGuidance, TimeSchedule
 from fsd_gs.guidance.time_schedules import Linear, RandomUniform
@@ -25,7 +25,6 @@ from fsd_gs.priors.base import FlowPrior, Prior
 from fsd_gs.train import runs
 
 LEAST_SIDE = 192  # pixels of a picture on the sheet
-METHODS = ("ddim", "fsd", "sds-annealed", "sds")
 
 
 def methods_of(config: Config, prior: Prior) -> dict[str, Method2D]:
@@ -35,8 +34,6 @@ def methods_of(config: Config, prior: Prior) -> dict[str, Method2D]:
 
 def _method(name: str, config: Config, prior: Prior) -> Method2D:
     settings, guidance = config.image2d, config.guidance
-    if name not in METHODS:
-        raise ConfigError(unknown_name("image2d.methods", name, METHODS))
     if name == "ddim":
         spacing = settings.spacing
         # Stable Diffusion's own sampler starts one timestep late; an exact prior has no such habit.

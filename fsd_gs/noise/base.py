@@ -26,6 +26,8 @@ from fsd_gs.errors import ConfigError, InputError
 class NoiseFunction(Protocol):
     """ε(c) for a batch of cameras; one call an optimisation step, then one :meth:`step`."""
 
+    needs_depth: bool
+
     def __call__(self, cameras: Cameras, alpha: Tensor | None = None, depth: Tensor | None = None) -> Tensor:
         """ε [V, C, h, w] on this function's device.
 
@@ -52,6 +54,8 @@ class NoiseState:
 
     Every stream has its own generator, so that, for example, changing β or the background does not change the map of a seed.
     """
+
+    needs_depth = False  # whether it looks at the rendered depth, which costs time
 
     def __init__(self, latent_shape: tuple[int, int, int], seed: int) -> None:
         if len(latent_shape) != 3 or min(latent_shape) < 1:

@@ -37,6 +37,8 @@ class SurfaceNoise(NoiseState):
     beta, gamma, background: as in :class:`~fsd_gs.noise.world_map.WorldMapNoise`.
     """
 
+    needs_depth = True
+
     def __init__(
         self,
         latent_shape: tuple[int, int, int],

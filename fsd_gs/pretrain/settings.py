@@ -1,4 +1,4 @@
-# ruff: noqa: RUF009  (setting() and group() return dataclass fields)
+
 """The settings of training a prior: one dataclass a stage, merged from a YAML file and the command line with strict keys.
 
 A stage's own settings decide its result together with ``data.seed``; :data:`FREE` lists those that decide nothing that is already on disk,
@@ -24,7 +24,7 @@ class DataSettings:
     """What the prior learns from. Cameras should be those of the runs that will use it: the network is told directions, not distances."""
 
     seed: int = setting(0, "of everything random: objects, cameras, captions, starting weights, noise")
-    meshes: str = setting("", "a folder of your own meshes; empty: the catalogue")
+    meshes: str = setting("", "a folder of your own meshes; empty: the catalogue", text=True)
     mesh_up: str = setting("auto", "axis of your meshes that points up: y, z or auto (by file type)")
     mesh_lit: bool = setting(False, "the colours of your meshes already hold light and shadow, add none")
     categories: list[str] = setting([], "only these categories of the catalogue; empty: all")
@@ -86,8 +86,10 @@ class DiffusionSettings:
 class PretrainConfig:
     """One file of ``configs/nano``."""
 
-    output: str = setting("outputs/prior", "the folder of the training; its folder 'prior' is what prior.name= takes")
-    init: str = setting("", "a finished prior (a folder, or nano) whose weights, autoencoder and tokenizer the training starts from")
+    output: str = setting("outputs/prior", "the folder of the training; its folder 'prior' is what prior.name= takes", text=True)
+    init: str = setting(
+        "", "a finished prior (a folder, or nano) whose weights, autoencoder, tokenizer the training starts from", text=True
+    )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     threads: int = setting(0, "CPU threads; 0: torch's own choice")
     data: DataSettings = group(DataSettings, "what the prior learns from")
@@ -108,7 +110,7 @@ FREE = (
 
 def load_pretrain_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> PretrainConfig:
     """Defaults, YAML files and ``key=value`` overrides, in this order; ConfigError in one line for anything that cannot work."""
-    return check(load_settings(PretrainConfig, files, overrides, text_keys=("output", "init", "data.meshes")))
+    return check(load_settings(PretrainConfig, files, overrides))
 
 
 def decisive(config: PretrainConfig) -> dict[str, Any]:

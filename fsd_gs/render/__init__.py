@@ -10,15 +10,19 @@ The backends themselves (``fsd_gs.render.cpu.rasterization`` and its siblings in
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from fsd_gs.render.base import Rasterizer, RasterizerSettings, make_rasterizer, render_frames
+from fsd_gs.core.lazy import exports
+from fsd_gs.render.settings import RasterizerSettings, RenderSettings
 
-__all__ = ["Rasterizer", "RasterizerSettings", "make_rasterizer", "render_frames"]
+if TYPE_CHECKING:
+    from fsd_gs.render.base import Rasterizer, make_rasterizer, render_frames
+
+__all__ = ["Rasterizer", "RasterizerSettings", "RenderSettings", "make_rasterizer", "render_frames"]
+
+_find = exports(__name__, {"Rasterizer": "base", "make_rasterizer": "base", "render_frames": "base"})
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     """``fsd_gs.render.cpu`` works after ``import fsd_gs.render`` alone."""
-    if name in ("cpu", "cuda", "reference"):
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return importlib.import_module(f"{__name__}.{name}") if name in ("cpu", "cuda", "reference") else _find(name)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fsd_gs.core.types import Cameras, Gaussians, Render, check_shape
 from fsd_gs.errors import BackendError, InputError, unknown_name
+from fsd_gs.render.settings import RasterizerSettings
 
 log = logging.getLogger(__name__)
 
@@ -37,26 +38,6 @@ class Rasterizer(Protocol):
         """background: [3], or [V, 3] one colour a view; None leaves black. depth: also fill ``Render.depth``. sh_degree: highest SH
         band to use, at most ``gaussians.sh_degree`` (None: all of them). rgb is not clamped: SH colours are, from below, at 0."""
         ...
-
-
-@dataclass(frozen=True)
-class RasterizerSettings:
-    """near_plane, far_plane: world units along z; eps2d: square pixels added to the diagonal of the 2D covariance; radius_clip: splats
-    of at most this radius in pixels are skipped; antialiased: compensate opacity for eps2d (Mip-Splatting); absgrad: also sum |∂L/∂means2d|
-    over pixels into ``info["means2d"].absgrad``."""
-
-    near_plane: float = 0.01
-    far_plane: float = 100.0
-    eps2d: float = 0.3
-    radius_clip: float = 0.0
-    antialiased: bool = False
-    absgrad: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 < self.near_plane < self.far_plane:
-            raise InputError(f"near_plane, far_plane: expected 0 < near < far, got {self.near_plane:g} and {self.far_plane:g}")
-        if self.eps2d < 0 or self.radius_clip < 0:
-            raise InputError(f"eps2d, radius_clip: expected at least 0, got {self.eps2d:g} and {self.radius_clip:g}")
 
 
 @dataclass(frozen=True)

@@ -32,62 +32,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsd_gs.errors import BackendError, ConfigError, InputError, unknown_name
+from fsd_gs.errors import BackendError, InputError
 from fsd_gs.splats.optimizers import Optimizers
 from fsd_gs.splats.parameters import MIN_OPACITY, SplatParameters
 from fsd_gs.splats.prune import prune, removal_mask, top_scored
+from fsd_gs.splats.settings import DensifySettings
 
-KINDS = ("none", "percentile", "default", "mcmc")
 Info = Mapping[str, Any]  # what the rasterizer returns beside the images; gsplat's keys
-
-
-@dataclass(frozen=True)
-class DensifySettings:
-    """Settings of densification.
-
-    kind: "none", "percentile", "default" or "mcmc", see the module.
-    start, stop: fractions of the run between which splats are added and removed. every: steps between two rounds.
-    cap_max: growing never goes above it (a start that is above it already stays as it is).
-    grow_percentile: q in percent, of "percentile"; 90 lets the top tenth of the visible splats grow (at least one).
-    grow_grad2d: absolute threshold of "default", in the gradient of a loss summed over views.
-    split_scale: a growing splat with largest σ above split_scale × extent is split in two, a smaller one duplicated.
-    prune_opacity: splats below it are removed in every round. prune_scale: those with largest σ above prune_scale × extent too;
-    infinite (off) by default, because removing everything large tears holes. "mcmc" moves faint splats instead of removing them.
-    max_prune_fraction: at most this share goes in one round, the faintest first, so that a phase in which all fade is survived.
-    keep_opacity: growing splats share their opacity (o' above; with "default" only those that are split); off, they keep it as in 3DGS.
-    mcmc_noise: noise_lr of "mcmc", multiplied by the rate of the means; gsplat's 5e5 is made for a rate of 1.6e-4, this for 6e-3.
-    """
-
-    kind: str = "percentile"
-    start: float = 0.15
-    stop: float = 0.7
-    every: int = 25
-    cap_max: int = 8000
-    grow_percentile: float = 90.0
-    grow_grad2d: float = 0.0002
-    split_scale: float = 0.02
-    prune_opacity: float = 0.02
-    prune_scale: float = math.inf
-    max_prune_fraction: float = 0.5
-    keep_opacity: bool = True
-    mcmc_noise: float = 1.3e4
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(unknown_name("kind", self.kind, KINDS))
-        if not 0 <= self.start <= self.stop <= 1:
-            raise ConfigError(f"start, stop: expected fractions of the run with 0 ≤ start ≤ stop ≤ 1, got {self.start:g} and {self.stop:g}")
-        for name in ("every", "cap_max"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if not 0 <= self.grow_percentile <= 100:
-            raise ConfigError(f"grow_percentile: expected percent from 0 to 100, got {self.grow_percentile:g}")
-        for name in ("max_prune_fraction", "prune_opacity"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected a number in [0, 1), got {getattr(self, name):g}")
-        for name in ("grow_grad2d", "split_scale", "prune_scale", "mcmc_noise"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}: expected a number of at least 0, got {getattr(self, name):g}")
 
 
 @dataclass(frozen=True)
@@ -173,7 +124,7 @@ class Densifier:
         score = self._running["grad2d"] / self._running["count"].clamp_min(1)
         seen = score > 0
         share = max(1, round((1 - s.grow_percentile / 100) * int(seen.sum())))
-        chosen = top_scored(score, seen, budget=min(share, s.cap_max - len(score)))
+        chosen = top_scored(score, seen, budget=min(share, s.cap - len(score)))
         grow(params, optimizers, self._running, chosen, split_sigma=s.split_scale * self.extent, keep_opacity=s.keep_opacity)
         removed = removal_mask(params, s.prune_opacity, s.prune_scale * self.extent, s.max_prune_fraction)
         pruned = prune(params, optimizers, self._running, removed)
@@ -195,7 +146,7 @@ class Densifier:
             refine_every=s.every,
             reset_every=2**62,  # never: while reset opacities recover nothing is seen, and the prior would paint the void
             revised_opacity=s.keep_opacity,
-            cap_max=s.cap_max,
+            cap_max=s.cap,
             max_prune_fraction=s.max_prune_fraction,
         )
         running: dict[str, Any] = strategy.initialize_state(scene_scale=self.extent) | self._running
@@ -209,7 +160,7 @@ class Densifier:
         s = self.settings
         _check_mcmc_backend(params["means"].device)
         strategy = MCMCStrategy(
-            cap_max=s.cap_max,  # gsplat adds up to it and never removes
+            cap_max=s.cap,  # gsplat adds up to it and never removes
             noise_lr=s.mcmc_noise,
             refine_start_iter=self.first_step - 1,
             refine_stop_iter=self.stop_step,

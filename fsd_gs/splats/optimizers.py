@@ -10,57 +10,15 @@ Adam with a tiny ε is invariant to the scale of the loss, which matters here: w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fsd_gs.errors import ConfigError, FileFormatError, InputError
+from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.splats.parameters import SplatParameters
+from fsd_gs.splats.settings import LearningRates
 
 Optimizers = dict[str, torch.optim.Adam]
-
-
-@dataclass(frozen=True)
-class LearningRates:
-    """Adam's settings. Every rate ≥ 0 (0 freezes the parameter's value); ``means``, ``means_end`` in units of the extent."""
-
-    means: float = 0.006
-    means_end: float = 0.0006
-    scales: float = 0.01
-    quats: float = 0.002
-    opacities: float = 0.03
-    sh0: float = 0.03
-    shN: float = 0.0015  # 1/20 of sh0, as in 3DGS
-    beta1: float = 0.9
-    beta2: float = 0.99
-    eps: float = 1e-15
-
-    def __post_init__(self) -> None:
-        for name in ("means", "means_end", "scales", "quats", "opacities", "sh0", "shN"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}: expected a learning rate of at least 0, got {getattr(self, name):g}")
-        if (self.means == 0) != (self.means_end == 0):
-            raise ConfigError(f"means, means_end: expected both above 0 or both 0, got {self.means:g} and {self.means_end:g}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name}: expected a number in [0, 1), got {getattr(self, name):g}")
-        if not self.eps > 0:
-            raise ConfigError(f"eps: expected a number above 0, got {self.eps:g}")
-
-    def at(self, progress: float, extent: float = 1.0) -> dict[str, float]:
-        """Rate of every parameter group at ``progress`` ∈ [0, 1] of the run, for a scene of radius ``extent``."""
-        if not 0 <= progress <= 1:
-            raise InputError(f"progress: expected a number in [0, 1], got {progress:g}")
-        means = self.means * (self.means_end / self.means) ** progress if self.means else 0.0
-        return {
-            "means": means * extent,
-            "scales": self.scales,
-            "quats": self.quats,
-            "opacities": self.opacities,
-            "sh0": self.sh0,
-            "shN": self.shN,
-        }
 
 
 def build_optimizers(params: SplatParameters, rates: LearningRates, *, extent: float = 1.0) -> Optimizers:

@@ -6,12 +6,14 @@ All are means, so a weight means the same at any number of splats or pixels. Let
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from fsd_gs.core.setting import check, setting
 
-from fsd_gs.core.types import Gaussians
-from fsd_gs.errors import ConfigError
+if TYPE_CHECKING:  # the weights are settings, which are listed without torch
+    from torch import Tensor
+
+    from fsd_gs.core.types import Gaussians
 
 
 def opacity_binarity(opacities: Tensor) -> Tensor:
@@ -31,6 +33,8 @@ def scale_mean(scales: Tensor) -> Tensor:
 
 def anisotropy(scales: Tensor, max_ratio: float = 3.0) -> Tensor:
     """mean_i max(max(s_i)/min(s_i), r) − r: no needles (PhysGaussian, arXiv:2311.12198, eq. 11). scales [N, 3]; r ≥ 1."""
+    import torch
+
     ratio = scales.amax(dim=1) / scales.amin(dim=1).clamp_min(torch.finfo(scales.dtype).tiny)
     return (ratio - max_ratio).clamp_min(0).mean()
 
@@ -48,31 +52,27 @@ def alpha_sparsity(alpha: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Regularizers:
-    """Weights ≥ 0 of the penalties, all off by default; a penalty with weight 0 is not computed."""
+    """Weights of the penalties; a penalty with weight 0 is not computed."""
 
-    opacity_binarity: float = 0.0
-    opacity_mean: float = 0.0
-    scale_mean: float = 0.0
-    anisotropy: float = 0.0
-    anisotropy_ratio: float = 3.0
-    alpha_entropy: float = 0.0
-    alpha_sparsity: float = 0.0
+    opacity: float = setting(0.0, "weight of mean 4 o(1 − o): splats become clear or opaque (thins out young splats: use with care)", low=0)
+    opacity_mean: float = setting(0.0, "weight of the mean opacity: fewer visible splats", low=0)
+    scale: float = setting(0.0, "weight of the mean scale", low=0)
+    anisotropy: float = setting(0.01, "weight of scale ratios above anisotropy_ratio", low=0)
+    anisotropy_ratio: float = setting(3.0, "ratio of the longest to the shortest axis that costs nothing", low=1)
+    alpha: float = setting(0.05, "weight of the entropy of the rendered alpha: no haze, closed surfaces", low=0)
+    alpha_sparsity: float = setting(0.0, "weight of the mean of √(a² + 0.01): less covered", low=0)
 
     def __post_init__(self) -> None:
-        for name in ("opacity_binarity", "opacity_mean", "scale_mean", "anisotropy", "alpha_entropy", "alpha_sparsity"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}: expected a weight of at least 0, got {getattr(self, name):g}")
-        if not self.anisotropy_ratio >= 1:
-            raise ConfigError(f"anisotropy_ratio: expected a ratio of at least 1, got {self.anisotropy_ratio:g}")
+        check(self)
 
     def terms(self, gaussians: Gaussians, alpha: Tensor) -> dict[str, Tensor]:
         """Weighted penalties by name, only those with a weight. alpha [V, H, W, 1]."""
         penalties = {
-            "opacity_binarity": (self.opacity_binarity, lambda: opacity_binarity(gaussians.opacities)),
+            "opacity": (self.opacity, lambda: opacity_binarity(gaussians.opacities)),
             "opacity_mean": (self.opacity_mean, lambda: opacity_mean(gaussians.opacities)),
-            "scale_mean": (self.scale_mean, lambda: scale_mean(gaussians.scales)),
+            "scale": (self.scale, lambda: scale_mean(gaussians.scales)),
             "anisotropy": (self.anisotropy, lambda: anisotropy(gaussians.scales, self.anisotropy_ratio)),
-            "alpha_entropy": (self.alpha_entropy, lambda: alpha_entropy(alpha)),
+            "alpha": (self.alpha, lambda: alpha_entropy(alpha)),
             "alpha_sparsity": (self.alpha_sparsity, lambda: alpha_sparsity(alpha)),
         }
         return {name: weight * penalty() for name, (weight, penalty) in penalties.items() if weight}

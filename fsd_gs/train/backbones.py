@@ -20,6 +20,7 @@ def load_prior(config: Config, device: torch.device) -> Prior:
     options = LoadOptions(
         view_prompts=ViewPrompts() if settings.view_prompts else None,
         perp_neg=PerpNeg() if settings.perp_neg else None,
+        cfg_rescale=settings.cfg_rescale,
         lora=settings.lora,
         lora_scale=settings.lora_scale,
         compile=settings.compile,

@@ -19,7 +19,7 @@ from fsd_gs.experiments.evaluate.suite import Protocol
 from fsd_gs.export.pictures import save_png, to_uint8
 from fsd_gs.metrics.geometry import GeometryReport, geometry_report
 from fsd_gs.metrics.geometry.report import SIZE, VIEWS
-from fsd_gs.render import RasterizerSettings, make_rasterizer
+from fsd_gs.render import make_rasterizer
 from fsd_gs.train.identity import digest
 from fsd_gs.train.result import Result, orbit_of
 
@@ -45,8 +45,7 @@ def views_file(folder: Path, record: Record, protocol: Protocol) -> Path:
 def load_asset(folder: Path, config: Config) -> Result:
     """A finished asset with the rasterizer of its run."""
     device = resolve_device(config.device)
-    settings = RasterizerSettings(eps2d=config.render.eps2d, antialiased=config.render.antialiased)
-    return Result(load_splats(folder).to(device), config, make_rasterizer(config.render.backend, device, settings))
+    return Result(load_splats(folder).to(device), config, make_rasterizer(config.render.backend, device, config.render))
 
 
 def asset_geometry(folder: Path, config: Config) -> GeometryReport:

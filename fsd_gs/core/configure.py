@@ -1,0 +1,336 @@
+"""Trees of settings: read, merged, checked, described, written. Plain data in, dataclasses out, one clear line for whatever is wrong.
+
+    settings = load_settings(Config, files=["a.yaml"], overrides=["prompt=a red chair", "noise.beta=0.5"])
+
+Later sources win: defaults < files in order < overrides. Keys are strict; types are converted by OmegaConf against the dataclasses'
+annotations, ranges and choices are the fields' own (``setting``). A settings file is data that may come from a stranger: ``${…}``, by which
+OmegaConf would read environment variables or other keys, and ``???`` are refused everywhere but in free text (a prompt), which is kept as it
+was typed. What a run notes about its making in ``config.yaml`` (``made_with``) is no setting and skipped on reading.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from fsd_gs.core.setting import default_of
+from fsd_gs.errors import ConfigError, FsdGsError
+
+Settings = TypeVar("Settings")
+
+MADE_WITH = "made_with"
+MOST_VALUES, MOST_BYTES = 20_000, 1_000_000  # of a settings file; ours have some fifty values
+
+
+# -- what there is to set --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting of a tree: its dotted name, its field and its default."""
+
+    key: str
+    field: dataclasses.Field[Any]
+    default: Any
+
+    @property
+    def group(self) -> str:
+        return self.key.rpartition(".")[0]
+
+    @property
+    def meaning(self) -> str:
+        return self.field.metadata["help"]
+
+    @property
+    def is_text(self) -> bool:
+        return bool(self.field.metadata.get("text"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any key may stand below it (``guidance.params``)."""
+        return isinstance(self.default, dict)
+
+
+def rows_of(cls: type, prefix: str = "") -> list[Row]:
+    """Every setting of a tree of dataclasses, in order."""
+    rows: list[Row] = []
+    for field in dataclasses.fields(cls):
+        default = default_of(field)
+        key = f"{prefix}{field.name}"
+        rows += rows_of(type(default), f"{key}.") if dataclasses.is_dataclass(default) else [Row(key, field, default)]
+    return rows
+
+
+def value_of(settings: Any, key: str) -> Any:
+    """The value of a dotted name."""
+    for part in key.split("."):
+        settings = getattr(settings, part)
+    return settings
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------------
+
+
+def load_settings(cls: type[Settings], files: Sequence[tuple[str, Path]], overrides: Sequence[str]) -> Settings:
+    """A checked tree.
+
+    Args:
+        cls: the root, a dataclass all of whose fields have defaults.
+        files: (name for messages, path) of YAML files.
+        overrides: "key=value" each, the value in YAML.
+
+    Raises:
+        ConfigError: one line that names the key (and the file), what was expected and what came.
+    """
+    rows = {row.key: row for row in rows_of(cls)}
+    sources = [(f"{name}: ", flatten(*read_yaml(path), rows, f"{name}: ")) for name, path in files]
+    sources += [("", dict([_parse_override(override, rows)])) for override in overrides]
+    return _merge(cls, rows, sources)
+
+
+def settings_from(cls: type[Settings], values: Mapping[str, Any], origin: str = "config") -> Settings:
+    """A checked tree from nested plain values (the content of a ``config.yaml``); text among them is taken literally."""
+    rows = {row.key: row for row in rows_of(cls)}
+    return _merge(cls, rows, [(f"{origin}: ", flatten(values, values, rows, f"{origin}: "))])
+
+
+def flatten(values: Any, texts: Any, rows: Mapping[str, Row], origin: str, prefix: str = "") -> dict[str, Any]:
+    """Nested values → value by dotted name. texts: the same tree with every scalar as it was typed, for free text."""
+    if not isinstance(values, Mapping):
+        where = prefix.rstrip(".")
+        got = "nothing" if values is None else type(values).__name__
+        raise ConfigError(f"{origin}{where + ': ' if where else ''}expected keys and values, got {got}")
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if key == MADE_WITH:
+            continue
+        row = rows.get(key)
+        if row is None and any(known.startswith(f"{key}.") for known in rows):
+            flat |= flatten(value, texts[name], rows, origin, f"{key}.")
+        elif row is None:
+            raise ConfigError(f"{origin}{_unknown_key(key, rows)}")
+        elif row.is_text:
+            flat[key] = _text(key, value, texts[name], origin)
+        else:
+            _refuse_special(value, f"{origin}{key}")
+            flat[key] = value
+    return flat
+
+
+def read_yaml(path: Path) -> tuple[Any, Any]:
+    """The content of a YAML file twice: with numbers, and with every scalar as the text that was typed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"{len(text):,} characters, more than settings need")
+        _measure(yaml.compose(text, _Loader))
+        return yaml.load(text, _Loader), yaml.load(text, yaml.BaseLoader)
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not a readable YAML file ({one_line(error)})") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers that people write (1e-3) and without keys that stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"key '{twice[0]}' stands twice")
+        return {str(key): value for key, value in super().construct_mapping(node, deep).items()}
+
+
+class _Dumper(yaml.SafeDumper):
+    """What :class:`_Loader` would read as a number is quoted where it is text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_DIGITS = r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)"
+_FLOAT = rf"(?:{_DIGITS}[eE][-+]?\d+|[-+]?\d[\d_]*\.[\d_]*|[-+]?\.\d[\d_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^{_FLOAT}$"), list("-+0123456789."))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: _float(loader.construct_scalar(node)))
+
+
+def _float(text: str) -> float:
+    """inf and nan in YAML begin with a dot."""
+    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _measure(node: yaml.Node | None, open_nodes: tuple[int, ...] = ()) -> int:
+    """The number of values below a node, aliases counted each time they are used; ValueError for too many, or for one inside itself."""
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) in open_nodes:
+        raise ValueError("an alias contains itself")
+    children = [child for pair in node.value for child in (pair if isinstance(pair, tuple) else (pair,))]
+    total = 1
+    for child in children:
+        total += _measure(child, (*open_nodes, id(node)))
+        if total > MOST_VALUES:
+            raise ValueError(f"more than {MOST_VALUES:,} values")
+    return total
+
+
+def _parse_override(override: str, rows: Mapping[str, Row]) -> tuple[str, Any]:
+    key, separator, value = override.partition("=")
+    key = key.strip()
+    if not separator or not key:
+        hint = ' (quote a prompt of several words: prompt="a red chair")' if not separator else ""
+        raise ConfigError(f"'{override}': expected key=value{hint}")
+    row = rows.get(key) or _open_row(key, rows)
+    if row is None:
+        raise ConfigError(_unknown_key(key, rows))
+    if row.is_text:
+        return key, _text(key, value, value)
+    try:
+        parsed = yaml.load(value, _Loader)
+        _measure(yaml.compose(value, _Loader))
+    except (ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"{key}: cannot read the value '{shortened(value)}' ({one_line(error)})") from error
+    _refuse_special(parsed, key)
+    for name in reversed(key.removeprefix(row.key).split(".")[1:]):
+        parsed = {name: parsed}
+    return row.key, parsed
+
+
+def _open_row(key: str, rows: Mapping[str, Row]) -> Row | None:
+    """The open setting that ``key`` lies below, such as guidance.params for guidance.params.steps."""
+    return next((row for row in rows.values() if row.is_open and key.startswith(f"{row.key}.") and not key.endswith(".")), None)
+
+
+def _text(key: str, value: Any, text: Any, origin: str = "") -> Any:
+    """Free text as it was typed. None stays None, for settings that may be left out."""
+    if value is None:
+        return None
+    if not isinstance(text, str):
+        if isinstance(text, list | Mapping):
+            raise ConfigError(f"{origin}{key}: expected text, got {type(text).__name__}; put it into quotes")
+        text = str(text)
+    _refuse_encoding(text, f"{origin}{key}")
+    return text
+
+
+def _refuse_special(value: Any, key: str) -> None:
+    """What OmegaConf would take for more than a value."""
+    if isinstance(value, str):
+        if "${" in value:
+            raise ConfigError(f"{key}: '${{…}}' is not replaced in settings, got '{shortened(value)}'; write the value itself")
+        if value == "???":
+            raise ConfigError(f"{key}: expected a value, got '???'")
+        _refuse_encoding(value, key)
+    for entry in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        _refuse_special(entry, key)
+
+
+def _refuse_encoding(text: str, key: str) -> None:
+    bad = next((sign for sign in text if sign == "\0" or "\ud800" <= sign <= "\udfff"), None)
+    if bad is not None:
+        shown = text.encode("ascii", "backslashreplace").decode()
+        raise ConfigError(
+            f"{key}: expected UTF-8 text, got '{shortened(shown)}'; set the terminal to UTF-8, or put the text into a YAML file"
+        )
+
+
+# -- merging and building --------------------------------------------------------------------------------------------------
+
+
+def _merge(cls: type[Settings], rows: Mapping[str, Row], sources: Sequence[tuple[str, dict[str, Any]]]) -> Settings:
+    from omegaconf import OmegaConf  # a sixth of a second; --help can do without
+
+    merged: Any = OmegaConf.structured(cls)
+    texts: dict[str, Any] = {}
+    for origin, flat in sources:
+        for key, value in flat.items():
+            if rows[key].is_text:
+                texts[key] = value
+                continue
+            try:
+                merged = OmegaConf.merge(merged, OmegaConf.create(_nested(key, value)))
+            except Exception as error:  # OmegaConf's own errors, and what its conversions let through
+                where = key if key in (text := one_line(error)) else f"{key}: "
+                raise ConfigError(f"{origin}{where if where != key else ''}{text}") from error
+    values: Any = OmegaConf.to_container(merged)
+    for key, text in texts.items():
+        group, _, name = key.rpartition(".")
+        place = values
+        for part in filter(None, group.split(".")):
+            place = place[part]
+        if text is None and rows[key].default is not None:
+            raise ConfigError(f"{key}: expected text, got nothing")
+        place[name] = text
+    return _build(cls, values)
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
+
+
+def _build(cls: type[Settings], values: Mapping[str, Any], prefix: str = "") -> Settings:
+    """The tree from plain values; a group's own error gets the name of the group in front."""
+    arguments = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        default, value = default_of(field), values[field.name]
+        arguments[field.name] = _build(type(default), value, f"{prefix}{field.name}.") if dataclasses.is_dataclass(default) else value
+    try:
+        return cls(**arguments)
+    except FsdGsError as error:
+        raise ConfigError(_in_group(prefix, str(error))) from error
+
+
+def _in_group(prefix: str, message: str) -> str:
+    """ "start, end: …" → "schedule.start, schedule.end: …"."""
+    names, colon, rest = message.partition(":")
+    return ", ".join(name if name.startswith(prefix) else f"{prefix}{name}" for name in names.split(", ")) + colon + rest
+
+
+def _unknown_key(key: str, rows: Mapping[str, Row]) -> str:
+    by_leaf = [k for k in rows if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = by_leaf or difflib.get_close_matches(key, rows, n=1, cutoff=0.4)
+    near = near or [k for k in rows if difflib.get_close_matches(key, [k.rpartition(".")[2]], cutoff=0.6)]
+    hint = f"did you mean '{near[0]}'?" if near else "see --help for all keys"
+    return f"unknown key '{shortened(key)}'; {hint}"
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())
+
+
+def shortened(text: str, longest: int = 120) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------------
+
+
+def to_yaml(settings: Any, made_with: Mapping[str, Any] | None = None) -> str:
+    """All settings as YAML; read back they are the same. made_with: versions and the like, a note that is skipped on reading."""
+    values = _plain(dataclasses.asdict(settings))
+    if made_with:
+        values = {MADE_WITH: dict(made_with)} | values
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def walk_values(settings: Any) -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every setting."""
+    for row in rows_of(type(settings)):
+        yield row.key, value_of(settings, row.key)
