@@ -4,8 +4,8 @@
 
 Later sources win: defaults < files in order < overrides. Keys are strict; types are converted by OmegaConf against the dataclasses'
 annotations, ranges and choices are the fields' own (``setting``). A settings file is data that may come from a stranger: ``${…}``, by which
-OmegaConf would read environment variables or other keys, and ``???`` are refused everywhere but in free text (a prompt), which is kept as it
-was typed. What a run notes about its making in ``config.yaml`` (``made_with``) is no setting and skipped on reading.
+OmegaConf would read environment variables or other keys, and ``???`` are refused everywhere but in free text (a prompt), which is kept as
+it was typed. What a run notes about its making in ``config.yaml`` (``made_with``) is no setting and skipped on reading.
 """
 
 from __future__ import annotations
