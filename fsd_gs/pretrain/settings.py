@@ -1,4 +1,3 @@
-
 """The settings of training a prior: one dataclass a stage, merged from a YAML file and the command line with strict keys.
 
 A stage's own settings decide its result together with ``data.seed``; :data:`FREE` lists those that decide nothing that is already on disk,
