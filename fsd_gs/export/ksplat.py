@@ -104,6 +104,8 @@ def _parse_section(path: Path, content: bytes, index: int, level: int) -> _Secti
         wrong = f"SH degree {sh_degree}; the format has 0 to {_MAX_SH_DEGREE}"
     elif level and splats and bucket_bytes != _BUCKET_BYTES:
         wrong = f"{bucket_bytes} bytes a bucket; the format has {_BUCKET_BYTES}"
+    elif level and full + partial > buckets:
+        wrong = f"{full + partial:,} full and partly filled buckets of {buckets:,}"
     if wrong:
         raise FileFormatError(f"{path}: damaged (section {index}: {wrong})")
     return section
@@ -144,10 +146,7 @@ def _bucket_of(path: Path, section: _Section, lengths: NDArray[np.uint32]) -> ND
         held = in_full + (int(ends[-1]) if len(ends) else 0)
         raise FileFormatError(f"{path}: damaged (the buckets of a section hold {held:,} of its {section.splats:,} splats)")
     partial = section.full_buckets + np.searchsorted(ends, np.arange(left), side="right")
-    index = np.concatenate([full, partial])
-    if len(index) and index.max() >= section.buckets:
-        raise FileFormatError(f"{path}: damaged (a section uses bucket {index.max():,} of {section.buckets:,})")
-    return index
+    return np.concatenate([full, partial])
 
 
 def _coefficients(stored: NDArray[np.float32]) -> NDArray[np.float32]:

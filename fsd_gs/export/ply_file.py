@@ -125,7 +125,8 @@ def _parse(path: Path, start: bytes) -> PlyHeader:
 
 def _lines(path: Path, start: bytes) -> Iterator[tuple[str, int]]:
     """(text, offset behind its end) of each line after the first."""
-    end = re.compile(rb"\r(?!\n)" if re.match(rb"ply[ \t]*\r(?!\n)", start) else rb"\r?\n")  # CR alone: what follows it may be data
+    # Where lines end in CR alone, an LF behind the last one is the first byte of the data.
+    end = re.compile(rb"\r" if re.match(rb"ply[ \t]*\r(?!\n)", start) else rb"\r?\n")
     first = end.search(start)
     at = first.end() if first else len(start)
     while match := end.search(start, at):
