@@ -119,7 +119,7 @@ def _parse(path: Path, start: bytes) -> PlyHeader:
         elif keyword == "property" and elements:
             _add_property(list(elements.values())[-1], words)
         else:
-            raise ValueError(f"unexpected line '{line[:60]}'")
+            raise ValueError(f"unexpected line '{''.join(c if c.isprintable() else '?' for c in line[:60])}'")
     raise FileFormatError(f"{path}: truncated or damaged .ply (its header has no end)")
 
 

@@ -269,7 +269,7 @@ class _Set:
         if len(files) != of or not all(isinstance(name, str) for name in files):
             raise self.wrong(f"{part}.files", f"expected {of} file name{'s' * (of > 1)}, got {_short(files)}")
         name = files[index]
-        if not name or name in (".", "..") or any(c in name for c in "/\\:\0"):
+        if not name or name in (".", "..") or not name.isprintable() or any(c in name for c in "/\\:"):
             raise self.wrong(f"{part}.files", f"expected a plain file name, got {_short(name)}")
         return name
 
