@@ -344,6 +344,23 @@ def test_sog_fields(tmp_path, field, value, words):
     assert "\n" not in str(caught.value)
 
 
+def test_sog_that_names_axes_we_do_not_know(tmp_path):
+    files = made.unbundle((DATA / "sog-valid.sog").read_bytes())
+    meta = {**json.loads(files["meta.json"]), "asset": {"fsd_gs": {"axes": "sideways"}}}
+    (tmp_path / "a.sog").write_bytes(made.bundle({**files, "meta.json": json.dumps(meta).encode()}))
+    torch.testing.assert_close(load_splats(tmp_path / "a.sog").means, load_splats(DATA / "sog-valid.sog", target="raw").means)
+
+
+@pytest.mark.parametrize("key", ["mins", "maxs", "files"])
+def test_sog_of_version_1_without_a_field(tmp_path, key):
+    files = made.sog_v1(tame(20, 1))
+    for part in ("means", "scales", "sh0", "shN"):
+        meta = json.loads(files["meta.json"])
+        del meta[part][key]
+        with pytest.raises(FileFormatError, match=rf"meta.json, {part}.{key}"):
+            read(tmp_path, "a.sog", made.bundle({**files, "meta.json": json.dumps(meta).encode()}))
+
+
 @pytest.mark.parametrize("meta", [b"", b"{", b"[]", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"version": 2}'])
 def test_sog_with_no_sense_in_its_meta(tmp_path, meta):
     files = made.unbundle((DATA / "sog-valid.sog").read_bytes())

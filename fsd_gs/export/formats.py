@@ -343,7 +343,7 @@ def frame_of(path: Path) -> str | None:
     if axes.fixed:
         return axes.frame
     origin = read_provenance(path / "meta.json" if path.is_dir() else path)
-    return None if origin is None else origin.axes
+    return origin.axes if origin is not None and origin.axes in FRAMES else None
 
 
 def load_upright(path: str | os.PathLike[str], up: str = "auto", *, max_splats: int = MAX_SPLATS) -> Gaussians:

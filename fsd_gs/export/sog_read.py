@@ -231,7 +231,7 @@ class _Set:
             raise self.wrong(part, f"expected an object, got {_short(section)}")
         if not isinstance(section.get(key), kind):
             raise self.wrong(f"{part}.{key}", f"expected a {kind.__name__}, got {_short(section.get(key))}")
-        return section[key]
+        return section.get(key)
 
     def _integer(self, part: str, key: str, low: int, high: int) -> int:
         section = self.meta.get(part)
