@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent.parent / "fsd_gs"
 LEVEL = {
     "errors": 0,
     "core": 1,
-    **dict.fromkeys(("io", "interrupts"), 2),
+    **dict.fromkeys(("io", "interrupts", "types", "cameras"), 2),
     "meshes": 3,
     "catalogue": 3,
     "priors.base": 3,  # the seam that guidance is written against: the protocol and the schedules, no implementation
