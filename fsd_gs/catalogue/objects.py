@@ -14,6 +14,7 @@ import numpy as np
 
 from fsd_gs.catalogue.bake import finish
 from fsd_gs.catalogue.categories import CATEGORIES, Category
+from fsd_gs.catalogue.kinds import article
 from fsd_gs.catalogue.mesh import Mesh
 from fsd_gs.catalogue.palette import make_palette
 from fsd_gs.errors import InputError, unknown_name
@@ -43,11 +44,6 @@ def get_category(name: str) -> Category:
     if name not in CATEGORIES:
         raise InputError(unknown_name("category", name, CATEGORIES))
     return CATEGORIES[name]
-
-
-def article(phrase: str) -> str:
-    """The phrase with "a" or "an" in front."""
-    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def make_object(category: str, seed: int, *, design: str | None = None, color: str | None = None) -> CatalogueObject:
