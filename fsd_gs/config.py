@@ -151,6 +151,7 @@ class Config:
     viewer_port: int = setting(8080, "port of the viewer", low=0, high=65535, free=True)
     resume: bool = setting(False, "go on with an unfinished run in the same folder", free=True)
     overwrite: bool = setting(False, "replace an existing run", free=True)
+    anyway: bool = setting(False, "go on without the words of the prompt that the prior does not know", free=True)
     prior: PriorSettings = group(PriorSettings, "the diffusion backbone")
     cameras: OrbitSettings = group(OrbitSettings, "where the object is looked at from")
     render: RenderSettings = group(RenderSettings, "how splats become pictures")

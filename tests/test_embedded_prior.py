@@ -72,7 +72,7 @@ def test_prompts_outside_its_training_are_refused_with_a_way_out(prior):
     assert prior.encode_text("one cute crimson armchair", "", cameras).prompt == "a red chair with armrests"
     with pytest.raises(InputError, match=r"not trained on 'sneaker'.*--config exact"):
         prior.encode_text("a sneaker", "", cameras)
-    with pytest.raises(InputError, match="names nothing that the catalogue has"):
+    with pytest.raises(InputError, match="names nothing that this prior knows; it knows chair, table, "):
         prior.encode_text("a qwertyuiop", "", cameras)
 
 

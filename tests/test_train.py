@@ -1,6 +1,7 @@
 """The loop as a whole, on runs of seconds: exactness of resume, the guard, interruption, outputs, and that FSD's step is FSD's."""
 
 import json
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -375,10 +376,31 @@ def test_a_log_cut_off_by_a_kill_is_mended(tmp_path):
 
 @pytest.mark.parametrize(
     ("prompt", "expected"),
-    [("A red chair!", "a-red-chair"), ("../../etc/passwd", "etc-passwd"), ("<script>", "script")],
+    [
+        ("a red chair", "a-red-chair"),
+        ("../../etc/passwd", "etc-passwd-[0-9a-f]{8}"),
+        ("<script>", "script-[0-9a-f]{8}"),
+        ("", "[0-9a-f]{8}"),
+    ],
 )
 def test_slugs(prompt, expected):
-    assert runs.slug(prompt) == expected
+    assert re.fullmatch(expected, runs.slug(prompt))
+
+
+def test_prompts_that_differ_get_folders_that_differ():
+    prompts = [
+        "a red chair",
+        "A red chair",
+        "A red chair!",
+        "a red chair?",
+        "a  red chair",
+        " a red chair",
+        "a red-chair",
+        "a réd chair",
+        "a_red_chair",
+    ]
+    assert len({runs.slug(prompt) for prompt in prompts}) == len(prompts)
+    assert all(re.fullmatch("[a-z0-9-]+", runs.slug(prompt)) for prompt in prompts)
 
 
 def test_slugs_of_long_and_foreign_prompts_stay_apart():

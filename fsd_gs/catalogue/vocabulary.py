@@ -48,8 +48,8 @@ COLOR_SYNONYMS: dict[str, tuple[str, ...]] = {
 FILLER = frozenset(
     re.findall(
         r"\S+",
-        """a an the of in on at with and or its his her some one single this that is it which has having have made for by to as like from
-        out there please make me create draw
+        """a an 1 the of in on at with and or its his her some one single this that is it which has having have made for by to as like from
+        out there but please make me create draw
         photo photograph picture image render rendering rendered drawing illustration model asset object 3d cgi dslr hd uhd 4k 8k hdr
         beautiful pretty nice lovely high highly very ultra quality resolution detailed detail details sharp realistic photorealistic
         stylized stylised game ready isolated background studio lighting best masterpiece colored coloured color colour style design
@@ -337,9 +337,7 @@ class _Reader:
         return first.meaning
 
     def _leave_out_counts(self, subject: str | None) -> None:
-        counts = [
-            i for i, w in enumerate(self.words) if i not in self.taken and (w in NUMBERS or w in CROWDS or (w.isdecimal() and w != "1"))
-        ]
+        counts = [place for place, word in enumerate(self.words) if place not in self.taken and _is_number(word)]
         if counts:
             self._note("count", counts, "cannot be done: numbers are not understood, and an asset is one object (count=2 makes two)")
         elif subject is not None:
@@ -362,17 +360,27 @@ class _Reader:
             if place in objects:
                 self._note("object", [place], "is a second object: an asset is one")
             else:
-                self._note("unknown", [place], "is not known here", _nearest(word, self._fitting(kind)))
+                self._note("unknown", [place], "is not known here", self._suggestion(word, kind))
 
-    def _fitting(self, kind: Kind | None) -> list[str]:
-        """Words that would be understood in this prompt: with a kind its own words and colours, without one the kinds and all colours."""
+    def _suggestion(self, word: str, kind: Kind | None) -> str | None:
+        """What the word may be a misspelling of, as it would be understood in this prompt: a colour or a design of the kind, or a kind."""
+        fitting = self._fitting(kind)
+        near = difflib.get_close_matches(word, fitting, n=1, cutoff=0.66) if len(word) > 2 else []
+        return fitting[near[0]] if near else None
+
+    def _fitting(self, kind: Kind | None) -> dict[str, str]:
+        """Known spelling → how to say it. A word of a longer design ("thatched") means nothing alone: the design is how to say it."""
         if kind is None:
-            own = {phrase for phrase, name in _category_phrases().items() if name in self.kinds}
-            return [" ".join(phrase) for phrase in (*sorted(own), *_color_phrases())]
-        colors = [word for name in kind.colors for word in (name, *COLOR_SYNONYMS[name])]
-        phrases = [[word for word in phrase.split() if word not in _JOINERS] for phrase in (*kind.designs, *kind.features)]
-        plain = [word for phrase in phrases for word in phrase]
-        return list(dict.fromkeys([*colors, *plain, *(" ".join(phrase) for phrase in phrases), *kind.design_nouns, kind.name]))
+            own = [" ".join(phrase) for phrase, name in _category_phrases().items() if name in self.kinds]
+            return {word: word for word in (*own, *(color for (color,) in _color_phrases()))}
+        fitting = {word: word for name in kind.colors for word in (name, *COLOR_SYNONYMS[name])}
+        fitting |= {noun: noun for noun in kind.design_nouns}
+        for phrase in (*kind.designs, *kind.features):
+            core = [word for word in phrase.split() if word not in _JOINERS]
+            fitting.setdefault(" ".join(core), " ".join(core))
+            for word in core:
+                fitting.setdefault(word, phrase)
+        return fitting
 
 
 def fold(text: str) -> str:
@@ -397,6 +405,11 @@ def split_words(prompt: str) -> tuple[list[str], set[int]]:
     return words, breaks
 
 
+def _is_number(word: str) -> bool:
+    """Whether the word asks for more than one."""
+    return word in NUMBERS or word in CROWDS or (word.isdecimal() and word != "1")
+
+
 def _find(words: list[str], phrases: Mapping[tuple[str, ...], str], taken: set[int]) -> list[_Match]:
     """The phrases that occur, left to right, the longest at each place; words at the places ``taken`` are passed over."""
     matches: list[_Match] = []
@@ -409,12 +422,6 @@ def _find(words: list[str], phrases: Mapping[tuple[str, ...], str], taken: set[i
             matches.append(_Match(phrases[tuple(words[i] for i in match)], match))
         start = match.stop if match else start + 1
     return matches
-
-
-def _nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word or phrase that ``word`` may be a misspelling of."""
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.66)
-    return matches[0] if matches and len(word) > 2 else None
 
 
 def _stem(word: str) -> str:

@@ -30,6 +30,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fsd_gs.catalogue.vocabulary import Vocabulary
 from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import InputError
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule, combine_cfg
@@ -116,6 +117,11 @@ class ExactPrior:
         self.cache_bytes = cache_bytes
         self._cache: OrderedDict[tuple[tuple[int, ...], bytes], Tensor] = OrderedDict()
         self._texts: dict[tuple[str, str], ExactText] = {}
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words that name its objects, where they come from the catalogue."""
+        return getattr(self.objects, "vocabulary", None)
 
     def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras) -> ExactText:
         """The same for all cameras: the renders carry the views, the words do not."""

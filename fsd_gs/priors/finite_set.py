@@ -7,7 +7,6 @@ p(i | y⁻)  for a negative prompt the catalogue understands: p(i | ∅) restric
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +15,10 @@ from torch import Tensor
 
 from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, sample_objects
 from fsd_gs.catalogue.render import render_mesh
-from fsd_gs.catalogue.vocabulary import ParsedPrompt, parse_prompt
+from fsd_gs.catalogue.vocabulary import ParsedPrompt, Vocabulary
 from fsd_gs.core.types import Cameras
-from fsd_gs.errors import InputError
 from fsd_gs.priors.exact import ObjectWeights
-
-log = logging.getLogger(__name__)
+from fsd_gs.priors.reader import CatalogueReader
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,11 @@ class CatalogueObjects:
         self.count, self.distractors, self.seed, self.supersample = count, distractors, seed, supersample
         self._objects: list[CatalogueObject] = []
         self._known: dict[tuple[_Query, int], tuple[int, ...]] = {}
+        self._reader = CatalogueReader()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self._reader.vocabulary
 
     def __getitem__(self, index: int) -> CatalogueObject:
         return self._objects[index]
@@ -56,7 +58,7 @@ class CatalogueObjects:
 
     def weights(self, prompt: str, negative_prompt: str) -> ObjectWeights:
         """InputError, with what the catalogue knows, for a prompt that names none of its categories."""
-        query = understand(prompt)
+        query = _query(self._reader.understand(prompt))
         assert query.category is not None
         positives = self._sample(query, self.count)
         others = [name for name in CATEGORIES if name != query.category]
@@ -70,8 +72,10 @@ class CatalogueObjects:
         return ObjectWeights(objects, positive.log_softmax(0), self._restricted(unconditional, objects, negative_prompt).log_softmax(0))
 
     def _restricted(self, unconditional: Tensor, objects: tuple[int, ...], negative_prompt: str) -> Tensor:
-        parsed = parse_prompt(negative_prompt)
-        query = _Query(parsed.category, parsed.color, parsed.design)
+        parsed = self._reader.understand_negative(negative_prompt)
+        if parsed is None:
+            return unconditional
+        query = _query(parsed)
         named = torch.tensor([query.matches(self._objects[i]) for i in objects])
         return unconditional.masked_fill(~named, -torch.inf) if named.any() else unconditional
 
@@ -86,23 +90,5 @@ class CatalogueObjects:
         return self._known[key]
 
 
-def understand(prompt: str) -> _Query:
-    """The catalogue's reading of a prompt; unknown words are named in a log line, an unknown subject is an InputError."""
-    parsed = parse_prompt(prompt)
-    if parsed.category is None:
-        raise InputError(
-            f"prompt: '{prompt}' names nothing that the catalogue has{_hints(parsed)}; it knows {', '.join(CATEGORIES)}. "
-            "A real backbone understands everything: --config mvdream or --config sd21, on a GPU"
-        )
-    color = parsed.color if parsed.color in CATEGORIES[parsed.category].colors else None
-    if parsed.color is not None and color is None:
-        known = ", ".join(CATEGORIES[parsed.category].colors)
-        log.warning("prompt: the catalogue has no %s %s; any colour of %s is taken", parsed.color, parsed.category, known)
-    if parsed.unknown:
-        log.warning("prompt: unknown words are left out: %s%s", ", ".join(parsed.unknown), _hints(parsed))
-    return _Query(parsed.category, color, parsed.design)
-
-
-def _hints(parsed: ParsedPrompt) -> str:
-    hints = [f"'{word}' → '{near}'" for word, near in parsed.suggestions.items()]
-    return f" (did you mean {', '.join(hints)}?)" if hints else ""
+def _query(parsed: ParsedPrompt) -> _Query:
+    return _Query(parsed.category, parsed.fitting_color, parsed.design)

@@ -359,7 +359,8 @@ def _from_parts(folder: Path, unet: Any, device: torch.device, dtype: torch.dtyp
     views, suffix = int(index.get("views", VIEWS)), str(index.get("prompt_suffix", IMAGE_SUFFIX))
     network = place(unet, device, options)
     if components.names_background(index):
-        from fsd_gs.priors.nano.prior import CatalogueReader, NanoPrior
+        from fsd_gs.priors.nano.prior import NanoPrior
+        from fsd_gs.priors.reader import CatalogueReader
 
         reader = CatalogueReader(tuple(index.get("categories", ()))) if index.get("vocabulary") == "catalogue" else None
         return NanoPrior(network, codec, bank, schedule, options, prediction, views, suffix, reader=reader)

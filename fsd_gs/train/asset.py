@@ -38,6 +38,7 @@ from fsd_gs.train.observers import Checkpoints, JsonLog, Previews
 from fsd_gs.train.result import Result, draw_preview
 from fsd_gs.train.session import Session
 from fsd_gs.train.step import advance
+from fsd_gs.train.words import check_words
 
 TRACEBACK = "traceback.txt"
 
@@ -48,6 +49,7 @@ def prepare(config: Config, prior: Prior | None = None) -> Session:
         raise InputError('prompt: expected words that say what to make, got nothing; for example prompt="a red chair"')
     device = resolve_device(config.device)
     prior = load_prior(config, device) if prior is None else prior
+    check_words(prior, config.prompt, anyway=config.anyway)
     session = build_session(config, prior, device)
     cameras = session.parts.sample_views(0, torch.Generator().manual_seed(0)).to(device)
     prior.encode_text(config.prompt, config.negative_prompt, cameras)  # a prompt that the prior does not understand fails now

@@ -34,6 +34,7 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="YAML file, or its name below configs/; may be repeated"
     )
+    parser.add_argument("--anyway", action="store_true", help="go on without words that the prior does not know (anyway=true)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -70,16 +71,19 @@ def main(
     write_gallery: called with the prompt's folder after each asset. open_page: for ``viewer=true``.
     """
     options = make_parser(program).parse_args(arguments)
-    config, folder = read_settings(options.config, options.overrides)
+    config, folder = read_settings(options.config, [*options.overrides, *(["anyway=true"] if options.anyway else [])])
 
     from rich.console import Console
 
     from fsd_gs.core.device import resolve_device
     from fsd_gs.train.backbones import load_prior
+    from fsd_gs.train.words import check_words
 
     console = Console(stderr=False)
     device = resolve_device(config.device)
     prior = load_prior(config, device)
+    if config.prompt.strip():
+        check_words(prior, config.prompt, anyway=config.anyway)
     if config.mode == "2d":
         from fsd_gs.image2d.command import main_2d
 

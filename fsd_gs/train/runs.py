@@ -57,13 +57,30 @@ _WRITTEN = {
 
 
 def slug(prompt: str, longest: int = 60) -> str:
-    """A folder name for any text: ASCII letters, digits and hyphens; long or foreign prompts get a short hash so that they stay apart."""
-    ascii_text = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode()
-    plain = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower()).strip("-")
-    readable = re.fullmatch(r"[\x20-\x7e]*", prompt) is not None
-    if plain and readable and len(plain) <= longest:
+    """A folder name for any text; prompts that differ in anything get different folders.
+
+    A prompt of lower-case ASCII letters, digits and single blanks, such as "a red chair", is its own name with hyphens for the blanks. Any
+    other one ("A red chair!", accents, foreign scripts, more than ``longest`` signs) has the first 8 digits of its SHA-256 at the end.
+    """
+    plain = _plain(prompt)
+    if prompt and plain.replace("-", " ") == prompt and len(plain) <= longest:
         return plain
-    digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
+    return _hashed(plain, prompt, longest)
+
+
+def file_stem(name: str, longest: int = 60) -> str:
+    """A file or folder name for the name of something that is not a prompt (a suite, a prior): letters, digits and hyphens."""
+    plain = _plain(name)
+    return plain if plain and name.isascii() and len(plain) <= longest else _hashed(plain, name, longest)
+
+
+def _plain(text: str) -> str:
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_text.lower()).strip("-")
+
+
+def _hashed(plain: str, text: str, longest: int) -> str:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return f"{plain[:longest].strip('-')}-{digest}".strip("-")
 
 

@@ -39,7 +39,7 @@ from fsd_gs.io import make_folder, write_text
 from fsd_gs.priors.loading import EMBEDDED
 from fsd_gs.priors.nano.prior import WEIGHTS
 from fsd_gs.train.identity import digest, files_fingerprint
-from fsd_gs.train.runs import slug
+from fsd_gs.train.runs import file_stem
 
 DESCRIPTION = """Compare methods on the same prompts and seeds, and write tables, plots and a page:
 fsd-gs evaluate --suite nano --quick
@@ -197,7 +197,7 @@ def _finished_images(jobs: Sequence[ImageJob], output: Path) -> dict[str, Record
 
 def report_name(options: argparse.Namespace, suite: Suite, assets: Sequence[Asset]) -> str:
     """The report's folder: a changed suite gets a name of its own, so that a look at one prompt does not replace the whole table."""
-    name = f"{slug(Path(options.suite).stem)}-{slug(suite.prior)}" + ("-quick" if options.quick else "")
+    name = f"{file_stem(Path(options.suite).stem)}-{file_stem(suite.prior)}" + ("-quick" if options.quick else "")
     as_shipped = replace(load_suite(options.suite, quick=options.quick), prior=suite.prior)
     same = as_shipped == suite and not options.reference_only and expand(as_shipped, weights=assets[0].weights) == list(assets)
     return name if same else f"{name}-{digest([str(suite), options.overrides, options.reference_only])[:6]}"

@@ -15,6 +15,7 @@ from fsd_gs.experiments.sweep.cells import PriorCache
 from fsd_gs.experiments.sweep.pool import results_of_pool, watched
 from fsd_gs.image2d import front_cameras
 from fsd_gs.train.identity import config_key
+from fsd_gs.train.words import check_words
 
 _worker_cache = PriorCache()  # one a process; a worker lives as long as its pool
 
@@ -97,6 +98,7 @@ def check_priors(assets: Sequence[Asset], cache: PriorCache) -> None:
     for asset in {a.config.prompt: a for a in assets}.values():
         prior = cache.prior(asset.config)
         try:
+            check_words(prior, asset.config.prompt, anyway=asset.config.anyway)
             prior.encode_text(asset.config.prompt, asset.config.negative_prompt, front_cameras(prior, prior.views))
         except FsdGsError as error:
             raise InputError(f"prompt '{asset.config.prompt}': {error}") from error

@@ -15,7 +15,7 @@ from fsd_gs.experiments.sweep.runner import cell_folder, finished, run_sweep
 from fsd_gs.experiments.sweep.spec import Cell, expand, load_spec
 from fsd_gs.experiments.sweep.table import cells_csv, markdown, prompt_rows, prompts_csv, setting_rows, settings_csv, view_loader
 from fsd_gs.io import make_folder, write_text
-from fsd_gs.train.runs import slug
+from fsd_gs.train.runs import file_stem, slug
 
 DESCRIPTION = """Run a grid of methods, settings, prompts and seeds and lay the results side by side:
 fsd-gs sweep ablations/beta --workers 2
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str], program: str = "fsd-gs sweep") -> int:
         console.print(f"{len(results)} of {len(cells)} cells are finished", highlight=False)
     else:
         results = run_sweep(cells, output, workers=options.workers, retry=options.retry, console=console)
-    folder = output / slug(Path(options.spec).stem)
+    folder = output / file_stem(Path(options.spec).stem)
     for path in write_report(cells, results, output, folder, plots=not options.no_plots):
         console.print(f"  {path}", highlight=False, soft_wrap=True)
     errors = [result for result in results.values() if result.error is not None]

@@ -17,15 +17,14 @@ from typing import Any
 
 from torch import Tensor
 
-from fsd_gs.catalogue.objects import article
-from fsd_gs.catalogue.vocabulary import parse_prompt
+from fsd_gs.catalogue.vocabulary import Vocabulary
 from fsd_gs.core.backgrounds import in_front_of, nearest_background
 from fsd_gs.core.types import Cameras, TextCondition
-from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.priors.finite_set import understand
+from fsd_gs.errors import FileFormatError
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.mvdream import VIEWS, MVDreamPrior
 from fsd_gs.priors.options import LoadOptions
+from fsd_gs.priors.reader import CatalogueReader
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.text import EmbeddedText, TextBank
 
@@ -52,6 +51,11 @@ class NanoPrior(MVDreamPrior):
         super().__init__(network, codec, bank, schedule, options, prediction, views, suffix)
         self.reader = reader
 
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words it knows; None where prompts go to the text encoder as they are."""
+        return self.reader.vocabulary if self.reader else None
+
     def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None) -> EmbeddedText:
         """InputError for a prompt that names nothing of the catalogue; unknown words are named in a log line, once, and left out."""
         if self.reader is not None:
@@ -63,32 +67,6 @@ class NanoPrior(MVDreamPrior):
         name = nearest_background(background)
         said = MVDreamPrior.encode_text(self, in_front_of(text.prompt, name), in_front_of(text.negative_prompt, name), None)
         return replace(said, prompt=text.prompt, negative_prompt=text.negative_prompt, background=background)
-
-
-class CatalogueReader:
-    """Puts prompts into the words that most training captions use. categories: those that were trained; empty for all."""
-
-    def __init__(self, categories: tuple[str, ...] = ()) -> None:
-        self.categories = categories
-        self._captions: dict[str, str] = {}  # so that a run is told once, not at every step, which words are left out
-
-    def caption(self, prompt: str) -> str:
-        """ "one cute crimson armchair" → "a red chair with armrests". InputError where the subject is unknown or was not trained."""
-        if prompt not in self._captions:
-            query = understand(prompt)
-            if self.categories and query.category not in self.categories:
-                raise InputError(
-                    f"prompt: the embedded prior was not trained on '{query.category}'; it knows {', '.join(self.categories)}. "
-                    "--config exact looks it up in the catalogue; --config mvdream or --config sd21, on a GPU, understand everything"
-                )
-            phrase = article(f"{query.color or ''} {query.category}".strip())
-            self._captions[prompt] = f"{phrase} {query.design}" if query.design else phrase
-        return self._captions[prompt]
-
-    def negative(self, prompt: str) -> str:
-        """What a negative prompt names of the catalogue; empty if nothing."""
-        category = parse_prompt(prompt).category
-        return self.caption(prompt) if category and (not self.categories or category in self.categories) else ""
 
 
 def checksums(folder: Path) -> dict[str, str]:
