@@ -181,7 +181,7 @@ def test_unknown_words_are_named_with_suggestions(prior, caplog):
 
 @pytest.mark.parametrize("prompt", ["a zorgle", "happiness"])
 def test_an_unknown_subject_stops(prior, prompt):
-    with pytest.raises(InputError, match=r"names nothing that the catalogue has.*mvdream"):
+    with pytest.raises(InputError, match=r"names nothing that this prior knows.*mvdream"):
         embedding_of(prior, prompt)
 
 

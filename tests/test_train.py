@@ -339,7 +339,7 @@ def test_any_prior_will_do():
 
 
 def test_bad_input_is_found_before_anything_is_written(tmp_path):
-    with pytest.raises(InputError, match="names nothing that the catalogue has"):
+    with pytest.raises(InputError, match="names nothing that this prior knows"):
         main([*TINY, "prompt=a qwertyuiop", f"output={tmp_path}"])
     with pytest.raises(InputError, match="expected words"):
         main([*TINY, "prompt=  ", f"output={tmp_path}"])
