@@ -24,6 +24,7 @@ USAGE = """usage: fsd-gs COMMAND ...
   finish   keep unfinished assets as they are  fsd-gs finish outputs/a-red-chair/seed-0000
   view     look at assets in the browser     fsd-gs view outputs/a-red-chair
   export   write an asset in another format  fsd-gs export outputs/a-red-chair/seed-0000 --format ply
+  info     what a file holds, where from     fsd-gs info outputs/a-red-chair/seed-0000
   sweep    compare methods and settings      fsd-gs sweep configs/ablations/beta.yaml
   evaluate measure diversity and quality     fsd-gs evaluate --suite nano --quick
   doctor   check this machine                fsd-gs doctor
@@ -58,6 +59,12 @@ def _export(arguments: Sequence[str], program: str) -> int:
     from fsd_gs.export.command import main
 
     return main(arguments, make_rasterizer=default_rasterizer, program=program)
+
+
+def _info(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.export.info import main
+
+    return main(arguments, program)
 
 
 def _sweep(arguments: Sequence[str], program: str) -> int:
@@ -97,6 +104,7 @@ COMMANDS: dict[str, Command] = {
     "finish": _finish,
     "view": _view,
     "export": _export,
+    "info": _info,
     "sweep": _sweep,
     "evaluate": _evaluate,
     "train-prior": _train_prior,

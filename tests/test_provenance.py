@@ -3,11 +3,13 @@
 import json
 
 import pytest
+import trimesh
 from export_scenes import egg
 
+from fsd_gs.cli import main as cli
 from fsd_gs.core.file_axes import FRAMES, MESH_AXES, SPLAT_AXES, stated_axes
 from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, load_splats, save_splats
-from fsd_gs.export.mesh import MeshSettings
+from fsd_gs.export.mesh import MeshSettings, save_mesh
 from fsd_gs.export.pictures import TurntableSettings
 from fsd_gs.export.provenance import Provenance, from_comments, from_mapping, read_provenance
 from fsd_gs.render import make_rasterizer
@@ -79,3 +81,30 @@ def test_the_table_of_axes_names_known_frames():
         "unreal": ("+z", "+x", "left"),
     }
     json.dumps(ORIGIN.known())
+
+
+def test_info_prints_what_a_file_holds_and_says(tmp_path, capsys):
+    save_splats(egg(50, 1), tmp_path / "a.ply", provenance=ORIGIN)
+    assert cli(["info", str(tmp_path / "a.ply")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"size: {(tmp_path / 'a.ply').stat().st_size:,} bytes" in lines
+    for line in ("splats: 50", "SH degree: 1", "axes: supersplat (y down, front along -z)", 'prompt: a "réd" chair end_header', "seed: 7"):
+        assert line in lines
+    assert any(line.startswith("extent: x -0.") and line.endswith("(z up)") for line in lines)
+    box = trimesh.creation.box((1, 1, 2))
+    save_mesh(box, tmp_path / "b.glb", file_type="glb")
+    save_splats(egg(50), tmp_path / "c.spz")
+    assert cli(["info", str(tmp_path / "b.glb"), str(tmp_path / "c.spz")]) == 0
+    out = capsys.readouterr().out
+    assert "faces: 12" in out
+    assert "z -1 to 1 (z up)" in out
+    assert out.count("origin: the file does not say") == 2
+
+
+def test_info_of_what_is_not_there_is_one_line(tmp_path, capsys):
+    (tmp_path / "x.ply").write_bytes(b"ply\nnonsense")
+    for name in ("none.ply", "x.ply"):
+        assert cli(["info", str(tmp_path / name)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1

@@ -9,6 +9,7 @@ the front: R right, L left, U up, D down, F away from the viewer, B towards the 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from fsd_gs.core.file_axes import FRAMES, Matrix
 from fsd_gs.core.quaternions import quat_from_matrix, quat_multiply
 from fsd_gs.core.sh import rotate_sh
 from fsd_gs.core.types import Gaussians
-from fsd_gs.errors import InputError, unknown_name
+from fsd_gs.errors import FileFormatError, InputError, unknown_name
 
 #: Target application → file_from_world [3, 3].
 TARGETS: dict[str, Matrix] = {name: frame.file_from_world for name, frame in FRAMES.items()}
@@ -55,6 +56,24 @@ def turn_up(gaussians: Gaussians, up: str) -> Gaussians:
     if up not in UP_PRESETS:
         raise InputError(unknown_name("up", up, UP_PRESETS))
     return gaussians if up == "z" else transform(gaussians, torch.tensor(UP_PRESETS[up], dtype=torch.float64))
+
+
+def place(gaussians: Gaussians, matrix: Any, source: str) -> Gaussians:
+    """``gaussians`` under the affine ``matrix`` [4, 4] of a scene's node: turned, moved and scaled alike along all axes.
+
+    Raises FileFormatError naming ``source`` for any other map: it would shear the splats' colours as well.
+    """
+    affine = torch.as_tensor(matrix, dtype=torch.float64)
+    linear, shift = affine[:3, :3], affine[:3, 3]
+    if torch.equal(affine, torch.eye(4, dtype=torch.float64)):
+        return gaussians
+    scale = float(torch.linalg.det(linear).abs()) ** (1 / 3)
+    even = scale > 0 and torch.allclose(linear @ linear.T, scale**2 * torch.eye(3, dtype=torch.float64), atol=1e-4 * scale**2)
+    if not (even and bool(affine.isfinite().all())):
+        raise FileFormatError(f"{source}: a node scales or shears its splats unevenly, which is not supported; apply its transform first")
+    turned = transform(gaussians, linear / scale)
+    dtype = gaussians.means.dtype
+    return replace(turned, means=turned.means * scale + shift.to(dtype), scales=turned.scales * scale)
 
 
 def transform(gaussians: Gaussians, orthogonal: Tensor) -> Gaussians:

@@ -144,9 +144,15 @@ def stem(name: str) -> str:
     return name if known is None else stem(name[: -len(known)])
 
 
+def last_suffix(format_name: str) -> str:
+    """What a file of this format must end with: .glb for .splat.glb, for its name then is the user's."""
+    suffix = EXPORTERS[format_name].suffix
+    return Path(suffix.removeprefix(".")).suffix or suffix
+
+
 def output_paths(formats: list[str], output: Path | None, source: Path, title: str, mode: str) -> dict[str, Path]:
     """Format → file. ``output`` is a file if it has the suffix of the only format, else a folder."""
-    if output is not None and len(formats) == 1 and output.name.lower().endswith(EXPORTERS[formats[0]].suffix) and not output.is_dir():
+    if output is not None and len(formats) == 1 and output.name.lower().endswith(last_suffix(formats[0])) and not output.is_dir():
         return {formats[0]: output}
     if output is not None and output.suffix and not output.is_dir() and any(output.name.endswith(e.suffix) for e in EXPORTERS.values()):
         raise InputError(f"output: '{output}' does not fit the format {', '.join(formats)}; give a folder, or a name with its suffix")

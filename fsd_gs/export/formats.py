@@ -40,8 +40,10 @@ from fsd_gs.export.provenance import Provenance, read_provenance
 from fsd_gs.export.sog import save_sog
 from fsd_gs.export.sog_read import is_sog_folder, load_sog
 from fsd_gs.export.splat import load_splat, save_splat
+from fsd_gs.export.splat_glb import load_splat_glb, save_splat_glb
 from fsd_gs.export.spz import load_spz, save_spz
 from fsd_gs.export.stored import pad_sh
+from fsd_gs.export.usd import load_usd, save_usd
 from fsd_gs.export.video import save_mp4
 
 Kind = Literal["splats", "mesh", "picture", "page"]
@@ -142,6 +144,14 @@ def _export_sog(gaussians: Gaussians, path: Path, options: ExportOptions) -> Non
     save_sog(gaussians, path, provenance=options.provenance.known(), strict=options.strict)
 
 
+def _export_splat_glb(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
+    save_splat_glb(gaussians, path, provenance=options.provenance, strict=options.strict)
+
+
+def _export_usd(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
+    save_usd(gaussians, path, provenance=options.provenance, strict=options.strict)
+
+
 def _export_html(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
     save_html(gaussians, path, title=options.title, provenance=options.provenance.text())
 
@@ -186,6 +196,10 @@ EXPORTERS: dict[str, Format] = {
     "splat": Format(_splats(save_splat), ".splat", "32 bytes a splat, base colour only", "splats"),
     "spz": Format(_splats(save_spz), ".spz", "Niantic SPZ 3, 5 to 8× smaller than ply", "splats"),
     "sog": Format(_export_sog, ".sog", "PlayCanvas SOG, 4 to 5× smaller than ply", "splats"),
+    "splat-glb": Format(_export_splat_glb, ".splat.glb", "splats in glTF (KHR_gaussian_splatting), lossless", "splats"),
+    "usda": Format(_export_usd, ".usda", "splats in OpenUSD 26.3 (ParticleField3DGaussianSplat), text", "splats"),
+    "usdc": Format(_export_usd, ".usdc", "the same, binary", "splats"),
+    "usdz": Format(_export_usd, ".usdz", "the same in one package", "splats"),
     "glb": Format(_export_mesh("glb"), ".glb", "watertight mesh with vertex colours (glTF)", "mesh"),
     "obj": Format(_export_mesh("obj"), ".obj", "watertight mesh with vertex colours", "mesh"),
     "html": Format(_export_html, ".html", "interactive viewer, one offline file", "page"),
@@ -304,6 +318,11 @@ LOADERS: dict[str, Loader] = {
     ".spz": load_spz,
     ".sog": load_sog,
     ".ksplat": load_ksplat,
+    ".glb": load_splat_glb,
+    ".gltf": load_splat_glb,
+    ".usda": load_usd,
+    ".usdc": load_usd,
+    ".usdz": load_usd,
 }
 
 
@@ -319,7 +338,7 @@ def loader_of(path: Path) -> Loader:
 
 
 def load_splats(path: str | os.PathLike[str], *, target: str | None = None, max_splats: int = MAX_SPLATS) -> Gaussians:
-    """Read .ply (standard or compressed), .splat, .spz, .sog (also unbundled) or .ksplat: float32, CPU, in our world.
+    """Read .ply (standard or compressed), .splat, .spz, .sog (also unbundled), .ksplat, .glb, .gltf or USD: float32, CPU, in our world.
 
     Args:
         path: the file; its suffix says what it is. A folder with the meta.json of SOG, or that file, will do as well.
