@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fsd_gs.core.activations import to_log_scales, to_logits
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 
 MAX_SH_DEGREE = 3
-_LOGIT_LIMIT = 20.0  # sigmoid(±20) is 0 or 1 to float32; an infinite logit would poison other tools
-_MIN_SCALE = 1e-20
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,12 @@ class StoredSplats:
 
 def deactivate(gaussians: Gaussians) -> StoredSplats:
     """The stored form of activated splats; logits and log-scales are computed in float64 and kept finite."""
-    opacities = gaussians.opacities.detach().cpu().double()
     sh = gaussians.sh.detach().cpu().float()
-    log_scales = gaussians.scales.detach().cpu().double().clamp_min(_MIN_SCALE).log()
     return StoredSplats(
         means=gaussians.means.detach().cpu().float().numpy(),
         quats=gaussians.quats.detach().cpu().float().numpy(),
-        log_scales=log_scales.float().numpy(),
-        logits=torch.logit(opacities).clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT).float().numpy(),
+        log_scales=to_log_scales(gaussians.scales.detach().cpu().double()).float().numpy(),
+        logits=to_logits(gaussians.opacities.detach().cpu().double()).float().numpy(),
         f_dc=sh[:, 0].numpy(),
         f_rest=sh[:, 1:].transpose(1, 2).flatten(1).numpy(),
     )

@@ -34,10 +34,11 @@ from torch import Tensor
 
 from fsd_gs.errors import BackendError, InputError
 from fsd_gs.splats.optimizers import Optimizers
-from fsd_gs.splats.parameters import MIN_OPACITY, SplatParameters
+from fsd_gs.splats.parameters import SplatParameters
 from fsd_gs.splats.prune import prune, removal_mask, top_scored
 from fsd_gs.splats.settings import DensifySettings
 
+MIN_OPACITY = 1e-6  # of a splat that grows, and 1 − MIN_OPACITY above: a logit of ±13.8 can be optimised back
 Info = Mapping[str, Any]  # what the rasterizer returns beside the images; gsplat's keys
 
 

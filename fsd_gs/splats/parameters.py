@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import torch
 
+from fsd_gs.core.activations import to_log_scales, to_logits
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 
 SplatParameters = torch.nn.ParameterDict
 
-MIN_SCALE, MAX_SCALE = 1e-7, 1e4  # log-scales stay finite for a flat or huge splat read from a file
-MIN_OPACITY = 1e-6  # and 1 − MIN_OPACITY above: float32 still separates it from 1, and a logit of ±13.8 can be optimised back
 
 
 def activate(params: SplatParameters) -> Gaussians:
@@ -37,8 +36,11 @@ def activate(params: SplatParameters) -> Gaussians:
 def from_gaussians(gaussians: Gaussians) -> SplatParameters:
     """Stored float32 parameters of ``gaussians``, on the same device; the inverse of :func:`activate`.
 
-    Scales are clamped to [1e-7, 1e4] and opacities to [1e-6, 1 − 1e-6], so that every stored value is finite. A quaternion of
-    length 0 becomes the identity. Raises :class:`InputError` if any value is not finite.
+    Only a scale of 0 and an opacity of 0 or 1 are moved, by the limits that files have too (``core.activations``). A quaternion of length 0
+    becomes the identity. In float32, so that a seed gives the same bits as ever.
+
+    Raises:
+        InputError: a value is not finite.
     """
     values = {name: getattr(gaussians, name).detach().float() for name in ("means", "quats", "scales", "opacities", "sh")}
     for name, value in values.items():
@@ -50,9 +52,9 @@ def from_gaussians(gaussians: Gaussians) -> SplatParameters:
     quats = torch.where(quats.norm(dim=1, keepdim=True) > 1e-8, quats, identity)
     stored = {
         "means": values["means"],
-        "scales": values["scales"].clamp(MIN_SCALE, MAX_SCALE).log(),
+        "scales": to_log_scales(values["scales"]),
         "quats": torch.nn.functional.normalize(quats, dim=-1),
-        "opacities": values["opacities"].clamp(MIN_OPACITY, 1 - MIN_OPACITY).logit(),
+        "opacities": to_logits(values["opacities"]),
         "sh0": values["sh"][:, :1],
     }
     if values["sh"].shape[1] > 1:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # the weights are settings, which are listed without torch
 
     from fsd_gs.core.types import Gaussians
 
+FLAT = 1e6  # excess of a ratio from which on a splat is flat on purpose, as 2DGS writes them: its gradient would drown all others
+
 
 def opacity_binarity(opacities: Tensor) -> Tensor:
     """mean_i 4 o_i (1 − o_i) ∈ [0, 1]: 0 when every splat is fully there or not at all."""
@@ -36,7 +38,7 @@ def anisotropy(scales: Tensor, max_ratio: float = 3.0) -> Tensor:
     import torch
 
     ratio = scales.amax(dim=1) / scales.amin(dim=1).clamp_min(torch.finfo(scales.dtype).tiny)
-    return (ratio - max_ratio).clamp_min(0).mean()
+    return (ratio - max_ratio).clamp(0, FLAT).mean()
 
 
 def alpha_entropy(alpha: Tensor) -> Tensor:
