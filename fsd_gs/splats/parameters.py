@@ -20,7 +20,6 @@ from fsd_gs.errors import InputError
 SplatParameters = torch.nn.ParameterDict
 
 
-
 def activate(params: SplatParameters) -> Gaussians:
     """The splats that ``params`` stand for; differentiable in every parameter."""
     sh = torch.cat([params["sh0"], params["shN"]], dim=1) if "shN" in params else params["sh0"]
