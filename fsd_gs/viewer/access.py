@@ -32,6 +32,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from fsd_gs.viewer.shell import dressed
+
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
@@ -125,7 +127,7 @@ class Door:
             if self.token and not _wants_socket(request) and _tokens_in_address(request):
                 return _protected(self._welcome(connection, request), request)
             response = None if serve_page is None else serve_page(connection, request)
-            return None if response is None else _protected(response, request)
+            return None if response is None else _protected(dressed(response), request)
 
         return answer
 

@@ -16,14 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FsdGsError
-from fsd_gs.export.pictures import Frame, contact_sheet, to_uint8
+from fsd_gs.export.pictures import to_uint8
 from fsd_gs.export.ply import save_ply
-from fsd_gs.train.loop import Observer, StepReport, StopRun
+from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.session import Session
+from fsd_gs.train.step import StepReport
+from fsd_gs.viewer.panels.base import LIVE, Board
+from fsd_gs.viewer.panels.view import ViewPanel
+from fsd_gs.viewer.scene import Scene
+from fsd_gs.viewer.server import look_home
 from fsd_gs.viewer.splat_node import PREVIEW_CAP, SplatNode
 
 if TYPE_CHECKING:
@@ -55,12 +61,24 @@ class Snapshot:
     views_per_second: float
 
 
+@dataclass(frozen=True)
+class Update:
+    """What the panels show of a moment. shown: splats drawn. losses: (step, loss, smoothed loss)."""
+
+    snapshot: Snapshot
+    shown: int
+    losses: list[tuple[int, float, float]]
+    paused: bool
+
+
 class LiveViewer(Observer):
     """Shows one run on ``server``; each run gets its own LiveViewer.
 
     title: what is being made. folder: where "Save now" writes ``snapshots/``. interrupted: true when somebody asked for an end another
     way (Ctrl-C), so that a paused run can still be stopped.
     """
+
+    renders = False  # pictures drawn here would take their time from the run
 
     def __init__(
         self,
@@ -75,21 +93,19 @@ class LiveViewer(Observer):
         self.settings = settings or LiveSettings()
         self.node = SplatNode(server)
         self.paused, self.stopping, self._saving = threading.Event(), threading.Event(), threading.Event()
+        self.keeping = False
         self._slot: Snapshot | None = None
         self._fresh, self._closing = threading.Condition(), False
         self._next_snapshot = 0.0
         self._losses: list[tuple[int, float, float]] = []  # step, loss, smoothed loss
         self._seconds_per_step = 0.0
-        self._panel: _Panel | None = None
+        self._board: Board | None = None
         self._thread = threading.Thread(target=self._publish_all, name="live viewer", daemon=True)
 
     # -- called by the loop ---------------------------------------------------------------------------------------------
 
     def started(self, session: Session) -> None:
-        self._panel = _Panel(self.server, self.title)
-        self._panel.on_pause(self._toggle_pause)
-        self._panel.on_stop(self.stopping.set)
-        self._panel.on_save(self._saving.set)
+        self._board = Board(self.server, LIVE, self)
         self._thread.start()
 
     def stepped(self, session: Session, report: StepReport) -> None:
@@ -104,15 +120,15 @@ class LiveViewer(Observer):
             time.sleep(0.05)
             self._serve(session)
         if self.stopping.is_set():
-            raise StopRun
+            raise StopRun(keep=self.keeping)
 
     def said(self, message: str) -> None:
-        if self._panel is not None:
-            self._panel.say(message)
+        if self._board is not None:
+            self._board.say(message)
 
     def finished(self, session: Session, complete: bool) -> None:
-        if self._panel is not None:
-            self._panel.say("All steps done." if complete else f"Stopped after step {session.step}.")
+        ended = "All steps done" if complete else f"Stopped after step {session.step}"
+        self.said(f"{ended}; writing the results …" if complete or self.keeping else f"{ended}.")
 
     def closed(self) -> None:
         with self._fresh:
@@ -120,9 +136,10 @@ class LiveViewer(Observer):
             self._fresh.notify()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
-        if self._panel is not None:
-            self._panel.remove()
-            self._panel = None
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+        self.server.scene.set_background_image(None)
 
     # -- snapshots ------------------------------------------------------------------------------------------------------
 
@@ -166,22 +183,41 @@ class LiveViewer(Observer):
             self._fresh.wait_for(lambda: self._closing, timeout=seconds)
 
     def _publish(self, snapshot: Snapshot) -> None:
-        panel = self._panel
-        if panel is None:
+        board = self._board
+        if board is None:
             return
-        shown = self.node.show(snapshot.splats, self.settings.cap)
+        scene = board.apply(Scene(snapshot.splats, None))
+        shown = self.node.show(scene.splats, self.settings.cap)
         stride = max(1, len(self._losses) // self.settings.plot_points)
-        panel.show(snapshot, shown, self._losses[::stride], self.paused.is_set())
+        board.show(Update(snapshot, shown, self._losses[::stride], self.paused.is_set()))
 
-    # -- buttons --------------------------------------------------------------------------------------------------------
+    # -- for the panels -------------------------------------------------------------------------------------------------
 
-    def _toggle_pause(self) -> None:
+    def toggle_pause(self) -> bool:
+        """Pause or go on; whether it is paused now."""
         if self.paused.is_set():
             self.paused.clear()
         else:
             self.paused.set()
-        if self._panel is not None:
-            self._panel.show_paused(self.paused.is_set())
+        return self.paused.is_set()
+
+    def stop(self, *, keep: bool = False) -> None:
+        """End the run after this step. keep: write its results as they are then, rather than leave it to be gone on with."""
+        self.keeping = keep
+        self.stopping.set()
+
+    def save(self) -> None:
+        """Ask for the splats in ``snapshots/``, after this step."""
+        self._saving.set()
+
+    def refresh(self) -> None:
+        """The background; the splats come with the next step anyway."""
+        if self._board is not None:
+            colour = torch.tensor(self._board[ViewPanel].colour())
+            self.server.scene.set_background_image(np.asarray(to_uint8(colour.expand(8, 8, 3))), format="jpeg")
+
+    def look_home(self, client: viser.ClientHandle) -> None:
+        look_home(client)
 
     def _serve(self, session: Session) -> None:
         """Do what a button asked for and only the training thread may do."""
@@ -195,97 +231,6 @@ class LiveViewer(Observer):
         except FsdGsError as error:  # a full disk must not end the run because of a button
             message = str(error)
         self.said(message)
-
-
-class _Panel:
-    """The controls beside the splats."""
-
-    def __init__(self, server: viser.ViserServer, title: str) -> None:
-        from viser import Icon, uplot
-
-        gui = server.gui
-        self._folder = gui.add_folder(None)
-        with self._folder:
-            self._title = gui.add_markdown(f"### {plain_markdown(title)}")
-            self._progress = gui.add_progress_bar(0.0)
-            self._numbers = gui.add_markdown("starting …")
-            self._pause = gui.add_button("Pause", icon=Icon.PLAYER_PAUSE)
-            self._save = gui.add_button("Save now", icon=Icon.DEVICE_FLOPPY, hint="write these splats to snapshots/ in the run's folder")
-            self._stop = gui.add_button("Stop", icon=Icon.PLAYER_STOP, color="red", hint="end after this step; what is there is kept")
-            self._views = gui.add_image(np.full((64, 64, 3), 255, np.uint8), label="The views of this step", format="jpeg")
-            nothing = np.zeros(1)
-            self._plot = gui.add_uplot(
-                (nothing, nothing, nothing),
-                (
-                    uplot.Series(label="step"),
-                    uplot.Series(label="loss", stroke="#c2410c40", width=1),
-                    uplot.Series(label="smoothed", stroke="#c2410c", width=2),
-                ),
-                title="Loss",
-                scales={"x": uplot.Scale(time=False, auto=True), "y": uplot.Scale(auto=True)},
-                legend=uplot.Legend(show=False),
-                aspect=1.8,
-            )
-            self._message = gui.add_markdown("")
-
-    def on_pause(self, act: Callable[[], None]) -> None:
-        self._pause.on_click(lambda _: act())
-
-    def on_stop(self, act: Callable[[], None]) -> None:
-        self._stop.on_click(lambda _: act())
-
-    def on_save(self, act: Callable[[], None]) -> None:
-        self._save.on_click(lambda _: act())
-
-    def show(self, snapshot: Snapshot, shown: int, losses: list[tuple[int, float, float]], paused: bool) -> None:
-        self._progress.value = 100 * snapshot.step / snapshot.steps
-        self._numbers.content = numbers_line(snapshot, shown, paused)
-        self._views.image = views_picture(snapshot.views)
-        steps, values, smoothed = np.array(losses, dtype=float).T
-        self._plot.data = (steps, values, smoothed)
-
-    def show_paused(self, paused: bool) -> None:
-        from viser import Icon
-
-        self._pause.label = "Resume" if paused else "Pause"
-        self._pause.icon = Icon.PLAYER_PLAY if paused else Icon.PLAYER_PAUSE
-
-    def say(self, message: str) -> None:
-        self._message.content = plain_markdown(message)
-
-    def remove(self) -> None:
-        self._folder.remove()
-
-
-def numbers_line(snapshot: Snapshot, shown: int, paused: bool) -> str:
-    """Step, time left, splats and speed in one line of Markdown."""
-    count = len(snapshot.splats)
-    splats = f"{count:,} splats" + (f" ({shown:,} shown)" if shown < count else "")
-    left = "paused" if paused else f"{duration(snapshot.eta_seconds)} left"
-    speed = f"t = {snapshot.t:.2f} · {snapshot.views_per_second:.0f} views/s"
-    return f"**step {snapshot.step} of {snapshot.steps}** · {left}\n\n{splats} · {speed}"
-
-
-def duration(seconds: float) -> str:
-    """45 s, 3 min 05 s, 2 h 07 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def views_picture(views: Tensor) -> Frame:
-    """Up to four views [V, H, W, 3] two by two, small ones enlarged to fill the panel."""
-    enlarge = -(-180 // views.shape[1])
-    frames = [to_uint8(view).repeat(enlarge, axis=0).repeat(enlarge, axis=1) for view in views[:4]]
-    return contact_sheet(frames, columns=2)
-
-
-def plain_markdown(text: str) -> str:
-    """``text`` so that Markdown shows it as it is: prompts are no markup."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-.!|~&$" else c for c in " ".join(text.split()))
 
 
 def _smooth(before: float, now: float) -> float:

@@ -19,24 +19,16 @@ import torch
 from fsd_gs.core.cameras import intrinsics
 from fsd_gs.core.device import resolve_device
 from fsd_gs.core.quaternions import matrix_from_quat
-from fsd_gs.core.types import Cameras, Gaussians
+from fsd_gs.core.types import Cameras
 from fsd_gs.export.pictures import MODES, Frame, SplatRasterizer, to_uint8
 from fsd_gs.render.base import Rasterizer, make_rasterizer
 from fsd_gs.viewer.latest import LatestWins
+from fsd_gs.viewer.scene import Scene
 
 if TYPE_CHECKING:
     import viser
 
 DRAFT_HEIGHT, FULL_SECONDS, REST_SECONDS = 200, 0.4, 0.15
-
-
-@dataclass(frozen=True, eq=False)  # compared by identity: a new scene is painted, whatever is in it
-class Scene:
-    """mode: one of ``export.pictures.MODES``, or None where the browser draws the splats. background: sRGB in [0, 1]."""
-
-    splats: Gaussians
-    mode: str | None
-    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,13 @@ def home_position() -> tuple[float, float, float]:
     return x, y, z
 
 
+def look_home(client: viser.ClientHandle) -> None:
+    """A browser's camera back to where it started."""
+    with client.atomic():
+        client.camera.position = home_position()
+        client.camera.look_at = (0.0, 0.0, 0.0)
+
+
 def address(server: viser.ViserServer) -> str:
     """The page's URL as a person on this machine opens it, with the token where one is needed."""
     host, door = server.get_host(), door_of(server)

@@ -118,3 +118,31 @@ def test_the_start_page_makes_an_asset(page, server, tmp_path):
         assert page.get_by_role("button", name="Make assets").is_enabled()
     finally:
         start.close()
+
+
+@pytest.fixture
+def phone(browser):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    yield context.new_page()
+    context.close()
+
+
+def test_on_a_phone_the_controls_do_not_cover_the_object(phone, server, tmp_path):
+    save_ply(egg(3000), tmp_path / "egg.ply")
+    inspector = Inspector(server, {"egg": tmp_path / "egg.ply"}, CPU)
+    try:
+        phone.goto(address(server))
+        tab = phone.get_by_role("tab", name="Turntable")
+        assert wait_until(phone, lambda: tab.count() == 1)
+        tab.tap()  # the highest sheet
+        assert phone.get_by_role("button", name="Save turntable").is_visible()
+        upper = {"x": 0, "y": 140, "width": 390, "height": 844 * 0.55 - 140}  # below the notice about software rendering
+        assert wait_until(phone, lambda: coverage(screenshot(phone, clip=upper)) > 0.1)
+        scene = phone.locator("canvas").first.bounding_box()
+        sheet = phone.get_by_text("fsd-gs", exact=True).bounding_box()
+        assert scene["y"] + scene["height"] <= 844 * 0.55 + 1
+        assert sheet["y"] >= scene["y"] + scene["height"] - 1
+        edge = coverage(screenshot(phone, clip={"x": 0, "y": scene["height"] - 8, "width": 390, "height": 8}))
+        assert edge < 0.01  # the whole object is above it
+    finally:
+        inspector.close()

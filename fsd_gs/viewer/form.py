@@ -1,0 +1,112 @@
+"""What may be asked for by typing into a page: settings, but neither files, folders nor models that the command line did not name.
+
+The page sits in a browser, perhaps another machine's, and the process behind it has the rights of whoever started it. So numbers and names
+out of a closed list are free. Any other text is only taken where ``_NAMES`` lists it: a path, a hub id or a device cannot be typed, also
+not for settings that are new here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fsd_gs.config import Config, load_config
+from fsd_gs.errors import ConfigError
+
+DEFAULTS = "default"
+_WORDS = ("prompt", "negative_prompt")
+_OWN = ("prompt", "seed", "count", "mode", "output", "resume", "overwrite", "viewer", "viewer_host", "viewer_port")
+_NAMES: dict[str, str] = {  # key → pattern of the texts that are taken; the priors of the presets are taken as well
+    "prior.name": "nano|exact",
+    "splats.init": "ball",
+    "device": r"auto|cpu|cuda(:\d{1,2})?",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The fields of the form. preset: one of :func:`presets`. settings: ``key=value`` separated by spaces. replace: existing assets."""
+
+    prompt: str
+    preset: str = DEFAULTS
+    seed: int = 0
+    count: int = 1
+    settings: str = ""
+    replace: bool = False
+
+
+def presets() -> list[str]:
+    """Names of the configurations of this folder and of the source tree that make 3D assets, the default first."""
+    roots = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
+    files = [(root, path) for root in roots for pattern in ("*.yaml", "methods/*.yaml") for path in root.glob(pattern)]
+    names = {path.relative_to(root).with_suffix("").as_posix() for root, path in files}
+    return [DEFAULTS, *sorted(names - {"2d"})]
+
+
+def requested_config(request: Request, output: str, overrides: Sequence[str] = ()) -> Config:
+    """The settings of a run that a page asked for. output, overrides: the command line's, which may name anything.
+
+    Raises ConfigError for what the command line would refuse, and for what only the command line may say.
+    """
+    if request.preset not in presets():
+        raise ConfigError(f"preset: unknown preset '{request.preset}'; choose one of the list")
+    typed = request.settings.split()
+    for word in typed:
+        key, separator, _ = word.partition("=")
+        if not separator:
+            raise ConfigError(f"settings: '{word}': expected key=value pairs separated by spaces")
+        if key.strip() in _OWN:
+            raise ConfigError(f"settings: {key.strip()} cannot be typed here; use the fields above, or the command line")
+        if "$" in word:
+            raise ConfigError(f"settings: {key}: '$' is not taken")
+    files = [] if request.preset == DEFAULTS else [request.preset]
+    fields = [f"prompt={request.prompt}", f"seed={request.seed}", f"count={request.count}", f"output={output}"]
+    existing = "overwrite=true" if request.replace else "resume=true"
+    trusted = load_config(files, [*overrides, *fields])
+    config = load_config(files, [*overrides, *typed, *fields, existing])
+    if config.mode != "3d":
+        raise ConfigError(f"mode: this page makes 3D assets, got {config.mode}; use fsd-gs train")
+    known = dict(_texts(trusted))
+    for key, text in _texts(config):
+        if known.get(key) != text and key not in _WORDS:
+            _check_text(key, text, files, overrides)
+    return config
+
+
+def _check_text(key: str, text: str, files: Sequence[str], overrides: Sequence[str]) -> None:
+    if key in _NAMES:
+        if re.fullmatch(_NAMES[key], text) or (key == "prior.name" and text in presets()):
+            return
+    elif _is_closed(key, files, overrides):  # then the configuration has checked it already
+        return
+    raise ConfigError(f"{key}: '{text}' cannot be chosen from a page; start it with this setting on the command line, or with a preset")
+
+
+def _is_closed(key: str, files: Sequence[str], overrides: Sequence[str]) -> bool:
+    """Whether only certain texts are values of a setting: then a senseless one is refused, alone and as a member."""
+    name = key.partition("[")[0]
+    for senseless in ("no such value", "[no such value]", "{none: no such value}"):
+        try:
+            load_config(files, [*overrides, f"{name}={senseless}"])
+        except ConfigError:
+            continue
+        return False
+    return True
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, text) of everything in a tree of settings that is text."""
+    if isinstance(value, str):
+        yield key, value
+    elif dataclasses.is_dataclass(value):
+        for f in dataclasses.fields(value):
+            yield from _texts(getattr(value, f.name), f"{key}.{f.name}".strip("."))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, f"{key}[{name}]")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _texts(item, f"{key}[{index}]")

@@ -1,0 +1,39 @@
+"""Which asset, and how many of its splats are left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsd_gs.viewer.panels.base import INSPECT, Panel, chosen
+
+if TYPE_CHECKING:
+    import viser
+
+    from fsd_gs.viewer.inspector import Inspector
+
+
+class AssetPanel(Panel):
+    pages = (INSPECT,)
+    page: Inspector
+
+    def build(self, gui: viser.GuiApi) -> None:
+        names = self.page.names
+        self.asset = gui.add_dropdown("Asset", names, initial_value=names[0], visible=len(names) > 1)
+        self.count = gui.add_markdown("")
+        self.asset.on_update(lambda _: self.page.refresh())
+
+    def chosen(self) -> str:
+        return chosen(self.asset)
+
+    def show_count(self, whole: int, kept: int, drawn: int) -> None:
+        self.count.content = count_line(whole, kept, drawn)
+
+
+def count_line(whole: int, kept: int, drawn: int) -> str:
+    if not kept:
+        return "**no splats left**: loosen the filters"
+    line = f"**{kept:,}** splats" if kept == whole else f"**{kept:,}** of {whole:,} splats"
+    return line if drawn == kept else f"{line}, the {drawn:,} most important shown"
+
+
+PANEL = AssetPanel

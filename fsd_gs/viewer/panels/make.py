@@ -1,0 +1,49 @@
+"""The form of the start page: what to make, how, and the button."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsd_gs.viewer.form import DEFAULTS, Request, presets
+from fsd_gs.viewer.panels.base import START, Panel
+
+if TYPE_CHECKING:
+    import viser
+
+    from fsd_gs.viewer.start_page import StartPage
+
+
+class MakePanel(Panel):
+    pages = (START,)
+    page: StartPage
+
+    def build(self, gui: viser.GuiApi) -> None:
+        from viser import Icon
+
+        self.prompt = gui.add_text("Prompt", "a red chair")
+        self.preset = gui.add_dropdown("Preset", presets(), initial_value=DEFAULTS)
+        self.seed = gui.add_number("Seed", 0, min=0, step=1, hint="another seed gives another asset")
+        self.count = gui.add_number("Count", 4, min=1, max=100, step=1, hint="seeds seed, seed + 1, …")
+        self.extra = gui.add_text("Settings", "", hint="more key=value settings separated by spaces, such as steps=200 noise.beta=0.5")
+        self.replace = gui.add_checkbox("Replace existing", False, hint="otherwise finished assets are kept and unfinished ones go on")
+        self.button = gui.add_button("Make assets", icon=Icon.PLAYER_PLAY)
+        self.button.on_click(lambda _: self.page.start())
+
+    def request(self) -> Request:
+        return Request(
+            prompt=self.prompt.value,
+            preset=self.preset.value,
+            seed=int(self.seed.value),
+            count=int(self.count.value),
+            settings=self.extra.value,
+            replace=bool(self.replace.value),
+        )
+
+    def set_busy(self, busy: bool) -> None:
+        """The form makes room for the run: on a phone there is none for both."""
+        for control in (self.prompt, self.preset, self.seed, self.count, self.extra, self.replace, self.button):
+            control.disabled = busy
+            control.visible = not busy
+
+
+PANEL = MakePanel
