@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import subprocess
+from html import unescape
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ NODE = shutil.which("node")
 def test_text_is_escaped_and_cannot_name_template_parts():
     page = page_html(NASTY, [figure_html(random_gaussians(2), NASTY)])
     assert "<script>alert" not in page
-    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;q&quot; &#x27;r&#x27; @@SCRIPT@@") == 3  # title, label, caption
+    assert unescape(page).count(NASTY) == 3  # title, label, caption
     assert page.count(viewer_script()) == 1
 
 

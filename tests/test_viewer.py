@@ -17,7 +17,7 @@ from fsd_gs.config import load_config
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.quaternions import matrix_from_quat
 from fsd_gs.errors import BackendError, FileFormatError, InputError
-from fsd_gs.export.formats import ExportOptions, load_splats
+from fsd_gs.export.formats import EXPORTERS, ExportOptions, load_splats
 from fsd_gs.export.pictures import save_png
 from fsd_gs.export.ply import save_ply
 from fsd_gs.export.timelapse import preview_files, timelapse_frames, write_timelapse
@@ -268,9 +268,12 @@ def test_inspector_follows_its_panels(server, tmp_path):
         assert soon(lambda: asset.count.content == "**no splats left**: loosen the filters")
         filters.clear()
         assert soon(lambda: asset.count.content == "**300** splats")
-        formats.format.value = "spz"
+        formats.format.value = "spz"  # whose axes are its own
         formats.follow_format()
-        assert set(formats.target.options) == {"usual for the format", "raw", "supersplat", "spark"}
+        assert tuple(formats.target.options) == ("usual for the format", *EXPORTERS["spz"].targets)
+        formats.format.value = "ply"
+        formats.follow_format()
+        assert {"blender", "supersplat"} <= set(formats.target.options)
         inspector.board[ViewPanel].background.value = (255, 0, 0)
         assert inspector.background == (1.0, 0.0, 0.0)
         assert inspector.board[TurntablePanel].options().turntable.background == (1.0, 0.0, 0.0)

@@ -8,26 +8,17 @@ content security policy forbids every request, so that the page cannot reach the
 from __future__ import annotations
 
 import base64
-import html
 import os
-import re
-from importlib import resources
+from collections.abc import Sequence
 
+from fsd_gs.core.pages import Markup, render_page, resource
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.framing import framed
 from fsd_gs.export.splat import pack_rows
 from fsd_gs.io import write_text
 
-_STYLE = """\
-figure.splats { margin: 0; position: relative; overflow: hidden; }
-figure.splats canvas { display: block; width: 100%; outline: none; cursor: grab; }
-figure.splats canvas:active { cursor: grabbing; }
-figure.splats figcaption { position: absolute; left: 10px; bottom: 8px; padding: 2px 8px; }
-figure.splats .splat-buttons { position: absolute; right: 8px; top: 8px; display: flex; gap: 6px; }
-figure.splats button { font: inherit; padding: 3px 10px; border: 1px solid #8888; }
-figure.splats button, figure.splats figcaption { border-radius: 6px; background: #fffc; color: #222; }
-"""
+_HERE = "fsd_gs.export"
 
 
 def save_html(gaussians: Gaussians, path: str | os.PathLike[str], *, title: str = "splats", provenance: str = "") -> None:
@@ -37,42 +28,28 @@ def save_html(gaussians: Gaussians, path: str | os.PathLike[str], *, title: str 
     """
     if not len(gaussians):
         raise InputError(f"cannot write {path}: there are no splats; loosen the filters")
-    page = page_html(title, [figure_html(framed(gaussians).gaussians, title)])
-    if provenance:
-        page = page.replace("</head>", f'<meta name="fsd_gs" content="{html.escape(provenance)}">\n</head>', 1)
-    write_text(path, page)
+    write_text(path, page_html(title, [figure_html(framed(gaussians).gaussians, title)], provenance))
 
 
-def page_html(title: str, figures: list[str]) -> str:
+def page_html(title: str, figures: Sequence[str], provenance: str = "") -> str:
     """A whole page with the ``figures`` of :func:`figure_html`."""
-    template = resources.files("fsd_gs.export").joinpath("viewer.html.template").read_text("utf-8")
-    parts = {"TITLE": html.escape(title), "STYLE": _STYLE, "FIGURES": "\n".join(figures), "SCRIPT": viewer_script()}
-    return re.sub("@@([A-Z]+)@@", lambda match: parts[match.group(1)], template)  # one pass: a title cannot name another part
+    parts = [Markup(figure) for figure in figures]
+    return render_page(
+        f"{_HERE}/viewer.html.j2", title=title, figures=parts, style=viewer_style(), script=viewer_script(), provenance=provenance
+    )
 
 
 def figure_html(gaussians: Gaussians, caption: str) -> str:
     """<figure class="splats">: canvas, buttons, escaped caption and the data. The splats should lie in the unit ball."""
     data = base64.b64encode(pack_rows(gaussians).tobytes()).decode("ascii")
-    buttons = "".join(
-        f'<button type="button" data-action="{action}" title="{hint}">{label}</button>'
-        for action, label, hint in [
-            ("spin", "Turn", "turn the object (drag: orbit, wheel or pinch: zoom, shift-drag: pan)"),
-            ("nextBackground", "Background", "next background (key b)"),
-            ("reset", "Reset", "reset the view (double-click or key r)"),
-        ]
-    )
-    text = html.escape(caption)
-    return (
-        f'<figure class="splats"><canvas aria-label="{text}"></canvas><div class="splat-buttons">{buttons}</div>'
-        f'<figcaption>{text}</figcaption><script class="splat-data" type="text/plain">{data}</script></figure>'
-    )
+    return render_page(f"{_HERE}/figure.html.j2", caption=caption, data=data)
 
 
-def viewer_style() -> str:
+def viewer_style() -> Markup:
     """CSS for the figures; the page decides how high a canvas is."""
-    return _STYLE
+    return resource(_HERE, "figure.css")
 
 
-def viewer_script() -> str:
+def viewer_script() -> Markup:
     """JavaScript that brings every figure of the page to life; put it after the last one."""
-    return resources.files("fsd_gs.export").joinpath("viewer.js").read_text("utf-8")
+    return resource(_HERE, "viewer.js")

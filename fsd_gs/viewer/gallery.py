@@ -1,7 +1,7 @@
 """``gallery.html``: all assets of a prompt on one page that works offline, from a double click, for ever.
 
 Everything is inside the file: a sorted splat view of each asset (``export.html``), its contact sheet and turntable, the buttons' downloads.
-A content security policy forbids every request. The text on the page comes from prompts and settings, so all of it is escaped.
+A content security policy forbids every request. The text on the page comes from prompts and settings, so the template escapes all of it.
 
 Size. The page aims at no more than ``MAX_BYTES``. Each of A assets gets an equal share; the splat view takes up to half of it (the most
 important splats, if they are too many), then the turntable and the .ply are embedded if they still fit, and linked to beside the page
@@ -11,14 +11,11 @@ if not.
 from __future__ import annotations
 
 import base64
-import html
 import io
 import logging
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -26,6 +23,7 @@ from urllib.parse import quote
 import numpy as np
 
 from fsd_gs.config import Config, describe_settings
+from fsd_gs.core.pages import Markup, data_url, render_page, resource
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError
 from fsd_gs.export.filters import keep_most_important
@@ -38,6 +36,7 @@ from fsd_gs.train import runs
 from fsd_gs.train.variants import VARIANTS, Variant, VariantSet, diversity_score, load_variants
 
 GALLERY = "gallery.html"
+_HERE = "fsd_gs.viewer"
 MAX_BYTES = 24_000_000
 _BYTES_PER_SPLAT = 32 * 4 / 3  # a .splat row in base64
 _FEWEST_SHARES = 6  # a lone asset gets no more than it would in a set of six
@@ -94,51 +93,57 @@ def read_assets(folder: Path, variants: VariantSet | None = None) -> list[Asset]
 # -- the page --------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Media:
+    """A picture or a video of a run: inside the page (``data``, a data URL), or beside it (``link``) where it is too large."""
+
+    mime: str
+    link: str
+    data: str | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One asset as the template shows it. splats, shown: how many there are and how many are drawn. ply: base64, None where too large."""
+
+    seed: int
+    name: str
+    splats: int
+    shown: int
+    figure: Markup | None
+    sheet: Media | None
+    turntable: Media | None
+    poster: str | None
+    ply: str | None
+    splats_link: str
+    notes: list[tuple[str, str]]
+    like: str
+
+
 def gallery_page(assets: Sequence[Asset], score: float | None) -> str:
     """The whole page as text."""
-    first = assets[0].config
     budget = MAX_BYTES / max(len(assets), _FEWEST_SHARES)
-    count = f"{len(assets)} asset{'s' if len(assets) != 1 else ''}"
-    parts = {
-        "TITLE": html.escape(first.prompt),
-        "COUNT": count,
-        "SCORE": _score(score),
-        "SETTINGS": _settings(first),
-        "CARDS": "\n".join(_card(asset, budget) for asset in assets),
-        "STYLE": viewer_style() + _resource("gallery.css"),
-        "SCRIPT": viewer_script() + _resource("gallery.js"),
-    }
-    # One pass, so that a prompt cannot name another part.
-    return re.sub("@@([A-Z]+)@@", lambda match: parts[match.group(1)], _resource("gallery.html.template"))
-
-
-def _resource(name: str) -> str:
-    return resources.files("fsd_gs.viewer").joinpath(name).read_text("utf-8")
-
-
-def _score(score: float | None) -> str:
-    if score is None:
-        return ""
-    explanation = (
-        "Mean pairwise distance of the assets' views: 0 means all alike, 1 nothing in common. "
-        "It compares shape, edges and colour, up to turning, so compare sets of the same prompt only."
-    )
-    return (
-        f'<div class="score" title="{html.escape(explanation)}"><span class="score-label">diversity</span>'
-        f'<span class="score-bar"><span style="width:{100 * score:.0f}%"></span></span><output>{score:.2f}</output></div>'
+    return render_page(
+        f"{_HERE}/gallery.html.j2",
+        title=assets[0].config.prompt,
+        score=score,
+        settings=settings_rows(assets[0].config),
+        cards=[make_card(asset, budget) for asset in assets],
+        style=viewer_style() + resource(_HERE, "gallery.css"),
+        script=viewer_script() + resource(_HERE, "gallery.js"),
     )
 
 
-def _settings(config: Config) -> str:
-    """What differs from the defaults, and what everybody asks for."""
+def settings_rows(config: Config) -> list[tuple[str, str, str]]:
+    """(key, value, meaning) of what differs from the defaults, and of what everybody asks for."""
     always = ("steps", "prior.name", "noise.kind", "noise.beta", "guidance.method", "guidance.cfg_scale")
     personal = ("prompt", "seed", "count", "output", "resume", "overwrite", "viewer", "viewer_host", "viewer_port")
     rows = []
     for key, default, meaning in describe_settings():
         value = _lookup(config, key)
         if key not in personal and (key in always or value != default):
-            rows.append(f'<tr title="{html.escape(meaning)}"><th>{html.escape(key)}</th><td>{html.escape(_shown(value))}</td></tr>')
-    return "".join(rows)
+            rows.append((key, _shown(value), meaning))
+    return rows
 
 
 def _lookup(config: object, key: str) -> object:
@@ -151,41 +156,28 @@ def _shown(value: object) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _card(asset: Asset, budget: float) -> str:
-    """One asset: splat view, turntable and views as tabs; seed, notes and buttons below."""
-    folder, config, name = asset.folder, asset.config, download_name(asset)
-    caption = f"seed {config.seed}"
-    splats, shown = _figure(asset, caption, budget / 2)
-    budget -= len(splats)
-    sheet = _data(folder / runs.PREVIEW, "image/png", budget)
-    budget -= len(sheet or "")
-    turntable = _data(folder / runs.TURNTABLE, "video/mp4", budget)
-    budget -= len(turntable or "")
-    panels = [
-        ("splats", "Splats", splats),
-        ("turntable", "Turntable", _video(asset, turntable)),
-        ("views", "Views", f'<img alt="{html.escape(caption)}, eight views" src="{sheet}">' if sheet else ""),
-    ]
-    tabs = "".join(
-        f'<button type="button" role="tab" data-tab="{key}" aria-selected="{str(key == "splats").lower()}">{label}</button>'
-        for key, label, content in panels
-        if content
-    )
-    stage = "".join(
-        f'<div class="panel" data-panel="{key}"{hidden}>{content}</div>'
-        for (key, _, content), hidden in zip(panels, ("", " hidden", " hidden"), strict=True)
-        if content
-    )
-    downloads = [
-        _ply_download(asset, name, budget),
-        _media_download(".mp4", "the turntable", f"{name}.mp4", asset.folder / runs.TURNTABLE, turntable),
-        _media_download(".png", "eight views", f"{name}.png", asset.folder / runs.PREVIEW, sheet),
-    ]
-    count = f"{len(asset.splats):,} splats" + (f" ({shown:,} shown)" if shown < len(asset.splats) else "")
-    return (
-        f'<article class="card" data-seed="{config.seed}"><div class="tabs" role="tablist">{tabs}</div><div class="stage">{stage}</div>'
-        f'<div class="facts"><h2>{caption}</h2><span class="count">{count}</span></div>{_notes(asset)}'
-        f'<div class="downloads">{"".join(downloads)}</div>{_more_like_this(config)}</article>'
+def make_card(asset: Asset, budget: float) -> Card:
+    """The card of an asset in ``budget`` bytes: half of them for the splat view, the rest for what fits, in order of use."""
+    folder, config = asset.folder, asset.config
+    figure, shown = _figure(asset, f"seed {config.seed}", budget / 2)
+    budget -= len(figure or "")
+    sheet = _media(folder / runs.PREVIEW, "image/png", budget)
+    budget -= len(sheet.data or "") if sheet else 0
+    turntable = _media(folder / runs.TURNTABLE, "video/mp4", budget)
+    budget -= len(turntable.data or "") if turntable else 0
+    return Card(
+        seed=config.seed,
+        name=download_name(asset),
+        splats=len(asset.splats),
+        shown=shown,
+        figure=figure,
+        sheet=sheet,
+        turntable=turntable,
+        poster=_poster(folder / runs.PREVIEW) if turntable else None,
+        ply=_ply(asset, budget),
+        splats_link=_relative(folder / runs.SPLATS),
+        notes=_notes(asset),
+        like=f"noise.like={config.seed} noise.like_mix=0.7 seed={config.seed + 1_000_000} count=4",
     )
 
 
@@ -193,15 +185,16 @@ def download_name(asset: Asset) -> str:
     return f"{runs.slug(asset.config.prompt)}-seed-{asset.config.seed:04d}"
 
 
-def _figure(asset: Asset, caption: str, budget: float) -> tuple[str, int]:
-    """The splat view within ``budget`` bytes, and the number of splats in it."""
+def _figure(asset: Asset, caption: str, budget: float) -> tuple[Markup | None, int]:
+    """The splat view within ``budget`` bytes, None where there are no splats; the number of splats in it."""
     if not len(asset.splats):
-        return '<p class="nothing">This asset has no splats.</p>', 0
+        return None, 0
     splats = keep_most_important(asset.splats, max(1, int(budget / _BYTES_PER_SPLAT)))
-    return figure_html(framed(splats).gaussians, caption), len(splats)
+    return Markup(figure_html(framed(splats).gaussians, caption)), len(splats)
 
 
-def _notes(asset: Asset) -> str:
+def _notes(asset: Asset) -> list[tuple[str, str]]:
+    """(style, text) of what is worth knowing about how the asset came about."""
     variant, notes = asset.variant, []
     if variant is not None and variant.failures:
         notes.append(("bad", variant.note))
@@ -210,27 +203,17 @@ def _notes(asset: Asset) -> str:
     like = asset.config.noise.like
     if like is not None:
         notes.append(("like", f"like seed {like}, sharing {asset.config.noise.like_mix:.0%} of its noise"))
-    return "".join(f'<p class="note {kind}">{html.escape(text)}</p>' for kind, text in notes)
-
-
-def _more_like_this(config: Config) -> str:
-    command = f"noise.like={config.seed} noise.like_mix=0.7 seed={config.seed + 1_000_000} count=4"
-    return (
-        f'<details class="like"><summary>More like this one</summary><p>Add to the command that made it; <code>like_mix</code> from 0 '
-        f'(free) to 1 (as close as it gets):</p><p><code class="command">{html.escape(command)}</code>'
-        f'<button type="button" data-copy="{html.escape(command)}">Copy</button></p></details>'
-    )
+    return notes
 
 
 # -- files in the page -----------------------------------------------------------------------------------------------------
 
 
-def _data(path: Path, mime: str, budget: float) -> str | None:
-    """The file as a data URL; None where it is missing or would not fit into ``budget`` bytes."""
+def _media(path: Path, mime: str, budget: float) -> Media | None:
+    """The file, inside the page if it takes no more than ``budget`` bytes there; None where it is missing."""
     try:
-        if path.stat().st_size * 4 / 3 > budget:
-            return None
-        return f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+        inside = path.stat().st_size * 4 / 3 <= budget
+        return Media(mime, _relative(path), data_url(path.read_bytes(), mime) if inside else None)
     except OSError:
         return None
 
@@ -240,18 +223,8 @@ def _relative(path: Path) -> str:
     return quote(f"{path.parent.name}/{path.name}")
 
 
-def _video(asset: Asset, data: str | None) -> str:
-    path = asset.folder / runs.TURNTABLE
-    if not path.is_file():
-        return ""
-    if data is None:
-        return f'<p class="nothing">The turntable is too large for this page: <a href="{_relative(path)}">open it</a>.</p>'
-    poster = _poster(asset.folder / runs.PREVIEW)
-    return f'<video controls loop muted playsinline preload="none"{poster} src="{data}"></video>'
-
-
-def _poster(preview: Path) -> str:
-    """A still for the video: the first view of the contact sheet, as an attribute; empty where there is none."""
+def _poster(preview: Path) -> str | None:
+    """A still for the video: the first view of the contact sheet as a data URL; None where there is none."""
     from PIL import Image
 
     try:
@@ -259,42 +232,18 @@ def _poster(preview: Path) -> str:
         side = min((sheet.width - 12) // 4, sheet.height)  # four views a row, three gaps
         still = sheet.convert("RGB").crop((0, 0, side, side))
     except (OSError, ValueError):
-        return ""
+        return None
     with io.BytesIO() as buffer:
         still.save(buffer, format="JPEG", quality=85)
-        return f' poster="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode("ascii")}"'
+        return data_url(buffer.getvalue(), "image/jpeg")
 
 
-def _ply_download(asset: Asset, name: str, budget: float) -> str:
-    """The splats turned for the viewers that most people use, inside the page if they fit, else the run's own file beside it."""
+def _ply(asset: Asset, budget: float) -> str | None:
+    """The splats turned for the viewers that most people use, in base64; None where there are none, or they would not fit."""
     rows = len(asset.splats) * (14 + 3 * asset.splats.sh.shape[1]) * np.dtype(np.float32).itemsize
-    if not len(asset.splats):
-        return ""
-    if rows * 4 / 3 > budget:
-        link = _relative(asset.folder / runs.SPLATS)
-        return f'<a class="button main" download href="{link}" title="as trained, z up; too large to be inside this page">.ply</a>'
+    if not len(asset.splats) or rows * 4 / 3 > budget:
+        return None
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "splats.ply"
         export(asset.splats, path, "ply", ExportOptions())
-        content = base64.b64encode(path.read_bytes()).decode("ascii")
-    hint = "3D Gaussian splats, upright in SuperSplat and most viewers"
-    return _blob_button(".ply", f"{name}.ply", "application/octet-stream", content, hint, main=True)
-
-
-def _media_download(label: str, hint: str, name: str, path: Path, data: str | None) -> str:
-    """A button for something that the card already holds as a data URL, or a link to the file."""
-    if data is not None:
-        mime = data.partition(";")[0].removeprefix("data:")
-        button = f'<button type="button" class="button" data-save="{html.escape(name)}" data-mime="{mime}"'
-        return f'{button} title="{hint}">{label}</button>'
-    if path.is_file():
-        return f'<a class="button" download href="{_relative(path)}" title="{hint}">{label}</a>'
-    return ""
-
-
-def _blob_button(label: str, name: str, mime: str, content: str, hint: str, *, main: bool) -> str:
-    style = "button main" if main else "button"
-    return (
-        f'<button type="button" class="{style}" data-save="{html.escape(name)}" data-mime="{mime}" title="{html.escape(hint)}">{label}'
-        f'<script type="text/plain">{content}</script></button>'
-    )
+        return base64.b64encode(path.read_bytes()).decode("ascii")

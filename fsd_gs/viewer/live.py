@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FsdGsError
 from fsd_gs.export.pictures import to_uint8
 from fsd_gs.export.ply import save_ply
 from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.session import Session
 from fsd_gs.train.step import StepReport
+from fsd_gs.viewer.moment import Snapshot, Update
 from fsd_gs.viewer.panels.base import LIVE, Board
 from fsd_gs.viewer.panels.view import ViewPanel
 from fsd_gs.viewer.scene import Scene
@@ -46,29 +45,6 @@ class LiveSettings:
     cap: int = PREVIEW_CAP
     idle_seconds: float = 1.0
     plot_points: int = 300
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A moment of a run. views: [V, H, W, 3] as rendered in the step."""
-
-    splats: Gaussians
-    views: Tensor
-    step: int
-    steps: int
-    t: float
-    eta_seconds: float
-    views_per_second: float
-
-
-@dataclass(frozen=True)
-class Update:
-    """What the panels show of a moment. shown: splats drawn. losses: (step, loss, smoothed loss)."""
-
-    snapshot: Snapshot
-    shown: int
-    losses: list[tuple[int, float, float]]
-    paused: bool
 
 
 class LiveViewer(Observer):

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 
-def wait_until(page, condition, seconds=15.0):
+def wait_until(page, condition, seconds=60.0):
     """Poll while the page goes on; the last value. (playwright's own waiting uses eval, which our pages forbid.)"""
     end = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < end:

@@ -58,12 +58,31 @@ def test_watching_a_run(browser, page, server, tmp_path):
         assert viewer._losses[-1][0] == stopped_at
         page.get_by_role("button", name="Resume").click()
         assert wait_until(page, lambda: viewer._losses[-1][0] > stopped_at)
-        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Stop", exact=True).click()
     finally:
         wait_until(page, lambda: not training.is_alive())
         viewer.stopping.set()
         training.join(20)
     assert [result.complete for result in results] == [False]
+
+
+def test_stop_and_keep_writes_the_asset(page, server, tmp_path):
+    start = StartPage(server, output=str(tmp_path), overrides=(*TINY, "steps=100000"), say=lambda _: None)
+    try:
+        page.goto(address(server))
+        page.get_by_label("Count", exact=True).fill("1")
+        page.get_by_role("button", name="Make assets").click()
+        keep = page.get_by_role("button", name="Stop and keep")
+        assert wait_until(page, lambda: page.get_by_text("step ").count() > 0, 60)
+        assert page.get_by_role("button", name="Make assets").count() == 0  # the form makes room
+        keep.click()
+        run = tmp_path / "a-red-chair" / "seed-0000"
+        assert wait_until(page, (tmp_path / "a-red-chair" / "gallery.html").is_file, 60)
+        assert (run / "preview.png").is_file()
+        assert len(load_splats(run / "splats.ply")) > 0
+        assert wait_until(page, lambda: page.get_by_role("tab", name="Export").count() == 1, 30)  # and it can be looked at
+    finally:
+        start.close()
 
 
 def choose(page, label, option):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsd_gs.viewer.panels.base import INSPECT, Panel, chosen
+from fsd_gs.viewer.panels.base import INSPECT, AssetsPage, Panel, chosen
 
 if TYPE_CHECKING:
     import viser
 
-    from fsd_gs.viewer.inspector import Inspector
-
 
 class AssetPanel(Panel):
     pages = (INSPECT,)
-    page: Inspector
+    page: AssetsPage
 
     def build(self, gui: viser.GuiApi) -> None:
         names = self.page.names

@@ -12,17 +12,54 @@ from fsd_gs.viewer.text import plain_markdown
 if TYPE_CHECKING:
     import viser
 
-    from fsd_gs.viewer.live import Update
+    from fsd_gs.export.formats import ExportOptions
+    from fsd_gs.viewer.moment import Update
 
 LIVE, INSPECT, START = "live", "inspect", "start"
 TABBED = (INSPECT,)  # elsewhere panels stand one below the other, all in sight
 
 
 class Page(Protocol):
-    """What every page offers its panels. Those made for one kind of page use more of it (``LiveViewer``, ``Inspector``, ``StartPage``)."""
+    """What every page offers its panels."""
 
     def refresh(self) -> None:
         """Show the scene again: a control has changed what :meth:`Panel.apply` makes of it. Returns at once."""
+
+
+class ScenePage(Page, Protocol):
+    """A page with splats. renders: whether this machine draws them too, in the modes of ``export.pictures``."""
+
+    renders: bool
+
+    def look_home(self, client: viser.ClientHandle) -> None:
+        """A browser's camera back to where it started."""
+
+
+class RunPage(ScenePage, Protocol):
+    """A run that is watched (``viewer.live``)."""
+
+    title: str
+
+    def toggle_pause(self) -> bool: ...
+    def save(self) -> None: ...
+    def stop(self, *, keep: bool = False) -> None: ...
+
+
+class AssetsPage(ScenePage, Protocol):
+    """Assets that are looked at (``viewer.inspector``). background: sRGB in [0, 1]."""
+
+    @property
+    def names(self) -> list[str]: ...
+    @property
+    def background(self) -> tuple[float, float, float]: ...
+    def send(self, client: viser.ClientHandle | None, format_name: str, options: ExportOptions) -> None:
+        """Write what the panels keep of the asset, and send it to the browser that asked."""
+
+
+class FormPage(Page, Protocol):
+    """Where assets are asked for (``viewer.start_page``)."""
+
+    def start(self) -> None: ...
 
 
 class Panel:
@@ -71,9 +108,9 @@ class Board:
                     panel.build(gui)
             if in_tabs:
                 tabs = gui.add_tab_group()
-            for panel in in_tabs:
-                with tabs.add_tab(panel.title):
-                    panel.build(gui)
+                for panel in in_tabs:
+                    with tabs.add_tab(panel.title):
+                        panel.build(gui)
             self._bar = gui.add_progress_bar(0.0, visible=False)
             self._message = gui.add_markdown("")
             self._notes = gui.add_markdown("", visible=False)

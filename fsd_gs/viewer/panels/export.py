@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsd_gs.export.formats import EXPORTERS, ExportOptions
-from fsd_gs.viewer.panels.base import INSPECT, Panel, chosen
+from fsd_gs.viewer.panels.base import INSPECT, AssetsPage, Panel, chosen
 from fsd_gs.viewer.panels.turntable import PICTURE_FORMATS
 from fsd_gs.viewer.text import plain_markdown
 
 if TYPE_CHECKING:
     import viser
-
-    from fsd_gs.viewer.inspector import Inspector
 
 OWN_AXES = "usual for the format"
 
@@ -20,7 +18,7 @@ OWN_AXES = "usual for the format"
 class ExportPanel(Panel):
     title = "Export"
     pages = (INSPECT,)
-    page: Inspector
+    page: AssetsPage
 
     def build(self, gui: viser.GuiApi) -> None:
         formats = [name for name in EXPORTERS if name not in PICTURE_FORMATS]

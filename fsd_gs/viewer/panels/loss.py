@@ -11,7 +11,7 @@ from fsd_gs.viewer.panels.base import LIVE, Panel
 if TYPE_CHECKING:
     import viser
 
-    from fsd_gs.viewer.live import Update
+    from fsd_gs.viewer.moment import Update
 
 
 class LossPanel(Panel):

@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fsd_gs.viewer.form import DEFAULTS, Request, presets
-from fsd_gs.viewer.panels.base import START, Panel
+from fsd_gs.viewer.panels.base import START, FormPage, Panel
 
 if TYPE_CHECKING:
     import viser
 
-    from fsd_gs.viewer.start_page import StartPage
-
 
 class MakePanel(Panel):
     pages = (START,)
-    page: StartPage
+    page: FormPage
 
     def build(self, gui: viser.GuiApi) -> None:
         from viser import Icon

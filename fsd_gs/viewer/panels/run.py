@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fsd_gs.viewer.panels.base import LIVE, Panel
+from fsd_gs.viewer.panels.base import LIVE, Panel, RunPage
 from fsd_gs.viewer.text import duration, plain_markdown
 
 if TYPE_CHECKING:
     import viser
 
-    from fsd_gs.viewer.live import LiveViewer, Update
+    from fsd_gs.viewer.moment import Update
 
 
 class RunPanel(Panel):
     title = "Run"
     pages = (LIVE,)
-    page: LiveViewer
+    page: RunPage
 
     def build(self, gui: viser.GuiApi) -> None:
         from viser import Icon

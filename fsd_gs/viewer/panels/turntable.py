@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 from fsd_gs.export.formats import EXPORTERS, ExportOptions
 from fsd_gs.export.pictures import MODES, TurntableSettings
-from fsd_gs.viewer.panels.base import INSPECT, Panel, chosen
+from fsd_gs.viewer.panels.base import INSPECT, AssetsPage, Panel, chosen
 
 if TYPE_CHECKING:
     import viser
-
-    from fsd_gs.viewer.inspector import Inspector
 
 PICTURE_FORMATS = tuple(name for name, entry in EXPORTERS.items() if entry.kind == "picture")
 SIZES, FRAMES = (64, 2048), (2, 1000)
@@ -20,7 +18,7 @@ SIZES, FRAMES = (64, 2048), (2, 1000)
 class TurntablePanel(Panel):
     title = "Turntable"
     pages = (INSPECT,)
-    page: Inspector
+    page: AssetsPage
 
     def build(self, gui: viser.GuiApi) -> None:
         defaults = TurntableSettings()

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fsd_gs.viewer.panels.base import INSPECT, LIVE, Panel, chosen
+from fsd_gs.viewer.panels.base import INSPECT, LIVE, Panel, ScenePage, chosen
 from fsd_gs.viewer.scene import Scene
 
 if TYPE_CHECKING:
     import viser
-
-    from fsd_gs.viewer.inspector import Inspector
-    from fsd_gs.viewer.live import LiveViewer
 
 SPLATS_MODE = "Splats, drawn by the browser"
 VIEW_MODES: dict[str, str | None] = {
@@ -27,7 +24,7 @@ VIEW_MODES: dict[str, str | None] = {
 class ViewPanel(Panel):
     title = "View"
     pages = (LIVE, INSPECT)
-    page: LiveViewer | Inspector
+    page: ScenePage
 
     def build(self, gui: viser.GuiApi) -> None:
         hint = "the browser draws base colours; the others are rendered on the machine that runs fsd-gs"
