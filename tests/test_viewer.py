@@ -41,13 +41,8 @@ from fsd_gs.viewer.panels.turntable import TurntablePanel
 from fsd_gs.viewer.panels.view import ViewPanel
 from fsd_gs.viewer.scene import Scene
 from fsd_gs.viewer.server import address, check_port, open_server
-<<<<<<< HEAD
 from fsd_gs.viewer.splat_node import SplatNode, splat_arrays
-from fsd_gs.viewer.start_page import DEFAULTS, presets
-=======
-from fsd_gs.viewer.splat_node import SplatNode, rotations, splat_arrays
 from fsd_gs.viewer.text import duration, plain_markdown
->>>>>>> 19b8f88 (Viewer panels: one file each for the live page, the inspector and the start page; what a page may ask for; on phones the controls no longer cover the object; tests wait for events)
 
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 CPU = make_rasterizer("cpu")
