@@ -26,9 +26,8 @@ def row(e: Errors) -> str:
 
 
 def main() -> None:
-    print(
-        "| format | SH | read by | position / radius | angle ° | scale, relative | opacity | colour | SH |\n|---|---|---|---|---|---|---|---|---|"
-    )
+    columns = ["format", "SH", "read by", "position / radius", "angle °", "scale, relative", "opacity", "colour", "SH"]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for suffix in SUFFIXES:
