@@ -15,7 +15,7 @@ from export_scenes import random_gaussians
 
 from fsd_gs.export.formats import EXPORTERS, save_splats
 
-SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".ksplat"]
+SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".ksplat", ".splat.glb"]
 NUMBERS = [0, 1, 2, 7, 8, 127, 128, 255, 256, 1000, 65535, 65536, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
 WORDS = [b"-1", b"0", b"1e9", b"99999999999999999999", b"nan", b"list", b"uchar", b"double", b"end_header", b"element", b"\xff\xfe", b""]
 VALUES = [
@@ -51,7 +51,7 @@ class Mutator:
         self.samples = _samples(suffix)
 
     def __call__(self, seed: int, number: int) -> bytes:
-        rng = np.random.default_rng([seed, number, SUFFIXES.index(self.suffix) if self.suffix in SUFFIXES else len(SUFFIXES)])
+        rng = np.random.default_rng([seed, number, SUFFIXES.index(self.suffix)])
         sample = self.samples[int(rng.integers(len(self.samples)))]
         inside = _INSIDE.get(self.suffix)
         if inside is not None and rng.random() < 0.6:
@@ -154,7 +154,21 @@ def _damage_json(content: bytes, rng: np.random.Generator) -> bytes:
     return json.dumps(root.get("root")).encode()
 
 
-_INSIDE = {".ply": _damage_ply, ".compressed.ply": _damage_ply, ".spz": _damage_spz, ".sog": _damage_sog}
+def _damage_glb(content: bytes, rng: np.random.Generator) -> bytes:
+    """A value of the JSON replaced, or the binary chunk damaged, with lengths that are right again."""
+    length = int.from_bytes(content[12:16], "little")
+    text, binary = content[20 : 20 + length], content[28 + length :]
+    for _ in range(int(rng.integers(1, 3))):
+        if rng.random() < 0.8:
+            text = _damage_json(text, rng)
+        else:
+            binary = damage(binary, rng)
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+    return b"glTF" + struct.pack("<II", 2, 12 + len(chunks)) + chunks
+
+
+_INSIDE = {".ply": _damage_ply, ".compressed.ply": _damage_ply, ".spz": _damage_spz, ".sog": _damage_sog, ".splat.glb": _damage_glb}
 
 
 def _samples(suffix: str) -> list[bytes]:

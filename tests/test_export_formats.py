@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fsd_gs.export.compressed_ply import load_compressed_ply
 from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, format_of, load_splats, save_splats
 from fsd_gs.export.palette import codebook
 from fsd_gs.export.ply import load_ply, save_ply
+from fsd_gs.export.spz import load_spz
 from fsd_gs.render import make_rasterizer
 
 SPLAT_SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog"]
@@ -295,3 +297,32 @@ def test_an_independent_reader_agrees(tmp_path, suffix):
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     after = load_splats(tmp_path / "out.ply", target="supersplat")  # it turns SPZ from y up by itself
     assert psnr(before if suffix != ".splat" else without_view_dependence(before), after) >= (45 if suffix in (".ply", ".splat") else 30)
+
+
+def cpu_seconds(action, repeats=5):
+    """The least CPU time of a few calls: others on the machine count little."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        action()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
+
+
+@pytest.mark.slow
+def test_spz_is_read_within_twice_the_time_of_compressed_ply(tmp_path):
+    """Measured: 0.8 × (0.051 and 0.064 s for 50 000 splats of SH degree 3)."""
+    before = egg(50_000, 3)
+    for suffix in (".spz", ".compressed.ply"):
+        save_splats(before, tmp_path / f"a{suffix}")
+    spz = cpu_seconds(lambda: load_spz(tmp_path / "a.spz"))
+    compressed = cpu_seconds(lambda: load_compressed_ply(tmp_path / "a.compressed.ply"))
+    assert spz < 2 * compressed
+
+
+@pytest.mark.slow
+def test_sog_beyond_the_palette_is_written_in_seconds(tmp_path):
+    """66 000 splats of SH degree 1, measured: 0.9 s (a library took 28)."""
+    before = egg(66_000, 1)
+    assert cpu_seconds(lambda: save_splats(before, tmp_path / "a.sog"), repeats=1) < 10
+    assert len(load_splats(tmp_path / "a.sog")) == 66_000

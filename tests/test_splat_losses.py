@@ -64,6 +64,13 @@ def test_only_rows_that_are_not_finite(tmp_path):
             save_splats(nothing, tmp_path / f"a{suffix}")
 
 
+def test_pages_and_pictures_drop_them_as_well(tmp_path):
+    bad = splats()
+    bad.means[5, 0] = torch.nan
+    with pytest.warns(UserWarning, match=r"a.html: dropped 1 of 600 splats"):
+        save_splats(bad, tmp_path / "a.html")
+
+
 # SPZ
 
 

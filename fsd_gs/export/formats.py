@@ -37,6 +37,7 @@ from fsd_gs.export.pictures import (
 from fsd_gs.export.ply import load_ply, save_ply
 from fsd_gs.export.ply_file import read_header
 from fsd_gs.export.provenance import Provenance, read_provenance
+from fsd_gs.export.quantise import finite_splats
 from fsd_gs.export.sog import save_sog
 from fsd_gs.export.sog_read import is_sog_folder, load_sog
 from fsd_gs.export.splat import load_splat, save_splat
@@ -258,6 +259,8 @@ def export(gaussians: Gaussians, path: str | os.PathLike[str], format_name: str,
         # The Unity plugin reads rows of 62 floats and nothing else.
         sh_pad = 3 if sh_pad is None and frame == "unity" and chosen.suffix == ".ply" else sh_pad
         gaussians = pad_sh(to_target(gaussians, frame), sh_pad)
+    else:
+        gaussians = finite_splats(gaussians, path, options.strict)  # writers of splats do so themselves
     origin = replace(options.provenance, axes=frame if chosen.axes else None)
     chosen.export(gaussians, Path(path), replace(options, target=frame, sh_pad=sh_pad, provenance=origin))
 
