@@ -246,3 +246,15 @@ def test_the_gltf_validator_finds_nothing_but_what_it_does_not_know(tmp_path):
     messages = json.loads(done.stdout)
     unknown = [m for m in messages if m["code"] == "UNSUPPORTED_EXTENSION" or "attributes/KHR_gaussian_splatting:" in m["pointer"]]
     assert messages == unknown
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".sog", ".splat.glb"])
+def test_a_run_starts_from_splats_of_any_format_upright(tmp_path, suffix):
+    from fsd_gs.config import load_config
+    from fsd_gs.train.build import initial_splats
+
+    before = egg(300)
+    save_splats(before, tmp_path / f"a{suffix}")
+    start = initial_splats(load_config([], ["prompt=an egg", f"splats.init={tmp_path / f'a{suffix}'}"]))
+    assert len(start) == 300
+    torch.testing.assert_close(start.means.amax(0), before.means.amax(0), atol=2e-3, rtol=0)

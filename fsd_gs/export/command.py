@@ -24,6 +24,7 @@ from fsd_gs.export.mesh import MeshSettings
 from fsd_gs.export.pictures import MODES, Progress, SplatRasterizer, TurntableSettings
 from fsd_gs.export.provenance import Provenance, read_provenance
 
+TEXTURE = 1024  # texels a side of a mesh's texture
 MakeRasterizer = Callable[[], SplatRasterizer]
 
 
@@ -95,12 +96,24 @@ def _add_picture_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--mesh-resolution", type=int, default=mesh.resolution, metavar="N", help=f"voxels a side (default: {mesh.resolution})"
     )
-    group.add_argument("--max-faces", type=int, metavar="N", help="decimate the mesh to about N triangles (needs fast-simplification)")
+    group.add_argument(
+        "--max-faces",
+        type=int,
+        default=mesh.max_faces,
+        metavar="N",
+        help=f"of a mesh, at most; 0: no limit (default: {mesh.max_faces})",
+    )
+    group.add_argument(
+        "--texture", type=int, default=TEXTURE, metavar="PX", help=f"side of a mesh's texture; 0: vertex colours (default: {TEXTURE})"
+    )
+    group.add_argument("--collision", action="store_true", help="write convex hulls for a physics engine as well (.collision.glb)")
 
 
 def run(arguments: argparse.Namespace, make_rasterizer: MakeRasterizer) -> list[Path]:
     """Do what the parsed arguments say; the files written."""
     formats = list(dict.fromkeys(name.strip() for name in arguments.format.split(",") if name.strip()))
+    if arguments.collision and "collision" not in formats:
+        formats.append("collision")
     if not formats:
         raise InputError(f"format: expected at least one of {', '.join(EXPORTERS)}")
     entries = {name: known_format(name) for name in formats}
@@ -203,7 +216,7 @@ def _options(arguments: argparse.Namespace, title: str, source: Path) -> ExportO
         strict=arguments.strict,
         title=title,
         turntable=TurntableSettings(frames=arguments.frames, size=arguments.size, fps=arguments.fps, mode=arguments.mode),
-        mesh=MeshSettings(resolution=arguments.mesh_resolution, max_faces=arguments.max_faces),
+        mesh=MeshSettings(resolution=arguments.mesh_resolution, max_faces=arguments.max_faces or None, texture=arguments.texture),
     )
 
 

@@ -23,7 +23,7 @@ from fsd_gs.export.framing import framed
 from fsd_gs.export.gate import MAX_SPLATS, describe, read_start, readable
 from fsd_gs.export.html import save_html
 from fsd_gs.export.ksplat import load_ksplat
-from fsd_gs.export.mesh import MeshSettings, extract_mesh, save_mesh
+from fsd_gs.export.mesh import MeshSettings, collision_hulls, extract_mesh, save_mesh
 from fsd_gs.export.pictures import (
     Frame,
     Progress,
@@ -116,7 +116,8 @@ class Format:
     @property
     def axes(self) -> FormatAxes | None:
         """How its files stand; None for pictures and pages, which have no axes."""
-        return {"splats": SPLAT_AXES, "mesh": MESH_AXES}.get(self.kind, {}).get(self.suffix)
+        table = {"splats": SPLAT_AXES, "mesh": MESH_AXES}.get(self.kind, {})
+        return table.get(self.suffix) or table.get(Path(self.suffix).suffix)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -177,12 +178,19 @@ def _export_png(gaussians: Gaussians, path: Path, options: ExportOptions) -> Non
     save_png(sheet, path, metadata=options.provenance.chunks())
 
 
-def _export_mesh(file_type: str) -> Exporter:
-    def export(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
-        mesh = extract_mesh(gaussians, _rasterizer(options, path), options.mesh, options.progress)
-        save_mesh(mesh, path, file_type=file_type, provenance=options.provenance)
+def _export_mesh(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
+    mesh = extract_mesh(gaussians, _rasterizer(options, path), options.mesh, options.progress)
+    save_mesh(mesh, path, file_type=path.suffix[1:].lower(), provenance=options.provenance)
 
-    return export
+
+def _export_mesh_ply(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
+    _export_mesh(gaussians, path, replace(options, mesh=replace(options.mesh, texture=0)))  # a .ply has no place for a texture
+
+
+def _export_collision(gaussians: Gaussians, path: Path, options: ExportOptions) -> None:
+    settings = replace(options.mesh, texture=0)
+    mesh = extract_mesh(gaussians, _rasterizer(options, path), settings, options.progress)
+    save_mesh(collision_hulls(mesh), path, file_type="glb", provenance=options.provenance)
 
 
 def _rasterizer(options: ExportOptions, path: Path) -> SplatRasterizer:
@@ -201,8 +209,10 @@ EXPORTERS: dict[str, Format] = {
     "usda": Format(_export_usd, ".usda", "splats in OpenUSD 26.3 (ParticleField3DGaussianSplat), text", "splats"),
     "usdc": Format(_export_usd, ".usdc", "the same, binary", "splats"),
     "usdz": Format(_export_usd, ".usdz", "the same in one package", "splats"),
-    "glb": Format(_export_mesh("glb"), ".glb", "watertight mesh with vertex colours (glTF)", "mesh"),
-    "obj": Format(_export_mesh("obj"), ".obj", "watertight mesh with vertex colours", "mesh"),
+    "glb": Format(_export_mesh, ".glb", "mesh with a baked texture or vertex colours (glTF)", "mesh"),
+    "obj": Format(_export_mesh, ".obj", "the same as .obj, with .mtl and .png for the texture", "mesh"),
+    "mesh-ply": Format(_export_mesh_ply, ".mesh.ply", "the same with vertex colours", "mesh"),
+    "collision": Format(_export_collision, ".collision.glb", "a convex hull for each piece, for a physics engine", "mesh"),
     "html": Format(_export_html, ".html", "interactive viewer, one offline file", "page"),
     "mp4": Format(_export_mp4, ".mp4", "turntable video", "picture"),
     "gif": Format(_export_gif, ".gif", "turntable animation", "picture"),
@@ -357,6 +367,18 @@ def load_splats(path: str | os.PathLike[str], *, target: str | None = None, max_
     with readable(path):
         splats = loader(path, max_splats=max_splats)
         return from_target(splats, frame_of(path) or "raw" if target is None else target)
+
+
+def holds_splats(path: Path) -> bool:
+    """Whether a file is to be read as splats: its suffix says so, and of those that meshes have as well, its beginning does."""
+    suffix = path.suffix.lower()
+    if suffix not in MESH_AXES:
+        return suffix in LOADERS or is_sog_folder(path)
+    if not path.is_file():
+        return suffix == ".ply"  # whose reader says best what is missing
+    with readable(path), path.open("rb") as stream:
+        start = stream.read(1 << 20)
+    return any(words in start for words in (b"f_dc_0", b"packed_position", b"KHR_gaussian_splatting"))
 
 
 def frame_of(path: Path) -> str | None:

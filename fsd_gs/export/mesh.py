@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,29 +27,43 @@ from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import BackendError, InputError
 from fsd_gs.export.axes import file_from_world
 from fsd_gs.export.framing import framed
-from fsd_gs.export.pictures import Progress, SplatRasterizer
+from fsd_gs.export.mesh_texture import textured
+from fsd_gs.export.pictures import Progress, SplatRasterizer, save_png
 from fsd_gs.export.provenance import Provenance
-from fsd_gs.io import atomic_write
+from fsd_gs.io import write_bytes, write_text
 
 
 @dataclass
 class MeshSettings:
-    """resolution: voxels along the longest side of the object's box. image_size: pixels a side of the fused views. max_faces: decimate to
-    about this many triangles (None: leave them). truncation: τ in voxels. min_alpha: below it a ray counts as a miss.
-    largest_component: drop every other piece."""
+    """What a mesh is made with.
+
+    Args:
+        resolution: voxels along the longest side of the object's box.
+        image_size: pixels a side of the fused views.
+        max_faces: decimate to about this many triangles (None: leave them).
+        truncation: τ in voxels.
+        min_alpha: below it a ray counts as a miss.
+        min_share: pieces with a smaller share of the surface are dropped, and said.
+        texture: side of a baked texture in texels; 0 gives vertex colours.
+    """
 
     resolution: int = 128
     image_size: int = 256
-    max_faces: int | None = None
+    max_faces: int | None = 10_000
     truncation: float = 4.0
     min_alpha: float = 0.5
-    largest_component: bool = True
+    min_share: float = 0.01
+    texture: int = 0
 
     def __post_init__(self) -> None:
         if not 8 <= self.resolution <= 512:
             raise InputError(f"mesh resolution: expected 8 to 512 voxels, got {self.resolution}")
         if self.max_faces is not None and self.max_faces < 4:
             raise InputError(f"mesh max_faces: expected at least 4, got {self.max_faces}")
+        if not 0 <= self.min_share < 1:
+            raise InputError(f"mesh min_share: expected a share of the surface in [0, 1), got {self.min_share:g}")
+        if self.texture and not 16 <= self.texture <= 8192:
+            raise InputError(f"mesh texture: expected 0 (vertex colours) or 16 to 8192 texels, got {self.texture}")
 
 
 @dataclass(frozen=True)
@@ -61,9 +78,9 @@ class Grid:
 def extract_mesh(
     gaussians: Gaussians, rasterizer: SplatRasterizer, settings: MeshSettings | None = None, progress: Progress | None = None
 ) -> Any:
-    """A ``trimesh.Trimesh`` in the coordinates of ``gaussians`` with sRGB vertex colours. progress(done, total) counts fused views.
+    """A ``trimesh.Trimesh`` in the coordinates of ``gaussians`` with sRGB vertex colours, or a texture. progress(done, total) counts views.
 
-    Raises InputError where no surface of opacity ``min_alpha`` is seen.
+    Raises InputError where no surface of opacity ``min_alpha`` is seen. Pieces that are dropped are said in a warning.
     """
     import trimesh
     from skimage.measure import marching_cubes
@@ -82,30 +99,36 @@ def extract_mesh(
     world = vertices * grid.spacing + grid.low.cpu().numpy()
     mesh = trimesh.Trimesh(world, faces, process=True)
     mesh = _tidy(mesh, settings)
-    colours = vertex_colours(torch.from_numpy(np.asarray(mesh.vertices)).to(grid.low), renders, cameras, grid.spacing * settings.truncation)
-    mesh.visual.vertex_colors = (colours.clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
+    tolerance = grid.spacing * settings.truncation
+    if settings.texture:
+        # A texture holds more than the views that the shape came from: twice their resolution.
+        sharper = fusion_cameras(2 * settings.image_size, device=gaussians.means.device)
+        mesh = textured(mesh, settings.texture, _render_views(frame.gaussians, sharper, rasterizer, None), sharper, tolerance)
+    else:
+        colours = vertex_colours(torch.from_numpy(np.asarray(mesh.vertices)).to(grid.low), renders, cameras, tolerance)
+        mesh.visual.vertex_colors = (colours.clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
     mesh.apply_scale(1 / frame.scale)
     mesh.apply_translation(frame.centre.cpu().numpy())
     return mesh
 
 
 def save_mesh(mesh: Any, path: str | os.PathLike[str], *, file_type: str, provenance: Provenance | None = None) -> None:
-    """Write "glb" or "obj" with y up (glTF's axes; the front looks along +z), as importers of both formats expect."""
-    if f".{file_type}" not in MESH_AXES:
-        raise InputError(f"file_type: expected glb or obj, got {file_type!r}")
+    """Write "glb" or "obj" with y up (glTF's axes; the front looks along +z), as importers of both expect, or "ply" with z up."""
+    if file_type not in ("glb", "obj", "ply"):
+        raise InputError(f"file_type: expected glb, obj or ply, got {file_type!r}")
     provenance = provenance or Provenance()
     turned = mesh.copy()
     matrix = np.eye(4)
     matrix[:3, :3] = file_from_world(MESH_AXES[f".{file_type}"].frame).numpy()
     turned.apply_transform(matrix)
-    with atomic_write(path) as temporary:
-        if file_type == "glb":
-            temporary.write_bytes(_glb(turned, provenance))
-        elif file_type == "obj":
-            header = "".join(f"# {line}\n" for line in provenance.comments())
-            temporary.write_text(header + turned.export(file_type="obj", include_color=True), encoding="utf-8")
-        else:
-            raise InputError(f"file_type: expected glb or obj, got {file_type!r}")
+    if file_type == "glb":
+        write_bytes(path, _glb(turned, provenance))
+    elif file_type == "obj":
+        _write_obj(turned, Path(path), provenance)
+    else:
+        turned.metadata.clear()
+        content = turned.export(file_type="ply", vertex_normal=True)
+        write_bytes(path, with_comments(content, provenance.comments()))
 
 
 def _glb(mesh: Any, provenance: Provenance) -> bytes:
@@ -114,16 +137,69 @@ def _glb(mesh: Any, provenance: Provenance) -> bytes:
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
-    srgb = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
-    linear = linear_from_srgb(srgb)
-    rgba = np.concatenate([linear, np.ones((len(linear), 1))], axis=1)
-    material = PBRMaterial(metallicFactor=0.0, roughnessFactor=0.9)
-    visual = TextureVisuals(material=material)
-    visual.vertex_attributes["color"] = np.round(rgba * 255).astype(np.uint8)
-    painted = trimesh.Trimesh(mesh.vertices, mesh.faces, visual=visual, process=False)
-    content = painted.export(file_type="glb", tree_postprocessor=lambda tree: tree["asset"].update(provenance.asset()))
+    painted = mesh
+    if mesh.visual.kind != "texture":
+        srgb = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
+        rgba = np.concatenate([linear_from_srgb(srgb), np.ones((len(srgb), 1))], axis=1)
+        visual = TextureVisuals(material=PBRMaterial(metallicFactor=0.0, roughnessFactor=0.9))
+        visual.vertex_attributes["color"] = np.round(rgba * 255).astype(np.uint8)
+        painted = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.vertex_normals, visual=visual, process=False)
+    content = painted.export(
+        file_type="glb", include_normals=True, tree_postprocessor=lambda tree: tree["asset"].update(provenance.asset())
+    )
     assert isinstance(content, bytes)
     return content
+
+
+def _write_obj(mesh: Any, path: Path, provenance: Provenance) -> None:
+    """The .obj, and beside it for a texture NAME.mtl and NAME.png; these first, so that nothing refers to what is not there."""
+    vertices, normals, faces = np.asarray(mesh.vertices), np.asarray(mesh.vertex_normals), np.asarray(mesh.faces) + 1
+    lines = [f"# {line}" for line in provenance.comments()]
+    if mesh.visual.kind == "texture":
+        picture, library = path.with_suffix(".png"), path.with_suffix(".mtl")
+        save_png(np.asarray(mesh.visual.material.baseColorTexture), picture, metadata=provenance.chunks())
+        write_text(library, f"newmtl splats\nKd 1 1 1\nKs 0 0 0\nmap_Kd {picture.name}\n")
+        lines += [f"mtllib {library.name}", "usemtl splats", *(f"v {x:.6g} {y:.6g} {z:.6g}" for x, y, z in vertices)]
+        lines += [f"vt {u:.6g} {v:.6g}" for u, v in np.asarray(mesh.visual.uv)]
+        corner = "{0}/{0}/{0}"
+    else:
+        colours = np.asarray(mesh.visual.vertex_colors)[:, :3] / 255
+        lines += [f"v {x:.6g} {y:.6g} {z:.6g} {r:.4g} {g:.4g} {b:.4g}" for x, y, z, r, g, b in np.hstack([vertices, colours])]
+        corner = "{0}//{0}"
+    lines += [f"vn {x:.4g} {y:.4g} {z:.4g}" for x, y, z in normals]
+    lines += ["f " + " ".join(corner.format(i) for i in face) for face in faces]
+    write_text(path, "\n".join([*lines, ""]))
+
+
+def with_comments(content: bytes, comments: Sequence[str]) -> bytes:
+    """A .ply with ``comments`` after the format line of its header."""
+    first, second, rest = content.split(b"\n", 2)
+    return b"\n".join([first, second, *(f"comment {line}".encode("ascii") for line in comments), rest])
+
+
+def collision_hulls(mesh: Any, max_faces: int = 128) -> Any:
+    """One mesh of convex hulls, one a piece of ``mesh``, each of at most ``max_faces`` triangles (PhysX takes 255 a convex shape)."""
+    import trimesh
+
+    hulls = []
+    for piece in mesh.split(only_watertight=False):
+        hull = piece.convex_hull
+        points = np.asarray(hull.vertices)
+        # Fewer directions, each with its farthest point: the hull of those lies inside, and within a few per cent of, the whole one.
+        while len(hull.faces) > max_faces:
+            points = points[np.unique((sphere_directions(max_faces // 2) @ points.T).argmax(axis=1))]
+            hull = trimesh.convex.convex_hull(points)
+        hulls.append(hull)
+    return trimesh.util.concatenate(hulls)
+
+
+def sphere_directions(count: int) -> np.ndarray:
+    """[count, 3] unit vectors spread evenly over the sphere (golden-angle spiral)."""
+    index = np.arange(count)
+    z = 1 - (2 * index + 1) / count
+    azimuth = index * np.pi * (3 - 5**0.5)
+    radius = np.sqrt(1 - z * z)
+    return np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), z], axis=1)
 
 
 def fusion_cameras(image_size: int, *, device: torch.device | str = "cpu") -> Cameras:
@@ -197,9 +273,19 @@ def vertex_colours(vertices: Tensor, renders: list[Render], cameras: Cameras, to
 
 
 def _tidy(mesh: Any, settings: MeshSettings) -> Any:
-    if settings.largest_component:
-        pieces = mesh.split(only_watertight=False)
-        mesh = max(pieces, key=lambda piece: piece.area)
+    import trimesh
+
+    pieces = mesh.split(only_watertight=False)
+    if len(pieces) > 1:
+        shares = np.array([piece.area for piece in pieces]) / mesh.area
+        kept = shares >= min(settings.min_share, shares.max())
+        if not kept.all():
+            largest = f"{shares[~kept].max():.1%}" if shares[~kept].max() >= 1e-3 else "less than 0.1%"
+            words = (
+                f"mesh: dropped {(~kept).sum()} of {len(pieces)} pieces, {shares[~kept].sum():.1%} of the surface, the largest {largest}"
+            )
+            warnings.warn(f"{words}; pieces of {settings.min_share:.1%} and more are kept", stacklevel=3)
+            mesh = trimesh.util.concatenate([piece for piece, keep in zip(pieces, kept, strict=True) if keep])
     if settings.max_faces is not None and len(mesh.faces) > settings.max_faces:
         try:
             mesh = mesh.simplify_quadric_decimation(face_count=settings.max_faces)

@@ -14,7 +14,7 @@ from fsd_gs.core.cameras import OrbitSampler
 from fsd_gs.core.rng import make_generator, stream_seed
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.export.ply import load_ply
+from fsd_gs.export.formats import LOADERS, holds_splats, load_splats
 from fsd_gs.noise import NoiseFunction, WorldMapNoise, make_noise, mix_world_maps
 from fsd_gs.priors.base import Prior
 from fsd_gs.render import make_rasterizer
@@ -92,25 +92,17 @@ def build_noise(config: Config, prior: Prior, device: torch.device) -> NoiseFunc
 
 
 def initial_splats(config: Config) -> Gaussians:
-    """What ``splats.init`` names: a ball, or the surface of a mesh file, or splats from a .ply."""
+    """What ``splats.init`` names: a ball, or the surface of a mesh file, or splats of any format, turned as the format stands."""
     settings, generator = config.splats, make_generator(config.seed, "splats")
     if settings.init == "ball":
         return ball(settings.count, settings.radius, generator, opacity=settings.opacity, sh_degree=settings.sh_degree)
     path = Path(settings.init)
+    if holds_splats(path):
+        return from_splats(load_splats(path), sh_degree=settings.sh_degree, max_count=config.densify.cap)
     if path.suffix.lower() not in MESH_SUFFIXES:
-        raise InputError(f"splats.init: expected ball, a .ply of splats or a mesh ({', '.join(MESH_SUFFIXES)}), got '{settings.init}'")
-    if path.suffix.lower() == ".ply" and _is_splat_ply(path):
-        return from_splats(load_ply(path), sh_degree=settings.sh_degree, max_count=config.densify.cap)
+        known = ", ".join(dict.fromkeys([*LOADERS, *MESH_SUFFIXES]))
+        raise InputError(f"splats.init: expected ball, a file of splats or a mesh ({known}), got '{settings.init}'")
     return from_mesh_file(path, settings.count, generator, radius=settings.radius, opacity=settings.opacity, sh_degree=settings.sh_degree)
-
-
-def _is_splat_ply(path: Path) -> bool:
-    """Whether the header lists splat columns; files that cannot be opened are left to the loader's own message."""
-    try:
-        with path.open("rb") as file:
-            return b"f_dc_0" in file.read(4096)
-    except OSError:
-        return True
 
 
 def build_guard(config: Config, say: Callable[[str], None]) -> Guard:
