@@ -37,8 +37,18 @@ class Prior(Protocol):
     @property
     def views(self) -> int: ...
 
-    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras) -> TextCondition:
-        """The prompts as seen from each of B cameras. Cheap to call each step: embeddings are cached inside."""
+    def encode_text(
+        self, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None = None
+    ) -> TextCondition:
+        """The prompts as seen from each of B cameras. Cheap to call each step: embeddings are cached inside.
+
+        Args:
+            prompt: What to make.
+            negative_prompt: What to push away from; empty for the unconditional prediction.
+            cameras: B of them; None for a plain picture (2D): the prompt as it is typed.
+            background: The colour [3] in [0, 1] behind the object, which a renderer knows for certain; None leaves it open. A prior that
+                has no use for it ignores it, one that has keeps it as its condition's ``background``.
+        """
         ...
 
     def encode(self, rgb: Tensor) -> Tensor:
@@ -49,9 +59,9 @@ class Prior(Protocol):
         """latents [B, C, h, w] → rgb [B, 3, H, W] in [0, 1]."""
         ...
 
-    def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float) -> Tensor:
+    def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
         """ε_φ [B, C, h, w] after CFG, ε_neg + s (ε_text − ε_neg), without gradient. s = 1 costs one forward pass (text only), s = 0
-        one (negative only). t: [] or [B] in [0, 1]."""
+        one (negative only). t: [] or [B] in [0, 1]. cameras: those of ``text``, or None in 2D."""
         ...
 
 
@@ -59,7 +69,7 @@ class Prior(Protocol):
 class FlowPrior(Prior, Protocol):
     """A prior trained by flow matching: it also gives its own velocity u = ε − x_0, which stays finite at t = 1."""
 
-    def predict_velocity(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float) -> Tensor: ...
+    def predict_velocity(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor: ...
 
 
 @runtime_checkable
@@ -68,23 +78,7 @@ class CleanPrior(Prior, Protocol):
     at t = 1 of schedules with zero terminal SNR (arXiv 2305.08891), and loses digits near it."""
 
     def predict_clean_and_noise(
-        self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float
+        self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float
     ) -> tuple[Tensor, Tensor]:
         """(x̂_0, ε_φ), each [B, C, h, w], of one prediction; arguments as in ``predict_noise``."""
         ...
-
-
-@runtime_checkable
-class BackgroundAwarePrior(Prior, Protocol):
-    """A prior that can be told the colour behind the object, which a renderer knows for certain."""
-
-    def with_background(self, text: TextCondition, background: Tensor) -> TextCondition:
-        """``text`` for images composited over the colour [3] in [0, 1], which it keeps as its ``background``."""
-        ...
-
-
-def tell_background(prior: Prior, text: TextCondition, background: Tensor | None) -> TextCondition:
-    """``text`` with the colour [3] in [0, 1] behind the object, where there is one and the prior can be told; else ``text`` itself."""
-    if background is None or not isinstance(prior, BackgroundAwarePrior):
-        return text
-    return prior.with_background(text, background)

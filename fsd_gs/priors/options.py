@@ -40,6 +40,7 @@ class LoadOptions:
     config: folder or hub id that supplies the configs and tokenizers which a single-file checkpoint lacks.
     guidance: guidance value at s = 1 and s = 0 for guidance-distilled networks (LCM, FLUX-dev).
     offline: never contact a hub.
+    objects, distractors, catalogue_seed: of the exact prior: objects that fit the prompt, others, and which ones.
     """
 
     view_prompts: ViewPrompts | None = field(default_factory=ViewPrompts)
@@ -58,6 +59,9 @@ class LoadOptions:
     config: str | None = None
     guidance: float = 1.0
     offline: bool = False
+    objects: int = 24
+    distractors: int = 12
+    catalogue_seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cfg_rescale <= 1.0:
@@ -70,6 +74,19 @@ class LoadOptions:
             raise ConfigError("perp_neg: needs view prompts to repel; set view_prompts as well, or perp_neg=None")
         if self.perp_neg is not None and self.view_prompts is not None and not self.view_prompts.interpolate:
             object.__setattr__(self, "view_prompts", replace(self.view_prompts, interpolate=True))
+
+
+@dataclass(frozen=True)
+class RunShape:
+    """What a run will ask a prior for: priors that come without a size of their own are made to measure.
+
+    Attributes:
+        views: Images denoised jointly.
+        image_size: Side in pixels of the largest render.
+    """
+
+    views: int = 4
+    image_size: int = 128
 
 
 def resolve_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:

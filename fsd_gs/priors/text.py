@@ -1,11 +1,6 @@
 """Text encoders as functions prompts → embeddings, a cache in front of them, and what ``encode_text`` hands out.
 
-    SD 1.x/2.x, MVDream   last hidden state of CLIP                                        tokens [L, D]
-    SDXL                  penultimate states of two CLIPs side by side                     tokens [L, D1 + D2], pooled from the second
-    SD3                   those of two CLIPs, padded to T5's width, then T5's states below  tokens [L + L', D], pooled from both
-    FLUX                  T5's states                                                      tokens [L', D], pooled from CLIP
-
-Encoders are loaded when the first new prompt comes and, by default, freed right after: a run needs a handful of embeddings once.
+A family says which encoders it has and what it makes of their outputs: its :class:`TextLayout`. Encoders are loaded when the first new prompt comes and, by default, freed right after: a run needs a handful of embeddings once.
 """
 
 from __future__ import annotations
@@ -14,7 +9,7 @@ import gc
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,9 +17,6 @@ from torch import Tensor
 from fsd_gs.core.types import TextCondition
 from fsd_gs.priors.options import TextPolicy
 from fsd_gs.priors.prompts import PerpNeg, ViewMix, ViewPrompts
-
-TextKind = Literal["clip", "sdxl", "sd3", "flux"]
-SD3_T5_TOKENS, FLUX_T5_TOKENS = 256, 512  # diffusers' own defaults
 
 
 @dataclass(frozen=True)
@@ -71,14 +63,36 @@ class EmbeddedText(TextCondition):
     repel_weights: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class TextPart:
+    """One text encoder of a family, by its class in transformers.
+
+    Attributes:
+        encoder: Class of the network in text_encoder, text_encoder_2, …
+        tokenizer: Class of the tokenizer beside it.
+        tokenizer_files: Sets of files, any of which makes a tokenizer.
+        optional: Whether the family can do without.
+    """
+
+    encoder: str
+    tokenizer: str
+    tokenizer_files: tuple[frozenset[str], ...]
+    optional: bool = False
+
+
+_CLIP_FILES = (frozenset({"tokenizer.json"}), frozenset({"vocab.json", "merges.txt"}))
+CLIP = TextPart("CLIPTextModel", "CLIPTokenizer", _CLIP_FILES)
+CLIP_PROJECTED = TextPart("CLIPTextModelWithProjection", "CLIPTokenizer", _CLIP_FILES)
+T5 = TextPart("T5EncoderModel", "T5TokenizerFast", (frozenset({"tokenizer.json"}), frozenset({"spiece.model"})))
+
+
 @dataclass
 class TextEncoders:
-    """Tokenizers and text encoders of one family; an absent third encoder of SD3 (T5) is None in both lists."""
+    """Tokenizers and text encoders of one family; those of an optional part that is absent are None in both lists."""
 
-    kind: TextKind
+    embed: Callable[[TextEncoders, list[str]], Embedding]
     tokenizers: list[Any]
     encoders: list[Any]
-    joint_width: int = 0  # SD3: D of the tokens when T5 is absent
 
     def to(self, device: torch.device) -> TextEncoders:
         for encoder in self.encoders:
@@ -89,58 +103,40 @@ class TextEncoders:
     @torch.no_grad()
     def __call__(self, prompts: list[str]) -> Embedding:
         """Embeddings of B prompts."""
-        return _EMBED[self.kind](self, prompts)
+        return self.embed(self, prompts)
+
+    def ids(self, index: int, prompts: list[str], length: int | None = None) -> Tensor:
+        """Token ids [B, L] of tokenizer ``index``, padded to its own length (or ``length``), on the encoder's device. Warns of cuts."""
+        tokenizer = self.tokenizers[index]
+        length = int(tokenizer.model_max_length) if length is None else length
+        for prompt, whole in zip(prompts, tokenizer(prompts, truncation=False, verbose=False).input_ids, strict=True):
+            if len(whole) > length:
+                # View words come last, so a long prompt loses them first: never silently.
+                message = f"prompt: only the first {length} of {len(whole)} tokens are used of '{prompt}'; shorten it"
+                warnings.warn(message, UserWarning, stacklevel=2)
+        ids = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        return ids.to(next(self.encoders[index].parameters()).device)
+
+    def penultimate(self, index: int, prompts: list[str]) -> tuple[Tensor, Tensor]:
+        """(hidden states before the last layer [B, L, D], projected pooled output [B, P]) of encoder ``index``."""
+        output = self.encoders[index](self.ids(index, prompts), output_hidden_states=True)
+        return output.hidden_states[-2], output[0]
 
 
-def _ids(tokenizer: Any, prompts: list[str], encoder: Any, length: int | None = None) -> Tensor:
-    length = int(tokenizer.model_max_length) if length is None else length
-    for prompt, whole in zip(prompts, tokenizer(prompts, truncation=False, verbose=False).input_ids, strict=True):
-        if len(whole) > length:
-            # View words come last, so a long prompt loses them first: never silently.
-            message = f"prompt: only the first {length} of {len(whole)} tokens are used of '{prompt}'; shorten it"
-            warnings.warn(message, UserWarning, stacklevel=2)
-    ids = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-    return ids.to(next(encoder.parameters()).device)
+@dataclass(frozen=True)
+class TextLayout:
+    """The text encoders of a family, in the order of their folders, and what becomes of their outputs."""
+
+    parts: tuple[TextPart, ...]
+    embed: Callable[[TextEncoders, list[str]], Embedding]
 
 
-def _embed_clip(text: TextEncoders, prompts: list[str]) -> Embedding:
-    return Embedding(text.encoders[0](_ids(text.tokenizers[0], prompts, text.encoders[0]))[0])
+def last_hidden_state(text: TextEncoders, prompts: list[str]) -> Embedding:
+    """The embedding of one CLIP: tokens [B, L, D]."""
+    return Embedding(text.encoders[0](text.ids(0, prompts))[0])
 
 
-def _penultimate(text: TextEncoders, prompts: list[str], index: int) -> tuple[Tensor, Tensor]:
-    """(hidden states before the last layer [B, L, D], projected pooled output [B, P]) of encoder ``index``."""
-    encoder = text.encoders[index]
-    output = encoder(_ids(text.tokenizers[index], prompts, encoder), output_hidden_states=True)
-    return output.hidden_states[-2], output[0]
-
-
-def _embed_sdxl(text: TextEncoders, prompts: list[str]) -> Embedding:
-    states = [_penultimate(text, prompts, index) for index in range(len(text.encoders))]
-    return Embedding(torch.cat([tokens for tokens, _ in states], dim=-1), states[-1][1])
-
-
-def _embed_sd3(text: TextEncoders, prompts: list[str]) -> Embedding:
-    clip = [_penultimate(text, prompts, index) for index in (0, 1)]
-    tokens = torch.cat([state for state, _ in clip], dim=-1)
-    if text.encoders[2] is None:
-        t5 = tokens.new_zeros(len(prompts), SD3_T5_TOKENS, text.joint_width)
-    else:
-        t5 = text.encoders[2](_ids(text.tokenizers[2], prompts, text.encoders[2], SD3_T5_TOKENS))[0]
-    tokens = torch.nn.functional.pad(tokens, (0, t5.shape[-1] - tokens.shape[-1]))
-    return Embedding(torch.cat([tokens, t5.to(tokens)], dim=1), torch.cat([pooled for _, pooled in clip], dim=-1))
-
-
-def _embed_flux(text: TextEncoders, prompts: list[str]) -> Embedding:
-    pooled = text.encoders[0](_ids(text.tokenizers[0], prompts, text.encoders[0])).pooler_output
-    return Embedding(text.encoders[1](_ids(text.tokenizers[1], prompts, text.encoders[1], FLUX_T5_TOKENS))[0], pooled)
-
-
-_EMBED: dict[TextKind, Callable[[TextEncoders, list[str]], Embedding]] = {
-    "clip": _embed_clip,
-    "sdxl": _embed_sdxl,
-    "sd3": _embed_sd3,
-    "flux": _embed_flux,
-}
+ONE_CLIP = TextLayout((CLIP,), last_hidden_state)
 
 
 class TextBank:
