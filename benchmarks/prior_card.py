@@ -38,9 +38,9 @@ from fsd_gs.metrics.judge import Judge
 from fsd_gs.pretrain.folder import checksums
 from fsd_gs.pretrain.views import over
 from fsd_gs.priors import LoadOptions, load
-from fsd_gs.priors.nano.prior import WEIGHTS
+from fsd_gs.priors.backbones.nano import WEIGHTS
+from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 from fsd_gs.priors.sampling import sample_views
-from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 
 CARD = "prior_card.json"
 VIEWS_CAPTIONS = 24  # of the part "views", which takes a minute for each few captions

@@ -24,11 +24,12 @@ from fsd_gs.core.rng import make_generator
 from fsd_gs.guidance import ScoreGuidance, inject
 from fsd_gs.noise import WorldMapNoise
 from fsd_gs.priors import LoadOptions
+from fsd_gs.priors.backbones.mvdream import MVDreamPrior
+from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.latent_prior import place
-from fsd_gs.priors.mvdream import OFFICIAL_UNET, MVDreamPrior, unet_config
+from fsd_gs.priors.mvdream_checkpoint import OFFICIAL_UNET, unet_config
 from fsd_gs.priors.schedule import DiscreteSchedule
-from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, TextEncoders
 from fsd_gs.render import make_rasterizer
 from fsd_gs.splats.initialize import ball

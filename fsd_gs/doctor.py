@@ -204,10 +204,10 @@ def check_video() -> Check:
 
 def check_backbones() -> Iterable[Check]:
     """Which backbones are in the local cache, and how large the others are."""
+    from fsd_gs.priors.backbones import published
     from fsd_gs.priors.hub import cached_folder
-    from fsd_gs.priors.registry import BACKBONES
 
-    for name, backbone in BACKBONES.items():
+    for name, backbone in published().items():
         folder = next((f for f in map(cached_folder, backbone.sources) if f is not None), None)
         if folder is not None:
             yield Check(f"Backbone {name}", True, f"in the cache ({folder}); licence: {backbone.licence}")
@@ -223,11 +223,11 @@ def check_preset() -> Check:
 
 def judge_preset(memory_gb: float) -> Check:
     """The preset for a GPU of ``memory_gb`` (0: none)."""
-    from fsd_gs.priors.registry import BACKBONES
+    from fsd_gs.priors.backbones import published
 
     if memory_gb == 0:
         return Check("Preset", None, "no CUDA GPU: keep the default prior, which needs no weights", 'python train.py prompt="a red chair"')
-    fitting = [name for name, backbone in BACKBONES.items() if backbone.weights_gb <= WEIGHTS_SHARE * memory_gb]
+    fitting = [name for name, backbone in published().items() if backbone.weights_gb <= WEIGHTS_SHARE * memory_gb]
     best = next((name for name in PRESETS_BY_WISH if name in fitting), None)
     if best is None:
         detail = f"{memory_gb:.1f} GB of GPU memory: too little for the real backbones"

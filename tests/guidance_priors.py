@@ -33,7 +33,7 @@ class GaussianPrior:
         self.schedule = schedule or DiscreteSchedule.scaled_linear()
         self.calls = []
 
-    def encode_text(self, prompt, negative_prompt, cameras):
+    def encode_text(self, prompt, negative_prompt, cameras, background=None):
         return Words(prompt, negative_prompt, MEANING.get(prompt, 3.0), MEANING.get(negative_prompt, -3.0))
 
     def encode(self, rgb):
@@ -87,7 +87,7 @@ class TinyUNetPrior:
         self.prediction_type = prediction_type
         self.schedule = DiscreteSchedule(alphas_cumprod)
 
-    def encode_text(self, prompt, negative_prompt, cameras):
+    def encode_text(self, prompt, negative_prompt, cameras, background=None):
         return TextCondition(prompt, negative_prompt)
 
     def encode(self, rgb):

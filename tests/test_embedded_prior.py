@@ -10,8 +10,7 @@ from fsd_gs import image2d, priors
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.metrics.judge import Judge
-from fsd_gs.priors.base import BackgroundAwarePrior
-from fsd_gs.priors.nano.prior import WEIGHTS, NanoPrior, verify
+from fsd_gs.priors.backbones.nano import WEIGHTS, NanoPrior, verify
 from fsd_gs.priors.sampling import sample_views
 from fsd_gs.train.command import main
 
@@ -42,7 +41,7 @@ def test_its_configs_do_not_say_where_they_were_made():
 
 def test_it_is_a_prior_that_knows_cameras_and_background(prior):
     assert isinstance(prior, priors.Prior)
-    assert isinstance(prior, BackgroundAwarePrior)
+    assert prior.names_background
     assert prior.views == 4
     assert prior.latent_shape == (12, 16, 16)
     assert prior.image_size == 64

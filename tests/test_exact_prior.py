@@ -8,8 +8,7 @@ import torch
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import InputError
-from fsd_gs.priors.base import Prior
-from fsd_gs.priors.exact import (
+from fsd_gs.priors.backbones.exact import (
     GUESSED_MEAN,
     GUESSED_STD,
     ExactPrior,
@@ -19,6 +18,7 @@ from fsd_gs.priors.exact import (
     measure_view_numba,
     measure_view_torch,
 )
+from fsd_gs.priors.base import Prior
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 
 SIZE, VIEWS, OBJECTS = 4, 2, 3
@@ -76,7 +76,7 @@ def test_noise_is_the_score_of_the_mixture(prior, renders, t, prompt, weights):
 def test_a_known_background_is_not_mistaken_for_part_of_the_object(prior, renders):
     """Told the background, the ideal denoiser is the mixture over objects composited on exactly that colour."""
     colour, t = torch.tensor([0.9, 0.1, 0.4]), torch.tensor(0.9)
-    text = prior.with_background(prior.encode_text("", "", CAMERAS), colour)
+    text = prior.encode_text("", "", CAMERAS, colour)
     images = 2 * (renders[..., :3] + (1 - renders[..., 3:]) * colour).permute(0, 1, 4, 2, 3) - 1
     x_t = torch.randn(VIEWS, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3)) * 2
     alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
@@ -114,7 +114,7 @@ def test_kernels_equal_their_readable_twins():
 def test_the_ode_ends_on_an_object_and_seeds_differ(prior, renders):
     clean = 2 * (renders[..., :3] + GUESSED_MEAN * (1 - renders[..., 3:])).permute(0, 1, 4, 2, 3) - 1
     reached = set()
-    text = prior.with_background(prior.encode_text("", "", CAMERAS), torch.full((3,), GUESSED_MEAN))
+    text = prior.encode_text("", "", CAMERAS, torch.full((3,), GUESSED_MEAN))
     for seed in range(12):
         noise = torch.randn(VIEWS, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
         x = torch.zeros_like(noise)

@@ -178,11 +178,13 @@ def test_nfsd_keeps_the_background(prior, x, noise):
     """Its three conditions are read anew from the prompt, each in front of the colour that the text it was given is in front of."""
 
     class Told(GaussianPrior):
-        def with_background(self, text, background):
+        def encode_text(self, prompt, negative_prompt, cameras, background=None):
+            text = super().encode_text(prompt, negative_prompt, cameras)
+            assert background is not None
             return replace(text, background=background, positive=text.positive + background.sum().item(), negative=-7.0)
 
     told = Told(deviation=0.5)
-    text = told.with_background(told.encode_text("red", "dull", CAMERAS), torch.tensor([0.5, 0.25, 0.0]))
+    text = told.encode_text("red", "dull", CAMERAS, torch.tensor([0.5, 0.25, 0.0]))
     grad = NoiseFreeScoreDistillation(7.5, "one")(told, x, noise, 0.1, text, CAMERAS)
     alpha, sigma = coefficients(told, 0.1)
     prompted, empty = (told.score_noise(alpha * x + sigma * noise, time(0.1), mean) for mean in (2.75, -7.0))

@@ -16,7 +16,9 @@ from fsd_gs import priors
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.guidance.vsd import TrainablePrior
-from fsd_gs.priors import LoadOptions, mvdream
+from fsd_gs.priors import LoadOptions, mvdream_checkpoint
+from fsd_gs.priors.backbones import mvdream
+from fsd_gs.priors.family import Request
 from fsd_gs.priors.text import EmbeddedText, Embedding
 
 GOLDEN = Path(__file__).parent / "golden" / "mvdream"
@@ -55,7 +57,7 @@ def official_file(configs, unet_state, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prior(official_file, configs):
-    return mvdream.load_official(official_file, CPU, torch.float32, LoadOptions(config=str(configs)), OFFICIAL)
+    return mvdream.load_official(Request(official_file, CPU, torch.float32, False, LoadOptions(config=str(configs))), OFFICIAL)
 
 
 def given_text(expected) -> EmbeddedText:
@@ -101,7 +103,7 @@ def test_mistakes_would_be_seen(prior, expected):
     for cameras in (golden_cameras()[order], turned):
         wrong = prior.predict_noise(x, t, text, cameras, 1.0)
         assert (wrong - expected["eps_multiview"]).abs().max() > 1e-2
-    single = mvdream.build_unet(load_file(GOLDEN / "mvdream_tiny_official_layout.safetensors"), OFFICIAL, torch.float32)
+    single = mvdream_checkpoint.build_unet(load_file(GOLDEN / "mvdream_tiny_official_layout.safetensors"), OFFICIAL, torch.float32)
     with torch.no_grad():
         plain = single(x, expected["timesteps"], encoder_hidden_states=expected["text"], class_labels=expected["camera"]).sample
     assert (plain - expected["eps_multiview"]).abs().max() > 0.1
@@ -151,7 +153,7 @@ def test_official_file_brings_vae_and_text_encoder(prior, official_file, configs
 def test_pt_is_read_as_tensors_only(prior, official_file, configs, tmp_path, monkeypatch, expected):
     file = tmp_path / "renamed.pt"
     torch.save(load_file(official_file), file)
-    monkeypatch.setattr(mvdream, "OFFICIAL_UNET", OFFICIAL)
+    monkeypatch.setattr(mvdream_checkpoint, "OFFICIAL_UNET", OFFICIAL)
     loaded = priors.load(file, options=LoadOptions(config=str(configs)))
     ours = loaded.predict_noise(expected["latents"], time_of(loaded, expected), given_text(expected), golden_cameras(), 1.0)
     torch.testing.assert_close(ours, expected["eps_multiview"], rtol=0, atol=1e-5)
@@ -199,20 +201,20 @@ def test_own_folder_round_trip(prior, tmp_path, expected):
 def test_incomplete_or_foreign_checkpoints_are_refused(unet_state):
     truncated = dict(list(unet_state.items())[:-1])
     with pytest.raises(FileFormatError, match="the UNet's weights do not fit"):
-        mvdream.build_unet(truncated, OFFICIAL, torch.float32)
+        mvdream_checkpoint.build_unet(truncated, OFFICIAL, torch.float32)
     imagedream = {**unet_state, "model.diffusion_model.image_embed.proj_in.weight": torch.zeros(1)}
     with pytest.raises(FileFormatError, match="ImageDream"):
-        mvdream.convert_unet(imagedream, OFFICIAL)
+        mvdream_checkpoint.convert_unet(imagedream, OFFICIAL)
     single_view = {k: v for k, v in unet_state.items() if "camera_embed" not in k}
     with pytest.raises(FileFormatError, match="has no camera weights"):
-        mvdream.convert_unet(single_view, OFFICIAL)
+        mvdream_checkpoint.convert_unet(single_view, OFFICIAL)
 
 
 def test_official_architecture_has_the_published_size():
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**mvdream.unet_config(mvdream.OFFICIAL_UNET))
+        unet = UNet2DConditionModel(**mvdream_checkpoint.unet_config(mvdream_checkpoint.OFFICIAL_UNET))
     assert len(unet.state_dict()) == 690
     assert sum(p.numel() for p in unet.parameters()) == pytest.approx(867.6e6, rel=1e-4)
     assert unet.config.attention_head_dim == [5, 10, 20, 20]

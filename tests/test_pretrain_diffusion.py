@@ -22,7 +22,7 @@ from fsd_gs.pretrain.settings import DiffusionSettings
 from fsd_gs.pretrain.sources import CatalogueSource
 from fsd_gs.pretrain.start import start_tokenizer
 from fsd_gs.pretrain.tokenizer import learn_merges, make_tokenizer
-from fsd_gs.priors.mvdream import camera_numbers
+from fsd_gs.priors.backbones.mvdream import camera_numbers
 
 SMALL = DiffusionSettings(channels=[16, 32], head_width=16, text_width=32, text_layers=1)
 RED, BLUE = "a red mug, on a white background", "a blue key"

@@ -17,8 +17,8 @@ from fsd_gs.pretrain.start import compile_unet
 from fsd_gs.pretrain.tokenizer import make_tokenizer
 from fsd_gs.pretrain.trainer import STATE, Progress, Trainer, rate_factor, split_parameters
 from fsd_gs.priors import load
-from fsd_gs.priors.mvdream import MVDreamPrior, camera_numbers
-from fsd_gs.priors.nano.prior import NanoPrior, verify
+from fsd_gs.priors.backbones.mvdream import MVDreamPrior, camera_numbers
+from fsd_gs.priors.backbones.nano import NanoPrior, verify
 
 SETTINGS = DiffusionSettings(channels=[16, 32], head_width=16, text_width=32, text_layers=1, objects=2, steps=8, warmup=2, cooldown=0.5)
 WORDS = ["a", "red", "blue", "mug", "key", "on", "white", "black", "background"]
@@ -192,15 +192,15 @@ def test_a_category_that_was_not_trained_stops(prior):
 
 def test_the_background_joins_both_prompts(prior):
     text: TextCondition = embedding_of(prior, "a red mug")
-    placed = prior.with_background(text, torch.tensor([0.02, 0.0, 0.05]))
+    placed = prior.encode_text("a red mug", "", CAMERAS, torch.tensor([0.02, 0.0, 0.05]))
     as_said = MVDreamPrior.encode_text(prior, "a red mug, on a black background", "on a black background", None)
     assert torch.equal(placed.positive.tokens, as_said.positive.tokens)
     assert torch.equal(placed.negative.tokens, as_said.negative.tokens)
     assert (placed.prompt, placed.negative_prompt) == ("a red mug", "")  # so that both can be asked for again
-    again = prior.with_background(embedding_of(prior, placed.prompt), placed.background)
+    again = prior.encode_text(placed.prompt, placed.negative_prompt, CAMERAS, placed.background)
     assert torch.equal(again.positive.tokens, placed.positive.tokens)
-    moved = prior.with_background(placed, torch.ones(3))
-    assert torch.equal(moved.positive.tokens, prior.with_background(text, torch.ones(3)).positive.tokens)
+    moved = prior.encode_text("a red mug", "", CAMERAS, torch.ones(3))
+    assert not torch.equal(moved.positive.tokens, placed.positive.tokens)
     x_t, t = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor(0.6)
     change = prior.predict_noise(x_t, t, placed, CAMERAS, 1.0) - prior.predict_noise(x_t, t, text, CAMERAS, 1.0)
     assert change.abs().max() > 1e-5

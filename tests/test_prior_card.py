@@ -22,7 +22,7 @@ from fsd_gs.metrics.judge.words import Asked
 from fsd_gs.pretrain.sources import is_held_out
 from fsd_gs.pretrain.views import over
 from fsd_gs.priors import LoadOptions
-from fsd_gs.priors.nano.prior import NanoPrior
+from fsd_gs.priors.backbones.nano import NanoPrior
 from fsd_gs.priors.sampling import ddim, join_texts, sample_views, views_together
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -69,7 +69,7 @@ def test_ddim_is_diffusers(tmp_path, prediction, zero_snr):
     """The same path as DDIMScheduler's on its trailing timesteps, which takes the network's own output."""
     prior = tiny_prior(tmp_path / "prior", prediction, rescale_betas_zero_snr=zero_snr)
     noise, steps, scale = torch.randn(4, *prior.latent_shape, generator=seeded()), 5, 4.0
-    text = prior.with_background(prior.encode_text(PROMPTS[0], "", RIG), COLORS[1])
+    text = prior.encode_text(PROMPTS[0], "", RIG, COLORS[1])
     scheduler = DDIMScheduler(
         **tiny.SD_BETAS,
         prediction_type=prediction,

@@ -12,7 +12,7 @@ import fsd_gs
 from fsd_gs import priors
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Gaussians
-from fsd_gs.priors import LoadOptions, mvdream
+from fsd_gs.priors import LoadOptions, mvdream_checkpoint
 from fsd_gs.priors.prompts import PerpNeg
 from fsd_gs.render import make_rasterizer
 
@@ -30,7 +30,7 @@ def tiny_mvdream(root: Path) -> Path:
     pipeline.register_modules(text_encoder=tiny.CLIPTextModel(tiny.clip_config(40)).eval())
     official = json.loads((GOLDEN / "mvdream_tiny_unet_config.json").read_text())
     pipeline.register_modules(
-        unet=mvdream.build_unet(load_file(GOLDEN / "mvdream_tiny_official_layout.safetensors"), official, torch.float32)
+        unet=mvdream_checkpoint.build_unet(load_file(GOLDEN / "mvdream_tiny_official_layout.safetensors"), official, torch.float32)
     )
     return tiny.save(pipeline, root)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from fsd_gs import image2d, priors
 from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.priors import FlowPrior, LoadOptions
-from fsd_gs.priors.flow import image_ids, pack, unpack
+from fsd_gs.priors.backbones.flux import image_ids, pack, unpack
 
 PROMPT, NEGATIVE = "a red chair", "blurry"
 PLAIN = LoadOptions(view_prompts=None, image_size=16)

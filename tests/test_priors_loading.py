@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from fsd_gs import priors
 from fsd_gs.errors import BackendError, FileFormatError, InputError
-from fsd_gs.priors import LoadOptions, hub, mvdream
+from fsd_gs.priors import LoadOptions, backbones, hub, mvdream_checkpoint
 from fsd_gs.priors import text as text_module
-from fsd_gs.priors.components import recognise
-from fsd_gs.priors.registry import BACKBONES, Backbone, Source
+from fsd_gs.priors.family import Published, Source
+from fsd_gs.priors.loading import family_of
 
 GOLDEN = Path(__file__).parent / "golden" / "mvdream"
 
@@ -50,7 +50,7 @@ def empty_cache(monkeypatch, tmp_path):
     ],
 )
 def test_family_comes_from_the_configs_not_the_name(make, family, tmp_path):
-    assert recognise(tiny.save(make(), tmp_path / "something-mvdream-flux-xl")) == family
+    assert family_of(tiny.save(make(), tmp_path / "something-mvdream-flux-xl")).name == family
 
 
 def test_not_a_pipeline_folder(tmp_path):
@@ -174,8 +174,8 @@ def test_hub_errors_become_one_line(monkeypatch, empty_cache, error, message):
 def test_sources_are_tried_in_order_and_the_download_is_announced(monkeypatch, empty_cache, folder):
     """The first repository is gone, the second has two sets of weights: only the fp16 one is fetched, and said so before."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    entry = Backbone((Source("gone/model"), Source("kept/model", "abc")), 1.0, 1.0, "MIT")
-    monkeypatch.setitem(BACKBONES, "sd15", entry)
+    entry = Published((Source("gone/model"), Source("kept/model", "abc")), 1.0, 1.0, "MIT")
+    monkeypatch.setitem(backbones.published(), "sd15", entry)
     files = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
     files += [f.replace(".safetensors", ".fp16.safetensors") for f in files if f.endswith(".safetensors")]
     files += ["v1-5-pruned.ckpt", "v1-5.safetensors", "unet/diffusion_pytorch_model.bin", "safety_checker/model.safetensors"]
@@ -243,7 +243,7 @@ def single_file(tmp_path_factory):
     official = json.loads((GOLDEN / "mvdream_tiny_unet_config.json").read_text())
     state = {k: v for k, v in load_file(GOLDEN / "mvdream_tiny_official_layout.safetensors").items() if "camera_embed" not in k}
     pipeline = tiny.stable_diffusion()
-    plain = {k: v for k, v in mvdream.unet_config(official).items() if "class_embed" not in k}
+    plain = {k: v for k, v in mvdream_checkpoint.unet_config(official).items() if "class_embed" not in k}
     torch.manual_seed(11)
     pipeline.register_modules(unet=tiny.UNet2DConditionModel(**plain), text_encoder=tiny.CLIPTextModel(tiny.clip_config(40)).eval())
     configs = tiny.save(pipeline, root / "configs")

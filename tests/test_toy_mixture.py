@@ -34,7 +34,7 @@ class MixturePrior:
         self.means = torch.randn(MODES, DIMENSIONS, generator=torch.Generator().manual_seed(0))
         self.deviation = deviation
 
-    def encode_text(self, prompt, negative_prompt, cameras):
+    def encode_text(self, prompt, negative_prompt, cameras, background=None):
         return TextCondition(prompt, negative_prompt)
 
     def encode(self, rgb):

@@ -110,7 +110,7 @@ def test_one_step_is_the_residual_of_the_paper():
     latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
     noise, t = parts.noise(cameras, view.alpha), torch.tensor(parts.schedule(3))
     schedule = parts.prior.schedule
-    text = parts.prior.with_background(parts.prior.encode_text(config.prompt, "", cameras), background)
+    text = parts.prior.encode_text(config.prompt, "", cameras, background)
     with torch.no_grad():
         x_t = schedule.alpha(t) * latents + schedule.sigma(t) * noise
         residual = schedule.lambda_(t) * (parts.prior.predict_noise(x_t, t, text, cameras, config.guidance.cfg_scale) - noise)
@@ -317,7 +317,7 @@ def test_any_prior_will_do():
         image_size = 16
         views = 1
 
-        def encode_text(self, prompt, negative_prompt, cameras):
+        def encode_text(self, prompt, negative_prompt, cameras, background=None):
             return TextCondition(prompt, negative_prompt)
 
         def encode(self, rgb):

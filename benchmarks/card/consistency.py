@@ -27,8 +27,8 @@ from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.metrics import statistics
 from fsd_gs.pretrain.views import over
+from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 from fsd_gs.priors.sampling import sample_views, views_together
-from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
 from fsd_gs.render.base import make_rasterizer
 from fsd_gs.splats.initialize import ball, from_points
 from fsd_gs.splats.optimizers import LearningRates, build_optimizers, set_learning_rates, step_all

@@ -31,7 +31,7 @@ from fsd_gs.core.types import Cameras
 from fsd_gs.metrics import statistics
 from fsd_gs.pretrain.sources import HELD_OUT_SEEDS
 from fsd_gs.pretrain.views import over
-from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
+from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 
 MEASURES = ("own", "chance", "best", "beaten")
 

@@ -22,7 +22,7 @@ from fsd_gs.errors import ConfigError, unknown_name
 from fsd_gs.guidance import GUIDANCES, WEIGHTS
 from fsd_gs.guidance.cfg import guided_noise, noise_and_clean
 from fsd_gs.guidance.ode import ddim_path
-from fsd_gs.priors.base import FlowPrior, Prior, tell_background
+from fsd_gs.priors.base import FlowPrior, Prior
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Noised:
         """The same batch with another negative prompt ("" is ∅), in front of the same background."""
         if negative_prompt == self.text.negative_prompt:
             return self
-        text = self.prior.encode_text(self.text.prompt, negative_prompt, self.cameras)
-        return replace(self, text=tell_background(self.prior, text, self.text.background))
+        text = self.prior.encode_text(self.text.prompt, negative_prompt, self.cameras, self.text.background)
+        return replace(self, text=text)
 
     def noise(self, scale: float, rescale: float = 0.0) -> Tensor:
         """ε_φ(x_t, t, y) [V, C, h, w]; scale 1: the text alone, 0: the negative prompt alone."""

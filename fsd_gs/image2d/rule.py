@@ -33,7 +33,7 @@ from fsd_gs.guidance import Guidance, ScoreGuidance, TimeSchedule, inject
 from fsd_gs.guidance.cfg import noise_and_clean
 from fsd_gs.guidance.rfds import RectifiedFlowDistillation
 from fsd_gs.guidance.time_schedules import Linear
-from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior, tell_background
+from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 
 Spacing = Literal["leading", "trailing", "linspace"]
@@ -110,7 +110,7 @@ def generate(
 
     noise: ε̃ [S, C, h, w]; None draws it from ``seed``, each seed from its own stream, so that a seed's image does not depend on its
     neighbours in the batch. steps: sampler steps ("exact") or Adam steps ("adam"). device, dtype: of the latents; the prior's own.
-    background: colour [3] in [0, 1] behind the object, for priors that can be told (:func:`tell_background`); others draw what they like.
+    background: colour [3] in [0, 1] behind the object, for priors that can be told; others draw what they like.
     None leaves it open.
     """
     seeds = [seed] if isinstance(seed, int) else list(seed)
@@ -121,7 +121,7 @@ def generate(
     check_shape("noise", noise, ("S", *prior.latent_shape))
     noise = noise.to(device, dtype)
     cameras = front_cameras(prior, len(noise)).to(device)
-    text = tell_background(prior, prior.encode_text(prompt, negative_prompt, cameras), background)
+    text = prior.encode_text(prompt, negative_prompt, cameras, background)
     problem = _Problem(prior, noise, text, cameras, cfg_scale, cfg_rescale)
     if rule == "exact":
         latents = _exact_flow(problem, steps, grid or Grid()) if isinstance(prior, FlowPrior) else _exact(problem, steps, grid or Grid())

@@ -22,7 +22,7 @@ from fsd_gs.pretrain.captions import draw_caption
 from fsd_gs.pretrain.settings import UNET_GROUPS, DiffusionSettings
 from fsd_gs.pretrain.shards import load_shard
 from fsd_gs.pretrain.tokenizer import MAX_TOKENS
-from fsd_gs.priors.mvdream import install_cross_view_attention, without_class_embedding
+from fsd_gs.priors.backbones.mvdream import see_all_views
 
 SCHEDULER: dict[str, Any] = {
     "_class_name": "DDIMScheduler",
@@ -100,19 +100,15 @@ class Denoiser(torch.nn.Module):
         self.unet, self.text_encoder, self.tokenizer = unet, text_encoder, tokenizer
         if next(unet.parameters()).device.type == "cpu":
             use_plain_attention(unet)
-        self._processors = install_cross_view_attention(unet)
+        see_all_views(unet)
 
     def forward(self, latents: Tensor, timesteps: Tensor, captions: list[str], cameras: Tensor | None) -> Tensor:
         """v [O·V, C, h, w] for latents [O·V, C, h, w], timesteps [O·V], O captions and cameras [O·V, 16]; None: single pictures."""
         views = latents.shape[0] // len(captions)
         tokens = self.tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
         text = self.text_encoder(tokens.to(latents.device))[0].repeat_interleave(views, dim=0)
-        for processor in self._processors:
-            processor.views = 1 if cameras is None else views
-        if cameras is None:
-            with without_class_embedding(self.unet):
-                return self.unet(latents, timesteps, text, return_dict=False)[0]
-        return self.unet(latents, timesteps, text, class_labels=cameras, return_dict=False)[0]
+        joined = {"views": 1 if cameras is None else views}
+        return self.unet(latents, timesteps, text, class_labels=cameras, cross_attention_kwargs=joined, return_dict=False)[0]
 
 
 def use_plain_attention(unet: Any) -> None:

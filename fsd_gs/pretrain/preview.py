@@ -18,7 +18,7 @@ from fsd_gs.core.backgrounds import in_front_of
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.pretrain.diffusion import Denoiser, make_scheduler
 from fsd_gs.pretrain.settings import DataSettings
-from fsd_gs.priors.mvdream import camera_numbers
+from fsd_gs.priors.backbones.mvdream import camera_numbers
 from fsd_gs.priors.schedule import combine_cfg
 
 CFG_SCALE, STEPS, COUNT = 3.0, 30, 12

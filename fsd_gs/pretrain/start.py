@@ -19,9 +19,9 @@ from fsd_gs.pretrain.diffusion import Denoiser, make_text_encoder, make_unet
 from fsd_gs.pretrain.patch_code import PatchCode, read_patch_code
 from fsd_gs.pretrain.settings import PretrainConfig
 from fsd_gs.pretrain.tokenizer import make_tokenizer
-from fsd_gs.priors.components import load_module
+from fsd_gs.priors.backbones.nano import WEIGHTS
+from fsd_gs.priors.folders import load_module
 from fsd_gs.priors.loading import EMBEDDED
-from fsd_gs.priors.nano.prior import WEIGHTS
 
 
 @dataclass(frozen=True)

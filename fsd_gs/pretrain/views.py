@@ -19,7 +19,7 @@ from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.settings import DataSettings
 from fsd_gs.pretrain.sources import CatalogueSource, ObjectSource
-from fsd_gs.priors.mvdream import camera_numbers
+from fsd_gs.priors.backbones.mvdream import camera_numbers
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,6 @@
 
 from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
 from fsd_gs.priors.loading import load
-from fsd_gs.priors.options import LoadOptions
+from fsd_gs.priors.options import LoadOptions, RunShape
 
-__all__ = ["CleanPrior", "FlowPrior", "LoadOptions", "Prior", "load"]
+__all__ = ["CleanPrior", "FlowPrior", "LoadOptions", "Prior", "RunShape", "load"]

@@ -37,9 +37,7 @@ class Prior(Protocol):
     @property
     def views(self) -> int: ...
 
-    def encode_text(
-        self, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None = None
-    ) -> TextCondition:
+    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None = None) -> TextCondition:
         """The prompts as seen from each of B cameras. Cheap to call each step: embeddings are cached inside.
 
         Args:

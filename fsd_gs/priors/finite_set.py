@@ -17,7 +17,7 @@ from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, sample_objects
 from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.catalogue.vocabulary import ParsedPrompt, Vocabulary
 from fsd_gs.core.types import Cameras
-from fsd_gs.priors.exact import ObjectWeights
+from fsd_gs.priors.backbones.exact import ObjectWeights
 from fsd_gs.priors.reader import CatalogueReader
 
 

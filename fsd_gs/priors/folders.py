@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from fsd_gs.errors import FileFormatError
 from fsd_gs.priors import supported
-from fsd_gs.priors.family import Folder
+from fsd_gs.priors.family import Folder, Request
 from fsd_gs.priors.hub import COMPONENTS, is_offline, read_json, weight_files
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.latent_prior import place
@@ -58,11 +59,12 @@ def check_component(folder: Folder, component: str, rules: supported.Rules, *, c
     return config
 
 
-def require_equal(folder: Folder, **sides: Any) -> None:
-    """Refuse a folder whose components do not fit together. sides: two numbers that must agree, by what they are."""
-    (one, left), (other, right) = sides.items()
-    if left != right:
-        raise FileFormatError(f"prior: {folder.path}: its components do not fit together: {one} is {left}, {other} is {right}")
+def require_equal(folder: Folder, one: tuple[str, Any], other: tuple[str, Any]) -> None:
+    """Refuse a folder whose components do not fit together. one, other: what must agree, as (name, value)."""
+    if one[1] != other[1]:
+        raise FileFormatError(
+            f"prior: {folder.path}: its components do not fit together: {one[0]} is {one[1]}, {other[0]} {other[1]}; save it again"
+        )
 
 
 def load_module(cls: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
@@ -165,27 +167,24 @@ def load_vae(folder: Folder, dtype: torch.dtype) -> Any:
     return load_module(AutoencoderKL, folder.path, "vae", torch.float32 if dtype == torch.float16 and overflows else dtype)
 
 
-def load_codec(
-    folder: Folder, device: torch.device, dtype: torch.dtype, options: LoadOptions, *, sample_size: Any, channels: int
-) -> LatentCodec:
+def load_codec(folder: Folder, request: Request, *, sample_size: Any, channels: int) -> LatentCodec:
     """The folder's VAE.
 
     Args:
         folder: The pipeline folder.
-        device: Of the VAE.
-        dtype: Of the VAE.
-        options: Their ``image_size`` counts before the network's.
+        request: Device, precision and options, whose ``image_size`` counts before the network's.
         sample_size: Side of the network's latents as its config says it: a number, or two equal ones.
         channels: Latent channels that the network takes.
     """
-    config = check_component(folder, "vae", supported.VAE)
-    require_equal(folder, **{"latent_channels of the vae": config.get("latent_channels", 4), "in_channels of the denoiser": channels})
-    image_size = options.image_size or _square(folder, sample_size) * 2 ** (len(config.get("block_out_channels", [64])) - 1)
-    vae = place(load_vae(folder, dtype), device, options)
-    return LatentCodec(vae, image_size, options, load_tiny_vae(options, device, dtype))
+    config, options = check_component(folder, "vae", supported.VAE), request.options
+    require_equal(folder, ("latent_channels of the vae", config.get("latent_channels", 4)), ("the denoiser's latent channels", channels))
+    image_size = options.image_size or square(folder, sample_size) * 2 ** (len(config.get("block_out_channels", [64])) - 1)
+    vae = place(load_vae(folder, request.dtype), request.device, options)
+    return LatentCodec(vae, image_size, options, load_tiny_vae(options, request.device, request.dtype))
 
 
-def _square(folder: Folder, size: Any) -> int:
+def square(folder: Folder, size: Any) -> int:
+    """The side of the network's latents, from the ``sample_size`` of its config."""
     sides = set(size) if isinstance(size, list | tuple) else {size}
     side = sides.pop() if sides else None
     if sides or not isinstance(side, int) or isinstance(side, bool) or side < 1:
@@ -251,11 +250,11 @@ def load_schedule(folder: Folder) -> tuple[DiscreteSchedule, str]:
 
 def check_scheduler(folder: Folder, rules: supported.Rules) -> Mapping[str, Any]:
     """The scheduler's config, if ``rules`` allow all of it."""
+    file = folder.path / "scheduler" / "scheduler_config.json"
     if "scheduler" not in folder.configs:
-        raise FileFormatError(f"prior: {folder.path / 'scheduler' / 'scheduler_config.json'} is missing; is this a complete diffusers folder?")
-    config = folder.configs["scheduler"]
-    supported.check(str(folder.path / "scheduler" / "scheduler_config.json"), config, rules)
-    return config
+        raise FileFormatError(f"prior: {file} is missing; is this a complete diffusers folder?")
+    supported.check(str(file), folder.configs["scheduler"], rules)
+    return folder.configs["scheduler"]
 
 
 def _default_betas(class_name: str) -> dict[str, Any]:
@@ -284,13 +283,21 @@ def _check_part(folder: Folder, layout: TextLayout, index: int) -> bool:
     for component in (encoder, tokenizer):
         if not (folder.path / component).is_dir():
             raise FileFormatError(f"prior: {folder.path}: the component '{component}' is missing")
-    check_component(folder, encoder, supported.TEXT_ENCODERS[part.encoder], class_key="model_type")
+    check_component(folder, encoder, _text_rules(part.encoder), class_key="model_type")
     choose_variant(folder.path / encoder, torch.float32)
     files = {f.name for f in (folder.path / tokenizer).iterdir()}
     if not any(needed <= files for needed in part.tokenizer_files):
         wanted = " or ".join(" with ".join(sorted(needed)) for needed in part.tokenizer_files)
         raise FileFormatError(f"prior: {folder.path / tokenizer} is no tokenizer: expected {wanted}; download or save it again")
     return True
+
+
+def _text_rules(encoder: str) -> supported.Rules:
+    """The allow-list, and what this version of the library itself writes: an encoder is called in one way, whatever its config says."""
+    import transformers
+
+    rules = supported.TEXT_ENCODERS[encoder]
+    return replace(rules, free=rules.free | getattr(transformers, encoder).config_class().to_dict().keys())
 
 
 def _names(index: int) -> tuple[str, str]:

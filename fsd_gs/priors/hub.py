@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_gs.errors import BackendError, FileFormatError, InputError, unknown_name
-from fsd_gs.priors.registry import BACKBONES, Source
+from fsd_gs.priors.family import Source
 
 Announce = Callable[[str], None]
 COMPONENTS = (
@@ -55,17 +55,21 @@ def resolve(name_or_path: str | Path, *, offline: bool = False, half: bool = Tru
     half: prefer fp16 weight files where the repository has both.
     Raises InputError (unknown name), FileFormatError (no such path) or BackendError (not cached and no network, gated, gone).
     """
+    from fsd_gs.priors import backbones  # which read folders by way of this module
+
     name = str(name_or_path)
     path = Path(name).expanduser()
-    if name in BACKBONES:
-        return _first_available(name, BACKBONES[name].sources, offline=offline, half=half, announce=announce)
+    if name in backbones.published():
+        return _first_available(name, backbones.published()[name].sources, offline=offline, half=half, announce=announce)
     if path.exists():
         return path
     if isinstance(name_or_path, Path) or name.startswith(("/", "./", "../", "~")) or path.suffix in (".safetensors", *_PICKLES):
         raise FileFormatError(f"prior: no file or folder '{name}'; expected a diffusers folder or a .safetensors file")
     if _HUB_ID.fullmatch(name):
         return _first_available(name, (Source(name),), offline=offline, half=half, announce=announce)
-    raise InputError(unknown_name("prior", name, BACKBONES) + "; a folder, a .safetensors file or a hub id (owner/name) works as well")
+    raise InputError(
+        unknown_name("prior", name, backbones.names()) + "; a folder, a .safetensors file or a hub id (owner/name) works as well"
+    )
 
 
 def cached_folder(source: Source) -> Path | None:

@@ -1,41 +1,52 @@
 """What all latent backbones have in common: pictures ↔ latents, prompts → embeddings, one guided prediction.
 
-A family adds one thing: how its network is called (:meth:`LatentPrior.network_output`) and how ε follows from what it predicts.
+A family adds one thing: how its network is called (:meth:`LatentPrior.network_output`) and how ε follows from what it predicts. Nothing
+is switched on the network for a call: what differs from call to call is an argument, so that calls may overlap and compiled graphs stay.
 """
 
 from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fsd_gs.core.types import Cameras, TextCondition, check_shape
-from fsd_gs.errors import InputError
+from fsd_gs.errors import BackendError, InputError
 from fsd_gs.priors.guided import guided_prediction
 from fsd_gs.priors.latent import LatentCodec
+from fsd_gs.priors.networks import Network
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import NoiseSchedule
 from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, embed_views
-from fsd_gs.priors.trainable import adapter_on, add_adapter
+from fsd_gs.priors.trainable import adapted_twin
 
 
 class LatentPrior(ABC):
-    """A frozen latent diffusion model. ``network`` runs in its own precision; latents, guidance and ε stay in the caller's."""
+    """A frozen latent diffusion model. ``network`` runs in its own precision; latents, guidance and ε stay in the caller's.
+
+    Attributes:
+        views: Images denoised jointly.
+        names_background: Whether ``encode_text`` makes use of the background.
+        sampler: The config of the scheduler that came with the network (which timesteps its pipeline visits); empty if none did.
+    """
 
     views: int = 1
+    names_background: bool = False
 
-    def __init__(self, network: Any, codec: LatentCodec, bank: TextBank, schedule: NoiseSchedule, options: LoadOptions) -> None:
+    def __init__(self, network: Network, codec: LatentCodec, bank: TextBank, schedule: NoiseSchedule, options: LoadOptions) -> None:
         self.network, self.codec, self.bank, self.options = network, codec, bank, options
+        self.sampler: Mapping[str, Any] = {}
         self._schedule = schedule
         self.cfg_rescale = options.cfg_rescale
         self.dtype: torch.dtype = network.dtype
-        self._forward: Callable[..., Any] = network
+        self._adapted: Callable[..., Any] | None = None
+        self._forward: Callable[..., Any] = network  # pyright: ignore[reportAttributeAccessIssue]  (each family's network is callable)
         if options.compile:
-            self._forward = compile_or_fall_back(network, "network")
+            self._forward = compile_or_fall_back(self._forward, "network")
             codec.compile_encoder(compile_or_fall_back)
 
     @property
@@ -62,8 +73,11 @@ class LatentPrior(ABC):
         """latents [B, C, h, w] → rgb [B, 3, H, W] in [0, 1]."""
         return self.codec.decode(latents)
 
-    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None) -> EmbeddedText:
-        """The prompts as seen from each of B cameras; without cameras (2D) the plain prompt. Embeddings are cached by prompt."""
+    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None = None) -> EmbeddedText:
+        """The prompts as seen from each of B cameras; without cameras (2D) the plain prompt. Embeddings are cached by prompt.
+
+        ``background`` is not used: what these models are trained on does not say what is behind the object.
+        """
         options = self.options
         mixes = None
         if options.view_prompts is not None and cameras is not None:
@@ -75,8 +89,19 @@ class LatentPrior(ABC):
         self.bank.release()
 
     @abstractmethod
-    def network_output(self, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float) -> Tensor:
-        """The network's own prediction for k·B latents with as many rows of text; t [k·B]; cameras of the B views (or None)."""
+    def network_output(
+        self, call: Callable[..., Any], latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
+    ) -> Tensor:
+        """The prediction of ``call`` in its own parametrisation.
+
+        Args:
+            call: The network: as it is, compiled, or with adapters.
+            latents_t: [k·B, C, h, w].
+            t: [k·B] in [0, 1].
+            embedding: k·B rows of text.
+            cameras: Of the B views, or None.
+            guidance: For networks that take it as an input.
+        """
 
     def raw_prediction(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
         """The guided prediction in the network's own parametrisation, [B, C, h, w]."""
@@ -93,7 +118,7 @@ class LatentPrior(ABC):
 
         def network(embedding: Embedding, copies: int) -> Tensor:
             x, times = latents_t.repeat(copies, 1, 1, 1), time.repeat(copies)
-            return self.network_output(x, times, embedding, cameras, guidance_in_network).to(latents_t.dtype)
+            return self.network_output(self._forward, x, times, embedding, cameras, guidance_in_network).to(latents_t.dtype)
 
         with torch.no_grad():
             return guided_prediction(network, text, batch, cfg_scale, self.cfg_rescale, self.views if cameras is not None else 1)
@@ -119,19 +144,18 @@ class LatentPrior(ABC):
 
     def add_lora(self, rank: int, generator: torch.Generator) -> list[torch.nn.Parameter]:
         """Attach trainable LoRA adapters that change nothing yet; ``predict_noise`` stays frozen (VSD)."""
-        return add_adapter(self.network, rank, generator)
+        self._adapted, parameters = adapted_twin(self.network, rank, generator)
+        return parameters
 
     def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None) -> Tensor:
         """ε_lora [B, C, h, w] for the text alone, differentiable in the parameters of :meth:`add_lora`."""
-        assert isinstance(text, EmbeddedText)
+        if not isinstance(text, EmbeddedText):
+            raise InputError(f"text: expected what this prior's encode_text returns, got {type(text).__name__}")
+        if self._adapted is None:
+            raise BackendError("vsd: no LoRA is attached; call add_lora first")
         batch = latents_t.shape[0]
         time = t.to(latents_t.device).expand(batch)
-        forward, self._forward = self._forward, self.network  # a compiled graph has no adapters
-        try:
-            with adapter_on(self.network):
-                output = self.network_output(latents_t, time, text.positive.expand(batch), cameras, self.options.guidance)
-        finally:
-            self._forward = forward
+        output = self.network_output(self._adapted, latents_t, time, text.positive.expand(batch), cameras, self.options.guidance)
         return self.noise_from_output(output.to(latents_t.dtype), latents_t, t)
 
     def split_guidance(self, cfg_scale: float) -> tuple[float, float]:
@@ -150,7 +174,7 @@ def compile_or_fall_back(function: Callable[..., Any], name: str) -> Callable[..
                 return compiled(*args, **kwargs)
             except torch.cuda.OutOfMemoryError:
                 raise
-            except Exception as error:
+            except Exception as error:  # compilers fail in many ways, and the uncompiled network is always right
                 state["failed"] = True
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 warnings.warn(f"torch.compile of the {name} failed ({reason}); going on without it", RuntimeWarning, stacklevel=2)

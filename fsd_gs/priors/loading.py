@@ -1,27 +1,38 @@
 """``load``: from a name, a path or a hub id to a prior. The family comes from the folder's own configs.
 
 load("nano")                                   the embedded prior, which ships with the package
-load("sd15", device="cuda", dtype="auto")      a registry name with fallbacks (:mod:`fsd_gs.priors.registry`)
+load("exact", run=RunShape(4, 128))            the ideal denoiser over the procedural catalogue, made to measure
+load("sd15", device="cuda", dtype="auto")      weights by short name, with fallbacks (``published`` of the family)
 load("./my-finetune")                          a folder in the diffusers layout: SD 1.x/2.x, SDXL, SD3, FLUX, MVDream
 load("./model.safetensors")                    one file of the SD 1.x/2.x/SDXL family; MVDream's official layout, also as .pt
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import FileFormatError
+from fsd_gs.priors import backbones, folders, single_file
 from fsd_gs.priors.base import Prior
-from fsd_gs.priors.components import Family, names_background, recognise
-from fsd_gs.priors.hub import Announce, log_announcement, read_json, resolve
-from fsd_gs.priors.options import LoadOptions, multiplies_bfloat16, resolve_dtype
+from fsd_gs.priors.family import Family, Request
+from fsd_gs.priors.hub import Announce, log_announcement, resolve
+from fsd_gs.priors.options import LoadOptions, RunShape, resolve_dtype
 
 EMBEDDED = "nano"  # the prior that ships with the package
-Builder = Callable[[Path, torch.device, torch.dtype, LoadOptions], Prior]
+_PICKLES = (".ckpt", ".bin", ".pth", ".pkl", ".pt")
+_OTHER_FORMATS = {
+    ".gguf": "quantised weights (GGUF)",
+    ".onnx": "an ONNX graph",
+    ".msgpack": "Flax weights",
+    ".h5": "TensorFlow weights",
+    ".zip": "an archive",
+    ".gz": "an archive",
+    ".tar": "an archive",
+}
 
 
 def load(
@@ -30,90 +41,63 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | str = "auto",
     options: LoadOptions | None = None,
+    run: RunShape | None = None,
     announce: Announce = log_announcement,
 ) -> Prior:
     """A frozen diffusion prior.
 
-    name_or_path: a registry name, a folder, a file or a hub id. dtype: precision of the networks ("auto", "float32", "bfloat16",
-    "float16" or a torch dtype); latents and residual keep the caller's; on a CPU "auto" is float32, but bfloat16 for the embedded prior
-    and others of its making (``fsd-gs train-prior``) where the CPU has matrix units for it. announce: called with one line before
-    anything is downloaded.
-    Raises InputError (unknown name), FileFormatError (not a usable model), BackendError (no network, gated, no such device).
+    Args:
+        name_or_path: A short name, a folder, a file or a hub id.
+        device: Of the networks.
+        dtype: Precision of the networks ("auto", "float32", "bfloat16", "float16" or a torch dtype); latents and residual keep the
+            caller's. On a CPU "auto" is float32, but bfloat16 for the embedded prior and others of its making (``fsd-gs train-prior``)
+            where the CPU has matrix units for it.
+        options: How a network is loaded and asked.
+        run: Views and image size of the run, for priors that have none of their own.
+        announce: Called with one line before anything is downloaded.
+
+    Raises:
+        InputError: Unknown name.
+        FileFormatError: Not a usable model; the line says which component and entry, what was expected and what came.
+        BackendError: No network, gated, no such device.
     """
     options = LoadOptions() if options is None else options
     device = resolve_device(device)
-    if name_or_path == EMBEDDED:
-        from fsd_gs.priors.nano.prior import WEIGHTS, verify
-
-        name_or_path = verify(WEIGHTS)
     precision = resolve_dtype(dtype, device)
-    place = resolve(name_or_path, offline=options.offline, half=precision in (torch.float16, torch.bfloat16), announce=announce)
-    if place.is_file():
-        return _load_file(place, device, precision, options)
-    family = recognise(place)
-    if dtype == "auto" and multiplies_bfloat16(device) and names_background(read_json(place / "model_index.json")):
-        precision = torch.bfloat16
-    return _BUILDERS[family](place, device, precision, options)
+    request = Request(None, device, precision, dtype == "auto", options, RunShape() if run is None else run)
+    family = backbones.built_in(str(name_or_path))
+    if family is None:
+        half = precision in (torch.float16, torch.bfloat16)
+        place = resolve(name_or_path, offline=options.offline, half=half, announce=announce)
+        family, request = family_of(place), replace(request, place=place)
+    return family.load(request)
 
 
-def _load_file(file: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
-    from fsd_gs.priors import mvdream, single_file
-
-    if mvdream.is_official_checkpoint(file):
-        return mvdream.load_official(file, device, dtype, options)
-    if file.suffix != ".safetensors":
-        raise FileFormatError(f"prior: {file.name}: pickle checkpoints are refused because they can run code; convert it to .safetensors")
-    return single_file.load_file(file, device, dtype, options)
+def family_of(place: Path) -> Family:
+    """The family of a folder or file. FileFormatError if it is of none."""
+    return _family_of_file(place) if place.is_file() else backbones.of_folder(folders.open_folder(place))
 
 
-def _sd(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
-    from fsd_gs.priors.stable_diffusion import load_folder
-
-    return load_folder(folder, device, dtype, options, two_encoders=False)
-
-
-def _sdxl(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
-    from fsd_gs.priors.stable_diffusion import load_folder
-
-    return load_folder(folder, device, dtype, options, two_encoders=True)
-
-
-def _sd3(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
-    from fsd_gs.priors.flow import load_sd3
-
-    return load_sd3(folder, device, dtype, options)
-
-
-def _flux(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
-    from fsd_gs.priors.flow import load_flux
-
-    return load_flux(folder, device, dtype, options)
-
-
-def _mvdream(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
-    from fsd_gs.priors.mvdream import load_folder
-
-    return load_folder(folder, device, dtype, options)
-
-
-def _mvdream_ldm(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
-    from fsd_gs.priors.mvdream import load_ldm_folder
-
-    return load_ldm_folder(folder, device, dtype, options)
-
-
-def _imagedream(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> Prior:
-    from fsd_gs.priors.mvdream import IMAGEDREAM_REFUSED
-
-    raise FileFormatError(f"prior: {folder}: {IMAGEDREAM_REFUSED}")
-
-
-_BUILDERS: dict[Family, Builder] = {
-    "sd": _sd,
-    "sdxl": _sdxl,
-    "sd3": _sd3,
-    "flux": _flux,
-    "mvdream": _mvdream,
-    "mvdream-ldm": _mvdream_ldm,
-    "imagedream": _imagedream,
-}
+def _family_of_file(file: Path) -> Family:
+    suffix = file.suffix.lower()
+    if suffix not in (".safetensors", *_PICKLES):
+        kind = _OTHER_FORMATS.get(suffix, f"a '{suffix}' file" if suffix else "a file without a suffix")
+        raise FileFormatError(
+            f"prior: {file.name} is {kind}, which is not supported; expected a .safetensors checkpoint or a diffusers folder"
+        )
+    refusal = f"prior: {file.name}: pickle checkpoints are refused because they can run code; convert it to .safetensors"
+    if suffix not in (".safetensors", ".pt"):
+        raise FileFormatError(refusal)
+    try:
+        checkpoint = single_file.open_checkpoint(file)
+    except FileFormatError as error:
+        if suffix == ".pt":
+            raise FileFormatError(refusal) from error
+        raise
+    family = backbones.of_checkpoint(checkpoint)
+    if family is not None:
+        return family
+    if suffix == ".pt":
+        raise FileFormatError(f"prior: {file.name}: a .pt is read in MVDream's official layout only; convert it to .safetensors")
+    single_file.architecture(checkpoint)  # says what is missing
+    raise FileFormatError(f"prior: {file.name} is a checkpoint that no backbone here reads; give a diffusers folder")

@@ -5,17 +5,37 @@ Fused means W ← W + scale · B A: no cost at run time. Text-encoder parts are 
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fsd_gs.errors import BackendError, FileFormatError
 
-LoraFamily = Literal["sd", "sdxl", "sd3", "flux"]
+PEFT_PREFIX = "base_model.model."
 
 
-def fuse_lora(network: Any, path: str, scale: float, family: LoraFamily) -> None:
+@dataclass(frozen=True)
+class LoraStyle:
+    """How a family's LoRA files are read.
+
+    Attributes:
+        mixin: Class of ``diffusers.loaders`` that knows the layouts of this family's files.
+        part: Name of the denoiser in them.
+        wants_config: Whether the mixin's reader asks for the network's config.
+    """
+
+    mixin: str
+    part: str
+    wants_config: bool = False
+
+
+def fuse_lora(network: Any, path: str, scale: float, style: LoraStyle) -> None:
     """Fuse the LoRA at ``path`` (a .safetensors file, or a folder with one) into ``network`` with strength ``scale``."""
+    from diffusers import loaders
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
@@ -25,22 +45,29 @@ def fuse_lora(network: Any, path: str, scale: float, family: LoraFamily) -> None
     file = lora_file(path)
     try:
         state = load_file(file)
-    except Exception as error:
+    except (OSError, SafetensorError) as error:
         raise FileFormatError(f"lora: {file} is not a readable safetensors file; download it again") from error
-    mixin, part = _mixin(family)
-    converted = mixin.lora_state_dict(state, **({"unet_config": network.config} if family == "sdxl" else {}))
+    mixin, part = getattr(loaders, style.mixin), style.part
+    state = with_prefix(state, {name for name, _ in network.named_children()}, part)
+    try:
+        converted = mixin.lora_state_dict(state, **({"unet_config": network.config} if style.wants_config else {}))
+    except Exception as error:  # the converters raise what they like for keys of another family
+        raise FileFormatError(f"lora: {file}: its layout is not known for this backbone; was it trained for another family?") from error
     weights, alphas = converted if isinstance(converted, tuple) else (converted, None)
     if not any(key.startswith(f"{part}.") for key in weights):
         raise FileFormatError(f"lora: {file} has no weights for this backbone's {part}; was it trained for another family?")
     if any(key.startswith("text_encoder") for key in weights):
         warnings.warn(f"lora: {file}: the text-encoder part is left out; only the {part} is adapted", UserWarning, stacklevel=3)
     before = {name for name, _ in network.named_parameters()}
-    if family == "sd3":
-        mixin.load_lora_into_transformer(weights, transformer=network, adapter_name="fsd_gs")
-    elif part == "unet":
-        mixin.load_lora_into_unet(weights, network_alphas=alphas, unet=network, adapter_name="fsd_gs")
-    else:
-        mixin.load_lora_into_transformer(weights, network_alphas=alphas, transformer=network, adapter_name="fsd_gs")
+    target = {part: network, "adapter_name": "fsd_gs"}
+    load_into = getattr(mixin, f"load_lora_into_{part}")
+    if "network_alphas" in inspect.signature(load_into).parameters:
+        target["network_alphas"] = alphas
+    try:
+        load_into(weights, **target)
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise FileFormatError(f"lora: {file} does not fit this backbone ({reason}); was it trained for another family?") from error
     if {name for name, _ in network.named_parameters()} == before:
         raise FileFormatError(f"lora: {file}: none of its layers fit this backbone; was it trained for another family?")
     network.fuse_lora(lora_scale=scale)
@@ -63,14 +90,13 @@ def lora_file(path: str) -> Path:
     return file
 
 
-def _mixin(family: LoraFamily) -> tuple[Any, str]:
-    from diffusers import loaders
+def with_prefix(state: Mapping[str, Any], children: set[str], part: str) -> dict[str, Any]:
+    """The weights under the names that diffusers' readers know: keys that begin with a module of the network get its name before them.
 
-    table = {
-        "sd": ("StableDiffusionLoraLoaderMixin", "unet"),
-        "sdxl": ("StableDiffusionXLLoraLoaderMixin", "unet"),
-        "sd3": ("SD3LoraLoaderMixin", "transformer"),
-        "flux": ("FluxLoraLoaderMixin", "transformer"),
-    }
-    name, part = table[family]
-    return getattr(loaders, name), part
+    Args:
+        state: Tensors by key.
+        children: Names of the network's own modules.
+        part: "unet" or "transformer".
+    """
+    bare = {key.removeprefix(PEFT_PREFIX): value for key, value in state.items()}
+    return {(f"{part}.{key}" if key.split(".")[0] in children else key): value for key, value in bare.items()}

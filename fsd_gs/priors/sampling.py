@@ -17,8 +17,7 @@ from torch import Tensor
 
 from fsd_gs.core.types import Cameras, check_shape
 from fsd_gs.errors import InputError
-from fsd_gs.priors.base import BackgroundAwarePrior, tell_background
-from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
+from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 from fsd_gs.priors.text import EmbeddedText, concatenate
 
 
@@ -110,7 +109,7 @@ def _rigs(prior: StableDiffusionPrior, cameras: Cameras | Sequence[Cameras] | No
 def _colors(prior: StableDiffusionPrior, background: Tensor | None, prompts: int) -> list[Tensor | None]:
     if background is None:
         return [None] * prompts
-    if not isinstance(prior, BackgroundAwarePrior):
+    if not prior.names_background:
         raise InputError("background: this prior is not told what is behind the object; leave it None")
     rows = background.expand(prompts, 3) if background.ndim == 1 else background
     check_shape("background", rows, (prompts, 3))
@@ -120,9 +119,7 @@ def _colors(prior: StableDiffusionPrior, background: Tensor | None, prompts: int
 def _condition(
     prior: StableDiffusionPrior, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None
 ) -> EmbeddedText:
-    told = tell_background(prior, prior.encode_text(prompt, negative_prompt, cameras), background)
-    assert isinstance(told, EmbeddedText)
-    return told
+    return prior.encode_text(prompt, negative_prompt, cameras, background)
 
 
 def _side_by_side(rigs: Sequence[Cameras | None]) -> Cameras | None:

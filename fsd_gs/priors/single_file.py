@@ -1,97 +1,186 @@
-"""One .safetensors checkpoint of the SD 1.x/2.x/SDXL family in the original (LDM) layout.
+"""One checkpoint file of the SD 1.x/2.x/SDXL family in the original (LDM) layout, and the headers of such files.
 
 The weights are renamed by diffusers' own converters. The file has no configs and no tokenizer: they come from ``options.config`` (a
-diffusers folder or hub id of the same family), by default from the registry's entry for the architecture that the weights show.
+diffusers folder or hub id of the same family), by default from the folder of the short name whose architecture the weights show.
 """
 
 from __future__ import annotations
 
+import itertools
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fsd_gs.errors import FileFormatError
-from fsd_gs.priors import components
+from fsd_gs.priors import folders
+from fsd_gs.priors.family import Checkpoint, Folder, Request
 from fsd_gs.priors.hub import resolve
 from fsd_gs.priors.latent import LatentCodec
-from fsd_gs.priors.latent_prior import place
-from fsd_gs.priors.options import LoadOptions
-from fsd_gs.priors.stable_diffusion import StableDiffusionPrior
-from fsd_gs.priors.text import TextBank, TextEncoders
+from fsd_gs.priors.lora import LoraStyle, fuse_lora
+from fsd_gs.priors.text import TextBank, TextEncoders, TextLayout
 
+PREFIX = "model.diffusion_model."
 # Widths of the text that the first cross-attention takes, by architecture.
-_BY_CONTEXT_WIDTH = {768: "sd15", 1024: "sd21", 2048: "sdxl"}
+_BY_TEXT_WIDTH = {768: "sd15", 1024: "sd21", 2048: "sdxl"}
 
 
-def load_file(file: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> StableDiffusionPrior:
-    """The checkpoint as a prior. Raises FileFormatError if it holds no UNet of this family, or lacks VAE or text encoder."""
-    name = architecture(file)
-    configs = resolve(options.config or name, offline=options.offline)
-    if components.recognise(configs) not in ("sd", "sdxl"):
-        raise FileFormatError(f"prior: config: {configs} is no Stable Diffusion folder; give one of the family of {file.name}")
-    two_encoders = components.recognise(configs) == "sdxl"
-    pipeline = _pipeline(file, configs, dtype, two_encoders)
-    if options.lora is not None:
-        from fsd_gs.priors.lora import fuse_lora
-
-        fuse_lora(pipeline.unet, options.lora, options.lora_scale, "sdxl" if two_encoders else "sd")
-    vae = pipeline.vae.float() if dtype == torch.float16 else pipeline.vae
-    tiny = components.load_tiny_vae(options, dtype)
-    image_size = options.image_size or pipeline.unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
-    codec = LatentCodec(place(_freeze(vae), device, options), image_size, options, None if tiny is None else place(tiny, device, options))
-    text = _text_encoders(pipeline, two_encoders)
-    # The encoders came with the file, so freeing them for good would lose them: "free" parks them on the CPU instead.
-    bank = TextBank(
-        lambda: text,
-        device=device,
-        dtype=dtype,
-        policy="cpu" if options.text_encoder == "free" else options.text_encoder,
-        zero_empty_negative=two_encoders,
-    )
-    schedule, prediction = components.load_schedule(configs)
-    return StableDiffusionPrior(place(_freeze(pipeline.unet), device, options), codec, bank, schedule, options, prediction)
-
-
-def architecture(file: Path) -> str:
-    """The registry name whose architecture a checkpoint has, from the shapes in its header."""
-    from safetensors import safe_open
+def header(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of the tensors of a .safetensors file, without reading them. FileFormatError for what is none."""
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="pt") as opened:
-            widths = {k: opened.get_slice(k).get_shape() for k in opened.keys() if k.endswith("attn2.to_k.weight")}  # noqa: SIM118
-            channels = {k: opened.get_slice(k).get_shape() for k in opened.keys() if k.endswith("input_blocks.0.0.weight")}  # noqa: SIM118
-    except Exception as error:
+            return {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118  (no dict)
+    except (OSError, SafetensorError) as error:
         raise FileFormatError(f"prior: {file} is not a readable safetensors file; download it again") from error
-    unet = [shape for key, shape in widths.items() if key.startswith("model.diffusion_model.")]
-    if not unet or not channels:
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a .pt, which is read with weights_only, so that it cannot run code."""
+    if file.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise FileFormatError(f"prior: {file} is not a readable safetensors file; download it again") from error
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        raise FileFormatError(f"prior: {file} is not a plain file of tensors; download it again") from error
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else {}
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise FileFormatError(f"prior: {file} holds no tensors; download it again")
+    return tensors
+
+
+def open_checkpoint(file: Path) -> Checkpoint:
+    """The header of a checkpoint: .safetensors, or .pt that holds nothing but tensors."""
+    if file.suffix == ".safetensors":
+        return Checkpoint(file, header(file))
+    return Checkpoint(file, {key: tuple(value.shape) for key, value in read_tensors(file).items()})
+
+
+def text_width(checkpoint: Checkpoint) -> int | None:
+    """Width of the text that the UNet's first cross-attention takes; None if the checkpoint holds no UNet in the original layout."""
+    widths = (shape[-1] for key, shape in checkpoint.shapes.items() if key.startswith(PREFIX) and key.endswith("attn2.to_k.weight"))
+    return next(iter(widths), None)
+
+
+def is_stable_diffusion(checkpoint: Checkpoint) -> bool:
+    """Whether a .safetensors checkpoint holds a UNet in the original layout."""
+    return checkpoint.file.suffix == ".safetensors" and text_width(checkpoint) is not None
+
+
+def has_two_encoders(checkpoint: Checkpoint) -> bool:
+    """Whether it is one of SDXL's."""
+    return text_width(checkpoint) == 2048 or any(key.startswith("conditioner.embedders.1.") for key in checkpoint.shapes)
+
+
+def architecture(checkpoint: Checkpoint) -> str | None:
+    """The short name of the architecture that a checkpoint has, from the shapes in its header; None if it has a width of its own.
+
+    FileFormatError if it is not supported.
+    """
+    file, shapes, width = checkpoint.file, checkpoint.shapes, text_width(checkpoint)
+    first = shapes.get(f"{PREFIX}input_blocks.0.0.weight")
+    if width is None or first is None:
         raise FileFormatError(
-            f"prior: {file.name} holds no Stable Diffusion UNet in the original layout; expected keys model.diffusion_model.* (a LoRA goes "
-            "to prior.lora; SD3 and FLUX are loaded from a diffusers folder)"
+            f"prior: {file.name} holds no Stable Diffusion UNet in the original layout; expected keys {PREFIX}* (a LoRA goes to "
+            "prior.lora; SD3 and FLUX are loaded from a diffusers folder)"
         )
-    if next(iter(channels.values()))[1] != 4:
+    if first[1] != 4:
         raise FileFormatError(f"prior: {file.name} is an inpainting or depth variant; use the plain text-to-image model")
-    return _BY_CONTEXT_WIDTH.get(unet[0][-1], "sd15")
+    if f"{PREFIX}label_emb.0.0.weight" in shapes and not has_two_encoders(checkpoint):
+        raise FileFormatError(f"prior: {file.name} takes an image embedding (label_emb); use the plain text-to-image model")
+    return _BY_TEXT_WIDTH.get(width)
 
 
-def _pipeline(file: Path, configs: Path, dtype: torch.dtype, two_encoders: bool) -> Any:
+def load(
+    request: Request, prior: Any, layout: TextLayout, pipeline_class: str, lora: LoraStyle, *, zero_empty_negative: bool = False
+) -> Any:
+    """The checkpoint as a prior.
+
+    Args:
+        request: Its ``place`` is the file.
+        prior: The prior's class; called as StableDiffusionPrior is.
+        layout: The text encoders.
+        pipeline_class: diffusers' pipeline that knows how to read the file.
+        lora: How a LoRA of this family is read.
+        zero_empty_negative: As in :class:`~fsd_gs.priors.text.TextBank`.
+
+    Raises:
+        FileFormatError: If it holds no UNet of this family, lacks VAE or text encoder, or the configs are of another family.
+    """
+    file, device, dtype, options = request.path, request.device, request.dtype, request.options
+    checkpoint = open_checkpoint(file)
+    name, width = architecture(checkpoint), text_width(checkpoint)
+    name = options.config or name
+    if name is None:
+        raise FileFormatError(
+            f"prior: {file.name}: its cross-attention takes texts of width {width}, which no published model does; name a folder with its "
+            "configs (prior.config)"
+        )
+    configs = folders.open_folder(resolve(name, offline=options.offline))
+    _require_same_family(file, configs, layout)
+    expected = configs.unet.get("cross_attention_dim", 1280)
+    folders.require_equal(configs, (f"the text width of {file.name}", width), ("cross_attention_dim of the unet", expected))
+    schedule, prediction = folders.load_schedule(configs)
+    pipeline = _pipeline(file, configs.path, dtype, pipeline_class)
+    unet = _freeze(pipeline.unet)
+    if options.lora is not None:
+        fuse_lora(unet, options.lora, options.lora_scale, lora)
+    vae = _freeze(pipeline.vae.float() if dtype == torch.float16 else pipeline.vae)
+    image_size = options.image_size or folders.square(configs, unet.config.sample_size) * 2 ** (len(vae.config.block_out_channels) - 1)
+    codec = LatentCodec(folders.place(vae, device, options), image_size, options, folders.load_tiny_vae(options, device, dtype))
+    text = _text_encoders(pipeline, layout)
+    # The encoders came with the file, so freeing them for good would lose them: "free" parks them on the CPU instead.
+    policy = "cpu" if options.text_encoder == "free" else options.text_encoder
+    bank = TextBank(lambda: text, device=device, dtype=dtype, policy=policy, zero_empty_negative=zero_empty_negative)
+    loaded = prior(folders.place(unet, device, options), codec, bank, schedule, options, prediction)
+    loaded.sampler = configs.configs["scheduler"]
+    return loaded
+
+
+def _require_same_family(file: Path, configs: Folder, layout: TextLayout) -> None:
+    two = len(layout.parts) == 2
+    if "unet" not in configs.configs or two != (configs.unet.get("addition_embed_type") == "text_time"):
+        kind = "SDXL" if two else "Stable Diffusion"
+        raise FileFormatError(f"prior: config: {configs.path} is no {kind} folder; give one of the family of {file.name}")
+
+
+def _pipeline(file: Path, configs: Path, dtype: torch.dtype, pipeline_class: str) -> Any:
     import diffusers
 
-    cls = getattr(diffusers, "StableDiffusionXLPipeline" if two_encoders else "StableDiffusionPipeline")
-    extra = {} if two_encoders else {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    extra = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     try:
-        return cls.from_single_file(file, config=str(configs), torch_dtype=dtype, local_files_only=True, use_safetensors=True, **extra)
-    except Exception as error:
+        return getattr(diffusers, pipeline_class).from_single_file(
+            file,
+            config=str(configs),
+            torch_dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            **(extra if pipeline_class == "StableDiffusionPipeline" else {}),
+        )
+    except Exception as error:  # the converters raise what they like for keys that they do not know
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise FileFormatError(f"prior: {file.name} cannot be loaded with the configs of {configs} ({reason})") from error
 
 
-def _text_encoders(pipeline: Any, two_encoders: bool) -> TextEncoders:
-    if not two_encoders:
-        return TextEncoders("clip", [pipeline.tokenizer], [_freeze(pipeline.text_encoder)])
-    encoders = [_freeze(pipeline.text_encoder), _freeze(pipeline.text_encoder_2)]
-    return TextEncoders("sdxl", [pipeline.tokenizer, pipeline.tokenizer_2], encoders)
+def _text_encoders(pipeline: Any, layout: TextLayout) -> TextEncoders:
+    suffixes = ["", *(f"_{n}" for n in range(2, len(layout.parts) + 1))]
+    tokenizers = [getattr(pipeline, f"tokenizer{suffix}") for suffix in suffixes]
+    return TextEncoders(layout.embed, tokenizers, [_freeze(getattr(pipeline, f"text_encoder{suffix}")) for suffix in suffixes])
 
 
 def _freeze(module: Any) -> Any:
+    stuck = [name for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()) if tensor.is_meta]
+    if stuck:
+        raise FileFormatError(f"prior: the checkpoint lacks {', '.join(stuck[:3])}; is the file complete?")
     return module.eval().requires_grad_(False)

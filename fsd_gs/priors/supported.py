@@ -91,8 +91,8 @@ def require_sizes(place: str, **sizes: Any) -> None:
 _LEFT_BY_AVERAGING = frozenset(
     ("decay", "inv_gamma", "min_decay", "min_value", "optimization_step", "power", "update_after_step", "use_ema_warmup")
 )
-_BLOCKS_DOWN = ("DownBlock2D", "CrossAttnDownBlock2D")
-_BLOCKS_UP = ("UpBlock2D", "CrossAttnUpBlock2D")
+BLOCKS_DOWN = ("DownBlock2D", "CrossAttnDownBlock2D")
+BLOCKS_UP = ("UpBlock2D", "CrossAttnUpBlock2D")
 
 UNET = Rules(
     classes=("UNet2DConditionModel",),

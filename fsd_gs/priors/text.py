@@ -1,6 +1,7 @@
 """Text encoders as functions prompts → embeddings, a cache in front of them, and what ``encode_text`` hands out.
 
-A family says which encoders it has and what it makes of their outputs: its :class:`TextLayout`. Encoders are loaded when the first new prompt comes and, by default, freed right after: a run needs a handful of embeddings once.
+A family says which encoders it has and what it makes of their outputs: its :class:`TextLayout`. Encoders are loaded when the first new
+prompt comes and, by default, freed right after: a run needs a handful of embeddings once.
 """
 
 from __future__ import annotations

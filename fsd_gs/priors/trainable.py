@@ -1,58 +1,52 @@
-"""A second, trainable prediction of the same network: LoRA adapters that are switched on only for that call (for VSD).
+"""A second, trainable prediction of the same network: a twin that shares its weights and has LoRA adapters of its own (for VSD).
 
-W' = W + B A,   A ~ N(0, 1/r), B = 0 at the start, on the attention projections
+    W' = W + B A,   A ~ N(0, 1/r), B = 0 at the start, on the attention projections
+
+The frozen network never learns of the adapters, so nothing has to be switched on and off between the two predictions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+import itertools
 from typing import Any
 
 import torch
 
 from fsd_gs.errors import BackendError
+from fsd_gs.priors.networks import Network
 
 ADAPTER = "fsd_gs_trainable"
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
-def add_adapter(network: Any, rank: int, generator: torch.Generator) -> list[torch.nn.Parameter]:
-    """Attach adapters of ``rank`` (replacing earlier ones), switched off, in float32; their parameters in the network's order."""
+def adapted_twin(network: Network, rank: int, generator: torch.Generator) -> tuple[Any, list[torch.nn.Parameter]]:
+    """A twin of ``network`` with trainable adapters in float32, and their parameters in the network's order.
+
+    Args:
+        network: The frozen network; its tensors are shared, not copied.
+        rank: Of the adapters.
+        generator: A CPU one, for A.
+    """
     try:
         from peft import LoraConfig
     except ImportError as error:
         raise BackendError("vsd: training a LoRA needs the package peft; install fsd-gs[lora]") from error
-    if ADAPTER in getattr(network, "peft_config", {}):
-        network.delete_adapters([ADAPTER])
-    network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), adapter_name=ADAPTER)
+    twin: Any = _sharing(network)
+    twin.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS), adapter_name=ADAPTER)
     parameters = []
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(ADAPTER in name)
+    for name, parameter in twin.named_parameters():
         if ADAPTER not in name:
             continue
+        parameter.requires_grad_(True)
         parameter.data = parameter.data.float()  # Adam's small steps would vanish in half precision
         values = torch.randn(parameter.shape, generator=generator) / rank if "lora_A" in name else torch.zeros(parameter.shape)
         parameter.data.copy_(values)
         parameters.append(parameter)
-    _switch_off(network)
-    return parameters
+    return twin, parameters
 
 
-@contextmanager
-def adapter_on(network: Any) -> Iterator[None]:
-    """The network with its adapters inside the block, and without them outside."""
-    if ADAPTER not in getattr(network, "peft_config", {}):
-        raise BackendError("vsd: no LoRA is attached; call add_lora first")
-    network.enable_adapters()
-    try:
-        yield
-    finally:
-        _switch_off(network)
-
-
-def _switch_off(network: Any) -> None:
-    network.disable_adapters()
-    for name, parameter in network.named_parameters():
-        if ADAPTER in name:
-            parameter.requires_grad_(True)  # peft freezes what it switches off, before the caller's backward pass has run
+def _sharing(network: Any) -> Any:
+    """A copy of the modules around the same parameters and buffers."""
+    tensors = {id(tensor): tensor for tensor in itertools.chain(network.parameters(), network.buffers())}
+    return copy.deepcopy(network, tensors)

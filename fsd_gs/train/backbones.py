@@ -1,21 +1,16 @@
-"""Which prior the settings name."""
+"""The prior that the settings name."""
 
 from __future__ import annotations
 
 import torch
 
 from fsd_gs.config import Config
-from fsd_gs.priors.base import Prior
+from fsd_gs.priors import LoadOptions, Prior, RunShape, load
+from fsd_gs.priors.prompts import PerpNeg, ViewPrompts
 
 
 def load_prior(config: Config, device: torch.device) -> Prior:
-    """The prior of ``config.prior``: the embedded one, the exact one over the catalogue, or another diffusers backbone."""
-    if config.prior.name == "exact":
-        return exact_prior(config, device)
-    from fsd_gs.priors import LoadOptions, load
-    from fsd_gs.priors.loading import EMBEDDED
-    from fsd_gs.priors.prompts import PerpNeg, ViewPrompts
-
+    """The prior of ``config.prior``, made to measure for the run where it has no size of its own."""
     settings = config.prior
     options = LoadOptions(
         view_prompts=ViewPrompts() if settings.view_prompts else None,
@@ -24,20 +19,13 @@ def load_prior(config: Config, device: torch.device) -> Prior:
         lora=settings.lora,
         lora_scale=settings.lora_scale,
         compile=settings.compile,
-        vae_checkpointing=settings.name != EMBEDDED,  # too small to save memory on
         tiny_vae=settings.tiny_vae,
         image_size=settings.image_size,
         config=settings.config,
         offline=settings.offline,
+        objects=settings.objects,
+        distractors=settings.distractors,
+        catalogue_seed=settings.catalogue_seed,
     )
-    return load(settings.name, device=device, dtype=settings.dtype, options=options)
-
-
-def exact_prior(config: Config, device: torch.device) -> Prior:
-    """The ideal denoiser over the procedural catalogue, at the final resolution of the run."""
-    from fsd_gs.priors.exact import ExactPrior
-    from fsd_gs.priors.finite_set import CatalogueObjects
-
-    settings = config.prior
-    objects = CatalogueObjects(settings.objects, settings.distractors, settings.catalogue_seed)
-    return ExactPrior(objects, image_size=max(config.render.sizes), views=config.cameras.views, device=device)
+    run = RunShape(config.cameras.views, max(config.render.sizes))
+    return load(settings.name, device=device, dtype=settings.dtype, options=options, run=run)

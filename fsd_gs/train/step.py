@@ -16,7 +16,6 @@ from torch import Tensor
 
 from fsd_gs.core.types import Cameras, Render
 from fsd_gs.guidance import inject
-from fsd_gs.priors.base import tell_background
 from fsd_gs.splats.optimizers import step_all
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.train.guard import Guard, problem_after
@@ -43,8 +42,7 @@ def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Gener
     view = parts.rasterize(splats, cameras, background=background, depth=parts.with_depth)  # g_θ(c)
     noise = parts.noise(cameras, view.alpha.detach(), view.depth)  # ε(c)
     t = parts.schedule(step)  # t(τ)
-    text = parts.prior.encode_text(parts.prompt, parts.negative_prompt, cameras)  # y
-    text = tell_background(parts.prior, text, background)
+    text = parts.prior.encode_text(parts.prompt, parts.negative_prompt, cameras, background)  # y
     latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
     score = parts.guidance(parts.prior, latents.detach(), noise, t, text, cameras, generator=generators.guidance)  # w(t) (ε_φ − ε(c))
 

