@@ -124,6 +124,7 @@ class Family:
             ``backbones.MODULES``; the first that says yes loads it, or refuses it.
         reads: The same for a single-file checkpoint.
         built_in: The name under which the prior is loaded without any ``place``.
+        network: Class of the denoiser in the folders that it loads, for messages.
         published: Weights by short name.
     """
 
@@ -132,6 +133,7 @@ class Family:
     recognises: Callable[[Folder], bool] = _never
     reads: Callable[[Checkpoint], bool] = _never
     built_in: str | None = None
+    network: str | None = None
     published: Mapping[str, Published] = field(default_factory=dict)
 
 

@@ -43,10 +43,8 @@ def of_folder(folder: Folder) -> Family:
         if family.recognises(folder):
             return family
     found = folder.transformer.get("_class_name") or folder.unet.get("_class_name")
-    raise FileFormatError(
-        f"prior: {folder.path} holds a {found}, which no backbone here is; supported: UNet2DConditionModel (Stable Diffusion, SDXL, "
-        "MVDream), SD3Transformer2DModel, FluxTransformer2DModel"
-    )
+    known = dict.fromkeys(family.network for family in families() if family.network is not None)
+    raise FileFormatError(f"prior: {folder.path} holds a {found}; supported networks: {', '.join(known)}")
 
 
 def of_checkpoint(checkpoint: Checkpoint) -> Family | None:

@@ -130,6 +130,7 @@ FAMILY = Family(
     name="flux",
     load=load,
     recognises=lambda folder: folder.transformer.get("_class_name") == "FluxTransformer2DModel",
+    network="FluxTransformer2DModel",
     published={
         "flux": Published((Source("black-forest-labs/FLUX.1-dev"),), 11901.4 + VAE, TEXT, "FLUX.1 [dev] Non-Commercial License (gated)"),
         "flux-schnell": Published((Source("black-forest-labs/FLUX.1-schnell"),), 11891.2 + VAE, TEXT, "Apache-2.0"),

@@ -283,5 +283,6 @@ FAMILY = Family(
     load=load,
     recognises=recognises,
     reads=mvdream_checkpoint.is_official,
+    network="UNet2DConditionModel",
     published={"mvdream": Published((Source("ashawkey/mvdream-sd2.1-diffusers"),), 867.6 + VAE, CLIP_H, "CreativeML OpenRAIL-M")},
 )

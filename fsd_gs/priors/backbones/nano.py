@@ -113,4 +113,4 @@ def recognises(folder: Folder) -> bool:
 # The caption as a whole joins the time embedding, too.
 RULES = supported.UNET.allow(class_embed_type=("projection",), addition_embed_type=(None, "text"))
 
-FAMILY = Family(name="nano", load=load, recognises=recognises, built_in="nano")
+FAMILY = Family(name="nano", load=load, recognises=recognises, built_in="nano", network="UNet2DConditionModel")

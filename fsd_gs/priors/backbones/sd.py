@@ -201,6 +201,7 @@ FAMILY = Family(
     load=load,
     recognises=recognises,
     reads=single_file.is_stable_diffusion,
+    network="UNet2DConditionModel",
     published={
         "sd15": Published((Source("stable-diffusion-v1-5/stable-diffusion-v1-5"),), 859.5 + VAE, CLIP_L, OPENRAIL),
         "sd21": Published(

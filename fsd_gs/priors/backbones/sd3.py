@@ -130,6 +130,7 @@ FAMILY = Family(
     name="sd3",
     load=load,
     recognises=lambda folder: folder.transformer.get("_class_name") == "SD3Transformer2DModel",
+    network="SD3Transformer2DModel",
     published={
         "sd3": Published(
             (Source("stabilityai/stable-diffusion-3-medium-diffusers"),),

@@ -74,6 +74,7 @@ FAMILY = Family(
     load=load,
     recognises=lambda folder: folder.unet.get("addition_embed_type") == "text_time",
     reads=lambda checkpoint: single_file.is_stable_diffusion(checkpoint) and single_file.has_two_encoders(checkpoint),
+    network="UNet2DConditionModel",
     published={
         "sdxl": Published((Source("stabilityai/stable-diffusion-xl-base-1.0"),), 2567.5 + VAE, TEXT, "CreativeML OpenRAIL++-M"),
         "sdxl-turbo": Published((Source("stabilityai/sdxl-turbo"),), 2567.5 + VAE, TEXT, "Stability AI Community License"),
