@@ -17,7 +17,7 @@ from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, sample_objects
 from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.catalogue.vocabulary import ParsedPrompt, Vocabulary
 from fsd_gs.core.types import Cameras
-from fsd_gs.priors.backbones.exact import ObjectWeights
+from fsd_gs.priors.object_set import ObjectWeights
 from fsd_gs.priors.reader import CatalogueReader
 
 
@@ -38,7 +38,7 @@ class _Query:
 
 
 class CatalogueObjects:
-    """An :class:`~fsd_gs.priors.exact.ObjectSet` that grows with the prompts it is asked for; the same seed gives the same objects."""
+    """An :class:`~fsd_gs.priors.object_set.ObjectSet` that grows with the prompts it is asked for; the same seed gives the same objects."""
 
     def __init__(self, count: int = 24, distractors: int = 12, seed: int = 0, supersample: int = 3) -> None:
         self.count, self.distractors, self.seed, self.supersample = count, distractors, seed, supersample

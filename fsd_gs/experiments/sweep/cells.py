@@ -27,8 +27,8 @@ from fsd_gs.experiments.sweep.spec import Cell
 from fsd_gs.export.pictures import save_png, to_uint8
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.metrics.geometry import geometry_report
-from fsd_gs.priors.base import Prior
 from fsd_gs.priors.backbones.exact import ExactPrior
+from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.asset import TRACEBACK, make_asset
 from fsd_gs.train.backbones import load_prior

@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -35,35 +34,12 @@ from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import InputError
 from fsd_gs.priors.family import Family, Request
+from fsd_gs.priors.object_set import ObjectSet, ObjectWeights
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule, combine_cfg
 
 GUESSED_MEAN, GUESSED_STD = 0.5, 0.3  # b̄, τ in [0, 1] colours of an unknown background: black, grey and white are all likely
 KNOWN_STD = 1e-3  # less than one 8-bit step
 SHIFT = 4.0  # measured at 64 and 128 px: with 2 seeds reach fewer objects, with 8 they end farther from them
-
-
-@dataclass(frozen=True)
-class ObjectWeights:
-    """The objects that a prompt or its negative brings into play: their numbers in the set, and log p(i | y) [m] for both texts.
-
-    −inf excludes an object. Both must be normalised over ``objects``.
-    """
-
-    objects: tuple[int, ...]
-    positive: Tensor
-    negative: Tensor
-
-
-class ObjectSet(Protocol):
-    """A finite set of objects that can be looked at, and what a text says about them."""
-
-    def weights(self, prompt: str, negative_prompt: str) -> ObjectWeights:
-        """The objects of the prompt and of the negative prompt; an empty text is the unconditional weight."""
-        ...
-
-    def render(self, index: int, cameras: Cameras) -> Tensor:
-        """Premultiplied RGBA [V, H, W, 4] in [0, 1] of object ``index``."""
-        ...
 
 
 @dataclass(frozen=True)
