@@ -30,12 +30,25 @@ def render_mesh(mesh: Mesh, cameras: Cameras, *, supersample: int = 3) -> Tensor
 
     Faces are seen from both sides; what is nearer than 0.01 to the camera plane is cut off. supersample: samples a pixel side ≥ 1.
     """
+    return _render(mesh, cameras, supersample)[..., :4]
+
+
+def render_mesh_and_depth(mesh: Mesh, cameras: Cameras, *, supersample: int = 3) -> tuple[Tensor, Tensor]:
+    """(views [V, H, W, 4] as :func:`render_mesh` has them, depths [V, H, W] along z: the mean of a pixel's covered samples, 0 where there
+    is none)."""
+    images = _render(mesh, cameras, supersample)
+    coverage = images[..., 3]
+    return images[..., :4], images[..., 4] / coverage.clamp_min(1e-6)
+
+
+def _render(mesh: Mesh, cameras: Cameras, supersample: int) -> Tensor:
+    """[V, H, W, 5]: premultiplied sRGB, coverage, depth times coverage."""
     if supersample < 1:
         raise InputError(f"supersample: expected at least 1, got {supersample}")
     viewmats = cameras.viewmats.detach().cpu().double().numpy()
     Ks = cameras.Ks.detach().cpu().double().numpy()
     corner_colors = np.ascontiguousarray(mesh.corner_colors, dtype=np.float64)
-    images = np.zeros((len(cameras), cameras.height, cameras.width, 4), dtype=np.float32)
+    images = np.zeros((len(cameras), cameras.height, cameras.width, 5), dtype=np.float32)
     for view in range(len(cameras)):
         _render_view(mesh.vertices, mesh.faces, corner_colors, viewmats[view], Ks[view], supersample, images[view])
     return torch.from_numpy(images)
@@ -43,7 +56,7 @@ def render_mesh(mesh: Mesh, cameras: Cameras, *, supersample: int = 3) -> Tensor
 
 @njit(nogil=True)
 def _render_view(vertices, faces, corner_colors, viewmat, K, supersample, image):  # noqa: ANN001, ANN202
-    """Fill ``image`` [H, W, 4] with one view."""
+    """Fill ``image`` [H, W, 5] with one view."""
     height, width = image.shape[0] * supersample, image.shape[1] * supersample
     inverse_depth = np.zeros((height, width), dtype=np.float32)
     winner = np.full((height, width), _EMPTY, dtype=np.int32)
@@ -152,7 +165,7 @@ def _fill(triangle, plane, index, inverse_depth, winner):  # noqa: ANN001, ANN20
 
 @njit()
 def _shade(winner, planes, supersample, image):  # noqa: ANN001, ANN202
-    """Colour each covered sample from its triangle's planes and average the samples of each pixel."""
+    """Colour and depth of each covered sample from its triangle's planes, averaged over the samples of each pixel."""
     weight = np.float32(1.0 / (supersample * supersample))
     for row in range(winner.shape[0]):
         y, i = row + 0.5, row // supersample
@@ -167,6 +180,7 @@ def _shade(winner, planes, supersample, image):  # noqa: ANN001, ANN202
                 value = z * (plane[1 + c, 0] + plane[1 + c, 1] * x + plane[1 + c, 2] * y)
                 image[i, j, c] += np.float32(min(max(value, 0.0), 1.0)) * weight
             image[i, j, 3] += weight
+            image[i, j, 4] += np.float32(z) * weight
 
 
 @njit()

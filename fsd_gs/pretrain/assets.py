@@ -24,7 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from fsd_gs.catalogue.mesh import Mesh
-from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.catalogue.render import render_mesh, render_mesh_and_depth
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.pretrain.asset_mesh import SUFFIXES, AssetSettings, load_asset
@@ -45,6 +45,9 @@ class MeshObject:
 
     def render(self, cameras: Cameras) -> Tensor:
         return render_mesh(self.mesh, cameras, supersample=self.supersample)
+
+    def render_with_depth(self, cameras: Cameras) -> tuple[Tensor, Tensor]:
+        return render_mesh_and_depth(self.mesh, cameras, supersample=self.supersample)
 
     def caption(self, rng: np.random.Generator) -> str:
         return self.captions[int(rng.integers(len(self.captions)))]

@@ -16,12 +16,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from fsd_gs.priors.options import multiplies_bfloat16
+
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # steep at 0, so that small singular values rise in five steps; the others end in about [0.7, 1.2]
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
-    """[B, m, n] → the same with singular values near 1, in bfloat16 inside."""
-    x = matrices.bfloat16()
+    """[B, m, n] → the same with singular values near 1; in bfloat16 inside where the machine multiplies it, else (slower there) float32."""
+    x = matrices.bfloat16() if matrices.is_cuda or multiplies_bfloat16(matrices.device) else matrices.float()
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)

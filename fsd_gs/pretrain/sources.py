@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, article, make_object
-from fsd_gs.catalogue.render import render_mesh
+from fsd_gs.catalogue.render import render_mesh, render_mesh_and_depth
 from fsd_gs.catalogue.vocabulary import COLOR_SYNONYMS, STYLE_AFTER, STYLE_BEFORE, caption_variants
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import InputError, unknown_name
@@ -40,6 +40,10 @@ class CaptionedObject(Protocol):
 
     def render(self, cameras: Cameras) -> Tensor:
         """[V, H, W, 4] float32 on the CPU: sRGB in [0, 1] premultiplied by coverage, and coverage."""
+        ...
+
+    def render_with_depth(self, cameras: Cameras) -> tuple[Tensor, Tensor]:
+        """The same, and depths [V, H, W] along z, 0 where nothing is."""
         ...
 
     def caption(self, rng: np.random.Generator) -> str:
@@ -90,6 +94,9 @@ class CatalogueDraw:
 
     def render(self, cameras: Cameras) -> Tensor:
         return render_mesh(self.object.mesh, cameras, supersample=self.supersample)
+
+    def render_with_depth(self, cameras: Cameras) -> tuple[Tensor, Tensor]:
+        return render_mesh_and_depth(self.object.mesh, cameras, supersample=self.supersample)
 
     def caption(self, rng: np.random.Generator) -> str:
         """Half the time the plain caption ("a red chair with a tall back"), a quarter the plain one without its colour, its design

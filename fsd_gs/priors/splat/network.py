@@ -1,7 +1,7 @@
 """The splat-native denoiser: V noisy views, cameras and words → Gaussians, whose renders are the clean views x̂_0.
 
     features    every view through a small UNet at half and quarter resolution, told the noise level
-    lift        the cells of a coarse grid (8³, those that touch the ball) read mean and variance of the views' features at 4³ points each
+    lift        the cells of a coarse grid (8³, those that touch the ball) read mean and deviation of the views' features at 4³ points each
     think       a transformer over cells and words, modulated by (log-SNR, words, background); after ``early`` blocks it says which cells
                 hold a surface, and only the likeliest ``kept`` go on: half of the cells, and three quarters of the work, are empty space
     emit        each kept cell draws 5³ Gaussians, one a sub-voxel: a small head looks at the cell's thought and at the views again, weighted
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsd_gs.priors.splat.volume import RADIUS, Rays, cell_centers, cell_points, inside, mean_and_variance, project, sample_views
+from fsd_gs.priors.splat.volume import RADIUS, Rays, cell_centers, cell_points, inside, mean_and_deviation, project, sample_views
 from fsd_gs.priors.splat.words import WordEncoder, Words
 
 SIZE = 64  # pixels of the views that the network looks at
@@ -227,8 +227,8 @@ class SplatDenoiser(torch.nn.Module):
         points = (self.centers[:, None] + self.lift_offsets).flatten(0, 1).expand(B, -1, -1)
         places, depths = project(points, rays)
         weights = inside(places, depths)
-        mean, variance = mean_and_variance(sample_views(maps, places), weights)
-        seen = torch.cat([mean, variance, weights.mean(1)[:, None]], dim=1)  # [B, 2C + 1, N p³]
+        mean, deviation = mean_and_deviation(sample_views(maps, places), weights, spread=maps.shape[2])
+        seen = torch.cat([mean, deviation, weights.mean(1)[:, None]], dim=1)  # [B, 2C + 1, N p³]
         seen = seen.view(B, -1, len(self.centers), len(self.lift_offsets)).transpose(1, 2).flatten(2)
         return self.lift(seen) + self.cell_places
 
@@ -242,8 +242,7 @@ class SplatDenoiser(torch.nn.Module):
         colors, features = sample_views(clean, places), sample_views(maps, places)
         seen = torch.cat([colors, features], dim=2)  # [B, V, 3 + F, M]
         weights = self._view_weights(u, seen, points, rays, inside(places, depths))
-        mean, variance = mean_and_variance(seen, weights)
-        mean, deviation = mean.transpose(1, 2), (variance[:, :3] + 1e-4).sqrt().transpose(1, 2)
+        mean, deviation = (x.transpose(1, 2) for x in mean_and_deviation(seen, weights, spread=3))
         out = self.head_out(F.silu(self.head_in(torch.cat([u, mean.to(u.dtype), deviation.to(u.dtype)], dim=-1)))).float()
         offset, log_scale, quat, opacity, color, gate = out.split([3, 3, 4, 1, 3, 1], dim=-1)
         share = torch.sigmoid(gate)

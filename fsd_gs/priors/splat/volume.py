@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fsd_gs.types import Cameras
+from fsd_gs.core.types import Cameras
 
 RADIUS = 0.9  # of the ball that every training object fills
 
@@ -105,9 +105,11 @@ def inside(places: Tensor, depths: Tensor) -> Tensor:
     return ((places > 0) & (places < 1)).all(-1).logical_and(depths > 0.05).to(places.dtype)
 
 
-def mean_and_variance(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Over the views: values [B, V, C, N], weights [B, V, N] ≥ 0 → two [B, C, N]; 0 where no view counts."""
+def mean_and_deviation(values: Tensor, weights: Tensor, spread: int) -> tuple[Tensor, Tensor]:
+    """Over the views: values [B, V, C, N], weights [B, V, N] ≥ 0 → mean [B, C, N] and, of the first ``spread`` channels, the standard
+    deviation [B, spread, N]; about 0 where no view counts."""
     shares = (weights / weights.sum(1, keepdim=True).clamp_min(1e-6))[:, :, None]
     weighted = values * shares
     mean = weighted.sum(1)
-    return mean, ((weighted * values).sum(1) - mean * mean).clamp_min(0)
+    square = (weighted[:, :, :spread] * values[:, :, :spread]).sum(1)
+    return mean, ((square - mean[:, :spread] ** 2).clamp_min(0) + 1e-4).sqrt()  # √ has no slope at 0
