@@ -53,7 +53,9 @@ def make_example(source: ObjectSource, data: SplatDataSettings, network: Network
     voxels, colors = surface_voxels(views, depths, cameras, network.cells * network.emit_points)
     captions = tuple(thing.caption(rng) for _ in range(data.captions))
     focal = cameras.Ks[:, 1, 1] / cameras.height
-    return SplatExample((views * 255).round().to(torch.uint8), cameras.viewmats, focal, voxels, (colors * 255).round().to(torch.uint8), captions)
+    return SplatExample(
+        (views * 255).round().to(torch.uint8), cameras.viewmats, focal, voxels, (colors * 255).round().to(torch.uint8), captions
+    )
 
 
 def draw_cameras(data: SplatDataSettings, rng: np.random.Generator) -> Cameras:

@@ -154,9 +154,7 @@ def render_shard(
     return examples
 
 
-def _render_ahead(
-    data: SplatDataSettings, network: NetworkSettings, folder: Path, needed: Any, first: int, parts: int, part: int
-) -> None:
+def _render_ahead(data: SplatDataSettings, network: NetworkSettings, folder: Path, needed: Any, first: int, parts: int, part: int) -> None:
     """Render the shards first, first + 1, … ≡ part (mod parts), never more than AHEAD beyond what is needed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that half-written files are removed

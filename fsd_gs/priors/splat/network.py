@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fsd_gs.core.setting import setting
 from fsd_gs.priors.splat.volume import RADIUS, Rays, cell_centers, cell_points, inside, mean_and_deviation, project, sample_views
 from fsd_gs.priors.splat.words import WordEncoder, Words
 
@@ -32,19 +33,19 @@ OPACITY_BIAS = -3.0
 class NetworkSettings:
     """What a checkpoint is made of; written beside its weights."""
 
-    cells: int = 8
-    lift_points: int = 4
-    emit_points: int = 5
-    kept: int = 192
-    early: int = 2
-    width: int = 192
-    depth: int = 8
-    heads: int = 3
-    view_features: int = 8
-    voxel_features: int = 12
-    head_width: int = 32
-    text_rows: int = 4096
-    text_width: int = 128
+    cells: int = setting(8, "cells of the grid along an axis", low=2)
+    lift_points: int = setting(4, "points of a cell along an axis at which the views are read", low=1)
+    emit_points: int = setting(5, "Gaussians of a kept cell along an axis", low=1)
+    kept: int = setting(192, "cells that go on after the first blocks", low=1)
+    early: int = setting(2, "blocks in which all cells take part", low=1)
+    width: int = setting(192, "channels of the transformer", low=8)
+    depth: int = setting(8, "blocks of the transformer", low=2)
+    heads: int = setting(3, "heads of its attention", low=1)
+    view_features: int = setting(8, "features of a view's pixel", low=1)
+    voxel_features: int = setting(12, "numbers that a cell hands to each of its Gaussians", low=1)
+    head_width: int = setting(32, "hidden units of the head that draws a Gaussian", low=1)
+    text_rows: int = setting(4096, "rows of the table of letter groups", low=2)
+    text_width: int = setting(128, "channels of a word", low=4)
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,9 @@ class SplatDenoiser(torch.nn.Module):
             tokens = block(tokens, modulation, bias)
         count = len(self.centers)
         logits = self.occupancy(F.layer_norm(tokens[:, :count], tokens.shape[-1:]))[..., 0].float()
-        backdrop = torch.where(condition.known[:, None] > 0, condition.background, torch.tanh(self.backdrop(tokens[:, :count].mean(1)).float()))
+        backdrop = torch.where(
+            condition.known[:, None] > 0, condition.background, torch.tanh(self.backdrop(tokens[:, :count].mean(1)).float())
+        )
         kept = (logits.detach() if keep_first is None else logits.detach() + keep_first).topk(min(self.settings.kept, count), dim=1).indices
         chosen = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
         tokens, bias = torch.cat([chosen, tokens[:, count:]], dim=1), bias[..., count - kept.shape[1] :]
@@ -232,9 +235,7 @@ class SplatDenoiser(torch.nn.Module):
         seen = seen.view(B, -1, len(self.centers), len(self.lift_offsets)).transpose(1, 2).flatten(2)
         return self.lift(seen) + self.cell_places
 
-    def _emit(
-        self, cells: Tensor, kept: Tensor, logits: Tensor, maps: Tensor, clean: Tensor, rays: Rays, backdrop: Tensor
-    ) -> SplatField:
+    def _emit(self, cells: Tensor, kept: Tensor, logits: Tensor, maps: Tensor, clean: Tensor, rays: Rays, backdrop: Tensor) -> SplatField:
         s, B, K = self.settings, cells.shape[0], kept.shape[1]
         points = (self.centers[kept][:, :, None] + self.emit_offsets).flatten(1, 2)
         u = self.emit(F.layer_norm(cells, cells.shape[-1:])).view(B, -1, s.voxel_features)

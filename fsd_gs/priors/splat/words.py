@@ -71,7 +71,9 @@ class WordEncoder(torch.nn.Module):
         with torch.no_grad():
             self.table.weight[PADDING].zero_()
         self.places = torch.nn.Parameter(torch.randn(MAX_WORDS, width) * 0.1)
-        self.layer = torch.nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
+        self.layer = torch.nn.TransformerEncoderLayer(
+            width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
 
     def forward(self, words: Words) -> tuple[Tensor, Tensor]:
         """([B, W, width] zero where there is no word, [B, width] their mean)."""

@@ -1,0 +1,179 @@
+"""``fsd-gs train-prior --network splat``: the splat-native prior, for as long as one lets it; the same command goes on.
+
+OUTPUT/state.safetensors       everything that the training needs to go on
+OUTPUT/log.jsonl               loss, held-out errors
+OUTPUT/previews/STEP.png       samples, from six sides
+OUTPUT/objects/shard-*         the window of rendered objects
+OUTPUT/prior                   the prior as it stands, ready for prior.name=OUTPUT/prior
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from fsd_gs.config import describe_settings, to_yaml
+from fsd_gs.core.device import resolve_device
+from fsd_gs.errors import ConfigError, FileFormatError
+from fsd_gs.io import make_folder, write_text
+from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
+from fsd_gs.pretrain.splat.settings import SplatPretrainConfig, decisive, load_splat_config
+from fsd_gs.pretrain.splat.stream import Stream
+from fsd_gs.pretrain.splat.trainer import STATE, SplatTrainer
+from fsd_gs.pretrain.stages import Every
+from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
+
+DESCRIPTION = """Train the splat-native prior, on the catalogue or on your own meshes:
+fsd-gs train-prior --network splat data.meshes=my_assets output=outputs/my_prior
+
+After Ctrl-C the same command goes on. The result: fsd-gs train prior.name=outputs/my_prior/prior prompt="..." """
+BEGUN, LOG = "begun.json", "log.jsonl"
+
+
+def make_parser(program: str) -> argparse.ArgumentParser:
+    rows = describe_settings(SplatPretrainConfig)
+    listed = "\n".join(["settings (key=default  meaning):", *(f"  {k}={'' if d is None else d}\n      {m}" for k, d, m in rows)])
+    parser = argparse.ArgumentParser(
+        prog=program, description=DESCRIPTION, epilog=listed.replace("%", "%%"), formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below; the last one wins")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+    parser.add_argument("--init", metavar="FOLDER", help="start from a finished splat prior instead of new weights")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(arguments: Sequence[str], program: str = "fsd-gs train-prior --network splat") -> int:
+    """Run the command; 0 when a limit of steps or minutes is reached, 130 or 143 after Ctrl-C or kill."""
+    options = make_parser(program).parse_intermixed_args(arguments)
+    config = load_splat_config(options.config, [*options.overrides, *([f"init={options.init}"] if options.init else [])])
+    device = resolve_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    console = Console()
+    with Interrupts() as interrupts:
+        try:
+            train(config, device, console, interrupts)
+        except Stopped as stopped:
+            again = shlex.join([*program.split(), *arguments])
+            _say(console, f"stopped; everything is saved in {config.output}. To go on: {again}")
+            return 128 + stopped.number
+    _say(console, f'to use it: fsd-gs train prior.name={Path(config.output) / "prior"} prompt="..."')
+    return 0
+
+
+def train(config: SplatPretrainConfig, device: torch.device, console: Console, interrupts: Interrupts) -> None:
+    """Until a limit of steps or minutes, or Stopped."""
+    folder = begin(config)
+    trainer = SplatTrainer(config, device)
+    if (folder / STATE).is_file():
+        trainer.load(folder)
+    _cut_log(folder / LOG, trainer.progress.step)
+    session = Session(config, folder, trainer)
+    with Stream(config.data, config.network, folder / "objects", interrupts.check) as stream, Bar(console, "splat prior") as bar:
+        stream.begin(trainer.progress.objects)
+        try:
+            while session.share() < 1.0:
+                terms = trainer.step(stream)
+                session.note(terms.pixels.mean().item(), terms.voxels, terms.cells)
+                bar.update(session.share(), session.status())
+                session.chores()
+                interrupts.check()
+        finally:
+            trainer.save(folder)
+
+
+class Session:
+    """What happens beside the steps: the log, saves, measurements, pictures."""
+
+    def __init__(self, config: SplatPretrainConfig, folder: Path, trainer: SplatTrainer) -> None:
+        self.config, self.folder, self.trainer = config, folder, trainer
+        self.began = time.monotonic()
+        self.save_due = Every(config.train.save_every_minutes)
+        self.preview_due = Every(config.train.preview_every_minutes)
+        self.recent: list[tuple[float, float, float]] = []
+        self.mean = float("nan")
+        self._held_out: list[Any] = []
+
+    def share(self) -> float:
+        """Of what this session was asked for, in [0, 1]."""
+        train = self.config.train
+        by_clock = (time.monotonic() - self.began) / (60 * train.minutes) if train.minutes else 0.0
+        return min(1.0, max(self.trainer.progress.step / train.steps, by_clock))
+
+    def status(self) -> str:
+        progress = self.trainer.progress
+        return f"step {progress.step}  {progress.objects} objects  error {self.mean:.4f}  {progress.seconds / max(progress.step, 1):.2f} s/step"
+
+    def note(self, *values: float) -> None:
+        self.mean = values[0] if self.mean != self.mean else self.mean + (values[0] - self.mean) / 50
+        self.recent.append(values)  # type: ignore[arg-type]
+        if self.trainer.progress.step % self.config.train.log_every == 0:
+            pixels, voxels, cells = (sum(column) / len(column) for column in zip(*self.recent, strict=True))
+            self._log({"error": pixels, "voxels": voxels, "cells": cells})
+            self.recent.clear()
+
+    def chores(self) -> None:
+        """Whatever is due."""
+        step, every = self.trainer.progress.step, self.config.train.evaluate_every
+        if every and step % every == 0:
+            self._held_out = self._held_out or held_out_examples(self.config)
+            found = errors(self.trainer.averaged(), self._held_out, self.config)
+            self._log({"held_out": {str(t): list(pair) for t, pair in found.items()}})
+        if self.preview_due():
+            self._preview()
+        if self.save_due():
+            self.trainer.save(self.folder)
+
+    def _preview(self) -> None:
+        from PIL import Image
+
+        target = make_folder(self.folder / "previews") / f"{self.trainer.progress.step:07d}.png"
+        Image.fromarray(preview(self.trainer.averaged())).save(target)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        progress = self.trainer.progress
+        row = {"step": progress.step, "objects": progress.objects, "minutes": round(progress.seconds / 60, 2)} | values
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def begin(config: SplatPretrainConfig) -> Path:
+    """Note the settings in the folder, or compare them with those it was begun with; ConfigError names the first that differs."""
+    folder = make_folder(config.output)
+    path, settings = folder / BEGUN, decisive(config)
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())
+        except ValueError as error:
+            raise FileFormatError(f"{path} is damaged; choose another output, or delete the folder to start anew") from error
+        for name, value in settings.items():
+            if before.get(name) != value:
+                raise ConfigError(
+                    f"{name}: '{folder}' was begun with {before.get(name)!r}, now it is {value!r}; take the old value, or another output="
+                )
+    write_text(path, json.dumps(settings, indent=2))
+    write_text(folder / "config.yaml", to_yaml(config))
+    return folder
+
+
+def _cut_log(log: Path, step: int) -> None:
+    """Drop the lines after the state that the training goes on from."""
+    if log.is_file():
+        try:
+            kept = [line for line in log.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
+        except (ValueError, KeyError) as error:
+            raise FileFormatError(f"{log} is damaged; delete it and run the command again") from error
+        write_text(log, "".join(line + "\n" for line in kept))
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
