@@ -1,4 +1,4 @@
-"""A batch of the splat-native prior's training: which objects, which of their views, what is told, how noisy. One generator decides it all."""
+"""A batch for the splat-native prior: which objects, which of their views, what is told, how noisy. One generator decides it all."""
 
 from __future__ import annotations
 

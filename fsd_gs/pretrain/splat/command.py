@@ -111,7 +111,8 @@ class Session:
 
     def status(self) -> str:
         progress = self.trainer.progress
-        return f"step {progress.step}  {progress.objects} objects  error {self.mean:.4f}  {progress.seconds / max(progress.step, 1):.2f} s/step"
+        speed = progress.seconds / max(progress.step, 1)
+        return f"step {progress.step}  {progress.objects} objects  error {self.mean:.4f}  {speed:.2f} s/step"
 
     def note(self, *values: float) -> None:
         self.mean = values[0] if self.mean != self.mean else self.mean + (values[0] - self.mean) / 50

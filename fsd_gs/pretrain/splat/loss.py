@@ -1,13 +1,13 @@
 """The loss of the splat-native denoiser: renders of its Gaussians against clean views, and the surface they should lie on.
 
-    L = 4 ‖rgb − x‖² + ‖α − A‖²                       the renders, of views that the network saw and of others (DMV3D's loss, arXiv 2311.09217)
-      + w_o BCE(opacity, voxel holds surface)         so that geometry need not be found through the rasterizer
-      + w_c ‖colour − mean colour of the voxel‖²      on the voxels that do
-      + w_o/2 BCE(cell, any of its voxels does)       which cells the network keeps
-      + ‖background − b‖²                             where it was not told
+    L = 4 ‖rgb − x‖² + ‖α − A‖²                     the renders, of views that the network saw and of others (as DMV3D, arXiv 2311.09217)
+      + w_o BCE(opacity, voxel holds surface)       so that geometry need not be found through the rasterizer
+      + w_c ‖colour − mean colour of the voxel‖²    on the voxels that do
+      + w_o/2 BCE(cell, any of its voxels does)     which cells the network keeps
+      + ‖background − b‖²                           where it was not told
 
-x_t = α_t x_0 + σ_t ε with α = cos(π t/2), σ = sin(π t/2) (arXiv 2102.09672), one t for all views of an object. All squared errors are means over
-pixels in [0, 1]; posterior means minimise every term, at every t, so one weight serves all times.
+x_t = α_t x_0 + σ_t ε with α = cos(π t/2), σ = sin(π t/2) (arXiv 2102.09672), one t for all views of an object. Squared errors are means
+over pixels in [0, 1]; posterior means minimise every term, at every t, so one weight serves all times.
 """
 
 from __future__ import annotations

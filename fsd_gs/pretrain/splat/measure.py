@@ -32,7 +32,8 @@ def held_out_examples(config: SplatPretrainConfig, count: int = HELD_OUT) -> lis
 
 @torch.no_grad()
 def errors(network: SplatDenoiser, examples: list[SplatExample], config: SplatPretrainConfig) -> dict[float, tuple[float, float]]:
-    """t → (4 · mean squared error of the renders of the views seen, of other views), captions and backgrounds told, the same draw each time."""
+    """t → (4 · mean squared error of the renders of the views seen, of other views); captions and backgrounds told, the same draw each
+    time."""
     fixed = replace(
         config.train, objects=len(examples), drop_text=0.0, hide_background=0.0, odd_views=0.0, render_size=SIZE, targets=[4, 2]
     )

@@ -16,7 +16,7 @@ from fsd_gs.priors.splat.network import SIZE, NetworkSettings
 
 @dataclass
 class SplatDataSettings:
-    """The stream of objects. Each is rendered once by ``rigs`` sets of 4 cameras and ``free_views`` single ones, and used ``reuse`` times."""
+    """The stream of objects. Each is rendered once, by ``rigs`` sets of 4 cameras and ``free_views`` others, and used ``reuse`` times."""
 
     seed: int = setting(0, "of everything random: objects, cameras, captions, starting weights, noise")
     meshes: str = setting("", "a folder of your own meshes; empty: the catalogue")

@@ -13,7 +13,7 @@ C0 = 0.28209479177387814  # the constant spherical harmonic
 
 
 def draw(field: SplatField, index: int, cameras: Cameras, background: Tensor, *, visible: float = VISIBLE) -> tuple[Tensor, Tensor]:
-    """Object ``index`` of the field from V cameras over the colour [3] → (rgb [V, 3, H, W] in [0, 1], alpha [V, 1, H, W]); differentiable."""
+    """Object ``index`` from V cameras over the colour [3] → (rgb [V, 3, H, W] in [0, 1], alpha [V, 1, H, W]); differentiable."""
     from fsd_gs.render import cpu
 
     opacities = field.opacity_logits[index].sigmoid()

@@ -1,14 +1,14 @@
 """The splat-native denoiser: V noisy views, cameras and words → Gaussians, whose renders are the clean views x̂_0.
 
-    features    every view through a small UNet at half and quarter resolution, told the noise level
-    lift        the cells of a coarse grid (8³, those that touch the ball) read mean and deviation of the views' features at 4³ points each
-    think       a transformer over cells and words, modulated by (log-SNR, words, background); after ``early`` blocks it says which cells
-                hold a surface, and only the likeliest ``kept`` go on: half of the cells, and three quarters of the work, are empty space
-    emit        each kept cell draws 5³ Gaussians, one a sub-voxel: a small head looks at the cell's thought and at the views again, weighted
-                by how well each view sees the point, w_v = softmax_v(q·f_v + n·d_v), q and n the cell's own, f_v the feature, d_v the direction
-                to the camera. The colour is a gate between what the views show, Σ w_v x_v/α, and what the network thinks.
+    features  every view through a small UNet at half and quarter resolution, told the noise level
+    lift      the cells of a coarse grid (8³, those that touch the ball) read mean and deviation of the views' features at 4³ points each
+    think     a transformer over cells and words, modulated by (log-SNR, words, background); after ``early`` blocks it says which cells
+              hold a surface, and only the likeliest ``kept`` go on: half of the cells, and more than half of the work, are empty space
+    emit      each kept cell draws 5³ Gaussians, one a sub-voxel: a small head looks at the cell's thought and at the views again,
+              weighted by how well each sees the point, w_v = softmax_v(q·f_v + n·d_v): q and n are the cell's own, f_v is the feature,
+              d_v the direction to the camera. The colour is a gate between what the views show, Σ w_v x_v/α, and what the network thinks
 
-The views of one set of Gaussians cannot disagree: that is the point (after DMV3D, arXiv 2311.09217, with splats as in LGM, arXiv 2402.05054).
+The views of one set of Gaussians cannot disagree: that is the point (DMV3D, arXiv 2311.09217, with splats as in LGM, arXiv 2402.05054).
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class SplatDenoiser(torch.nn.Module):
         return self.lift(seen) + self.cell_places
 
     def _emit(self, cells: Tensor, kept: Tensor, logits: Tensor, maps: Tensor, clean: Tensor, rays: Rays, backdrop: Tensor) -> SplatField:
-        s, B, K = self.settings, cells.shape[0], kept.shape[1]
+        s, B = self.settings, cells.shape[0]
         points = (self.centers[kept][:, :, None] + self.emit_offsets).flatten(1, 2)
         u = self.emit(F.layer_norm(cells, cells.shape[-1:])).view(B, -1, s.voxel_features)
         places, depths = project(points, rays)

@@ -1,0 +1,74 @@
+"""The splat-native prior on disk.
+
+model_index.json      {"_class_name": "SplatPrior", "version": 1, "vocabulary": "catalogue" or "", "categories": […]}
+denoiser/config.json  the network's settings
+denoiser/model.safetensors   its weights in float16
+card.json             how it was made, how good it is, the command that continues it
+checksums.json        SHA-256 of every other file
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fsd_gs.errors import FileFormatError
+from fsd_gs.io import atomic_write, make_folder, write_text
+from fsd_gs.priors.splat.network import NetworkSettings, SplatDenoiser
+
+CLASS_NAME, VERSION = "SplatPrior", 1
+INDEX, CONFIG, WEIGHTS, CARD = "model_index.json", "denoiser/config.json", "denoiser/model.safetensors", "card.json"
+
+
+def save_folder(
+    folder: Path, network: SplatDenoiser, *, vocabulary: str, categories: Sequence[str], card: Mapping[str, Any], checksums: Any
+) -> None:
+    """checksums: maps the folder to the digests of its files (the catalogue of them is written last)."""
+    from safetensors.torch import save_file
+
+    make_folder(folder / "denoiser")
+    index = {"_class_name": CLASS_NAME, "version": VERSION, "vocabulary": vocabulary, "categories": list(categories)}
+    write_text(folder / INDEX, json.dumps(index, indent=2))
+    write_text(folder / CONFIG, json.dumps(asdict(network.settings), indent=2))
+    tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()}
+    with atomic_write(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_text(folder / CARD, json.dumps(card, indent=2))
+    write_text(folder / "checksums.json", json.dumps(checksums(folder), indent=2))
+
+
+def load_network(folder: Path, device: torch.device) -> SplatDenoiser:
+    """The frozen network of a folder, in float32.
+
+    Raises:
+        FileFormatError: another version, settings that this code does not know, or weights that do not fit them.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        version = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("version")
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if version != VERSION:
+            raise FileFormatError(f"prior: {folder} is a splat prior of version {version}, this is version {VERSION}; train it again")
+        known = {f.name for f in fields(NetworkSettings)}
+        if set(values) != known:
+            odd = ", ".join(sorted(set(values) ^ known))
+            raise FileFormatError(f"prior: {folder / CONFIG}: expected exactly the settings of this version; missing or unknown: {odd}")
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        raise FileFormatError(f"prior: {folder} cannot be read as a splat prior ({' '.join(str(error).split())[:150]})") from error
+    with torch.random.fork_rng(devices=[]):
+        network = SplatDenoiser(NetworkSettings(**values))
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise FileFormatError(f"prior: {folder / WEIGHTS} does not fit its config.json: {odd[0]} and {len(odd) - 1} other tensors differ")
+    network.load_state_dict({name: value.float() for name, value in weights.items()})
+    return network.to(device).eval().requires_grad_(False)
