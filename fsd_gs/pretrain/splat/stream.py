@@ -57,7 +57,7 @@ def save_examples(examples: list[SplatExample], path: Path) -> None:
 
 
 def load_examples(path: Path) -> list[SplatExample]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as opened:
@@ -67,7 +67,7 @@ def load_examples(path: Path) -> list[SplatExample]:
         voxels, colors = tensors["voxels"].split(counts), tensors["colors"].split(counts)
         parts = zip(tensors["views"], tensors["viewmats"], tensors["focal"], voxels, colors, captions, strict=True)
         return [SplatExample(*tensors_of, tuple(texts)) for *tensors_of, texts in parts]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise FileFormatError(f"{path} is not a readable shard; delete it and run the command again") from error
 
 
