@@ -23,6 +23,7 @@ from fsd_gs.pretrain.watching import Interrupts, Stopped
 
 DESCRIPTION = """Train a small multi-view text-to-image diffusion model, on the catalogue or on your own meshes:
 fsd-gs train-prior --config configs/nano/own.yaml data.meshes=my_assets output=outputs/my_prior
+fsd-gs train-prior --network splat output=outputs/splat_prior        the splat-native network
 
 After Ctrl-C the same command goes on. The result: fsd-gs train prior.name=outputs/my_prior/prior prompt="..." """
 
@@ -36,8 +37,22 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below; the last one wins")
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file (configs/nano/...); may be repeated")
     parser.add_argument("--init", metavar="FOLDER", help="start from a finished prior instead of new weights; 'nano' is the shipped one")
+    add_network(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def _network(arguments: Sequence[str]) -> str:
+    """What ``--network`` says: each network has settings of its own."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_network(parser)
+    return parser.parse_known_args(arguments)[0].network
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--network", choices=("unet", "splat"), default="unet", help="a multi-view UNet on latents, or the splat-native denoiser (--help lists its own settings)"
+    )
 
 
 def _settings_help() -> str:
@@ -47,6 +62,10 @@ def _settings_help() -> str:
 
 def main(arguments: Sequence[str], program: str = "fsd-gs train-prior") -> int:
     """Run the command; the exit code is 0 when the prior is finished, 130 or 143 after Ctrl-C or kill."""
+    if _network(arguments) == "splat":
+        from fsd_gs.pretrain.splat.command import main as train_splat_prior
+
+        return train_splat_prior(arguments, program)
     options = make_parser(program).parse_intermixed_args(arguments)
     overrides = [*options.overrides, *([f"init={options.init}"] if options.init else [])]
     config = load_pretrain_config(options.config, overrides)

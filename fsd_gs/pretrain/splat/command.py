@@ -24,12 +24,15 @@ from fsd_gs.config import describe_settings, to_yaml
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.io import make_folder, write_text
+from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
+from fsd_gs.pretrain.splat.objects import SplatExample
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig, decisive, load_splat_config
 from fsd_gs.pretrain.splat.stream import Stream
 from fsd_gs.pretrain.splat.trainer import STATE, SplatTrainer
 from fsd_gs.pretrain.stages import Every
 from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
+from fsd_gs.priors.splat.folder import save_folder
 
 DESCRIPTION = """Train the splat-native prior, on the catalogue or on your own meshes:
 fsd-gs train-prior --network splat data.meshes=my_assets output=outputs/my_prior
@@ -47,11 +50,12 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below; the last one wins")
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
     parser.add_argument("--init", metavar="FOLDER", help="start from a finished splat prior instead of new weights")
+    parser.add_argument("--network", choices=("splat",), default="splat", help="this network")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def main(arguments: Sequence[str], program: str = "fsd-gs train-prior --network splat") -> int:
+def main(arguments: Sequence[str], program: str = "fsd-gs train-prior") -> int:
     """Run the command; 0 when a limit of steps or minutes is reached, 130 or 143 after Ctrl-C or kill."""
     options = make_parser(program).parse_intermixed_args(arguments)
     config = load_splat_config(options.config, [*options.overrides, *([f"init={options.init}"] if options.init else [])])
@@ -89,6 +93,7 @@ def train(config: SplatPretrainConfig, device: torch.device, console: Console, i
                 interrupts.check()
         finally:
             trainer.save(folder)
+            session.export()
 
 
 class Session:
@@ -99,9 +104,10 @@ class Session:
         self.began = time.monotonic()
         self.save_due = Every(config.train.save_every_minutes)
         self.preview_due = Every(config.train.preview_every_minutes)
-        self.recent: list[tuple[float, float, float]] = []
+        self.recent: list[tuple[float, ...]] = []
         self.mean = float("nan")
-        self._held_out: list[Any] = []
+        self.held_out: dict[str, list[float]] = {}
+        self._examples: list[SplatExample] = []
 
     def share(self) -> float:
         """Of what this session was asked for, in [0, 1]."""
@@ -116,7 +122,7 @@ class Session:
 
     def note(self, *values: float) -> None:
         self.mean = values[0] if self.mean != self.mean else self.mean + (values[0] - self.mean) / 50
-        self.recent.append(values)  # type: ignore[arg-type]
+        self.recent.append(values)
         if self.trainer.progress.step % self.config.train.log_every == 0:
             pixels, voxels, cells = (sum(column) / len(column) for column in zip(*self.recent, strict=True))
             self._log({"error": pixels, "voxels": voxels, "cells": cells})
@@ -126,13 +132,25 @@ class Session:
         """Whatever is due."""
         step, every = self.trainer.progress.step, self.config.train.evaluate_every
         if every and step % every == 0:
-            self._held_out = self._held_out or held_out_examples(self.config)
-            found = errors(self.trainer.averaged(), self._held_out, self.config)
-            self._log({"held_out": {str(t): list(pair) for t, pair in found.items()}})
+            self._examples = self._examples or held_out_examples(self.config)
+            found = errors(self.trainer.averaged(), self._examples, self.config)
+            self.held_out = {str(t): list(pair) for t, pair in found.items()}
+            self._log({"held_out": self.held_out})
         if self.preview_due():
             self._preview()
         if self.save_due():
             self.trainer.save(self.folder)
+
+    def export(self) -> None:
+        """The prior as it stands."""
+        data = self.config.data
+        save_folder(
+            self.folder / "prior",
+            self.trainer.averaged(),
+            vocabulary="" if data.meshes else "catalogue",
+            categories=data.categories,
+            card=make_splat_card(self.config, self.trainer, self.held_out, self.mean),
+        )
 
     def _preview(self) -> None:
         from PIL import Image
