@@ -23,7 +23,8 @@ LEVEL = {
     "catalogue": 3,
     "priors.base": 3,  # the seam that guidance is written against: the protocol and the schedules, no implementation
     "priors.schedule": 3,
-    **dict.fromkeys(("splats", "render", "noise", "priors", "guidance", "export", "metrics"), 4),
+    "render": 3,  # a leaf; of the families only the splat-native prior draws, see below
+    **dict.fromkeys(("splats", "noise", "priors", "guidance", "export", "metrics"), 4),
     "metrics.judge.train": 5,
     **dict.fromkeys(("config", "image2d", "doctor"), 5),
     **dict.fromkeys(("train", "pretrain"), 6),
@@ -93,6 +94,12 @@ def test_imports_point_downwards(path):
     here = name_of(path)
     for target in {i.module for i in imports_of(path)} & FILES.keys():
         assert level(target) < level(here) or (room(target) == room(here) and level(target) <= level(here)), f"{here} imports {target}"
+
+
+def test_of_the_families_only_the_splat_native_prior_draws():
+    families = [path for module, path in FILES.items() if level(module) == 4]
+    drawing = {name_of(path) for path in families if any(i.module.startswith("fsd_gs.render") for i in imports_of(path))}
+    assert drawing == {"fsd_gs.priors.splat.draw"}
 
 
 def circles(graph: dict[str, set[str]]) -> list[list[str]]:

@@ -10,7 +10,8 @@ from fsd_gs import image2d, priors
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.metrics.judge import Judge
-from fsd_gs.priors.backbones.nano import WEIGHTS, NanoPrior, verify
+from fsd_gs.priors.backbones.nano import WEIGHTS, NanoPrior
+from fsd_gs.priors.digests import verify
 from fsd_gs.priors.sampling import sample_views
 from fsd_gs.train.command import main
 

@@ -16,7 +16,8 @@ from fsd_gs.pretrain.shards import load_shard
 from fsd_gs.pretrain.start import load_finished
 from fsd_gs.pretrain.trainer import Trainer
 from fsd_gs.priors import load
-from fsd_gs.priors.backbones.nano import NanoPrior, verify
+from fsd_gs.priors.backbones.nano import NanoPrior
+from fsd_gs.priors.digests import verify
 
 CONFIGS = Path(__file__).parent.parent / "configs" / "nano"
 TINY = str(CONFIGS / "tiny.yaml")

@@ -18,7 +18,8 @@ from fsd_gs.pretrain.tokenizer import make_tokenizer
 from fsd_gs.pretrain.trainer import STATE, Progress, Trainer, rate_factor, split_parameters
 from fsd_gs.priors import load
 from fsd_gs.priors.backbones.mvdream import MVDreamPrior, camera_numbers
-from fsd_gs.priors.backbones.nano import NanoPrior, verify
+from fsd_gs.priors.backbones.nano import NanoPrior
+from fsd_gs.priors.digests import verify
 
 SETTINGS = DiffusionSettings(channels=[16, 32], head_width=16, text_width=32, text_layers=1, objects=2, steps=8, warmup=2, cooldown=0.5)
 WORDS = ["a", "red", "blue", "mug", "key", "on", "white", "black", "background"]

@@ -333,37 +333,35 @@ def test_texts_of_another_prior_and_odd_sizes_are_refused():
         make_prior(96)
 
 
-def checksums(folder: object) -> dict[str, str]:
-    return {}
-
-
 def test_a_folder_gives_the_same_network_back(tmp_path):
     network = make_network()
-    save_folder(tmp_path, network, vocabulary="", categories=(), card={}, checksums=checksums)
-    again = load_network(tmp_path, torch.device("cpu"))
+    save_folder(tmp_path / "p", network, vocabulary="", categories=(), card={})
+    again = load_network(tmp_path / "p", torch.device("cpu"))
     assert again.settings == network.settings
     for (name, value), other in zip(network.state_dict().items(), again.state_dict().values(), strict=True):
         assert torch.allclose(value, other, atol=2e-3), name
-    assert (tmp_path / "denoiser" / "model.safetensors").stat().st_size < 2.2 * sum(p.numel() for p in network.parameters()) + 20000
+    assert (tmp_path / "p" / "transformer" / "diffusion_pytorch_model.safetensors").stat().st_size < 2.2 * sum(
+        p.numel() for p in network.parameters()
+    ) + 20000
 
 
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
         ("model_index.json", {"version": 9}, "version 9, this is version 1"),
-        ("denoiser/config.json", {"wings": 2}, "missing or unknown: wings"),
-        ("denoiser/config.json", {"width": 32}, "does not fit its config.json"),
+        ("transformer/config.json", {"wings": 2}, "missing or unknown: wings"),
+        ("transformer/config.json", {"width": 32}, "does not fit its config.json"),
     ],
 )
 def test_folders_that_do_not_fit_are_refused(tmp_path, file: str, change: dict[str, int], message: str):
-    save_folder(tmp_path, make_network(), vocabulary="", categories=(), card={}, checksums=checksums)
-    values = json.loads((tmp_path / file).read_text()) | change
-    (tmp_path / file).write_text(json.dumps(values))
+    save_folder(tmp_path / "p", make_network(), vocabulary="", categories=(), card={})
+    values = json.loads((tmp_path / "p" / file).read_text()) | change
+    (tmp_path / "p" / file).write_text(json.dumps(values))
     with pytest.raises(FileFormatError, match=message):
-        load_network(tmp_path, torch.device("cpu"))
-    (tmp_path / file).write_text("{")
+        load_network(tmp_path / "p", torch.device("cpu"))
+    (tmp_path / "p" / file).write_text("{")
     with pytest.raises(FileFormatError, match="cannot be read"):
-        load_network(tmp_path, torch.device("cpu"))
+        load_network(tmp_path / "p", torch.device("cpu"))
 
 
 def test_ddim_of_a_network_that_knows_the_answer_ends_on_it():
@@ -376,3 +374,20 @@ def test_ddim_of_a_network_that_knows_the_answer_ends_on_it():
     field = ddim(network, "a car", cameras(), torch.ones(3), noise(4, 3, SIZE, SIZE), steps=3, after_step=told.append)
     assert told == [1, 2, 3]
     assert torch.equal(draw(field, 0, cameras(), torch.ones(3))[0], draw(fixed, 1, cameras(), torch.ones(3))[0])
+
+
+def test_a_trained_folder_is_loaded_like_any_other_backbone(tmp_path):
+    from fsd_gs import priors
+
+    save_folder(tmp_path / "p", make_network(), vocabulary="catalogue", categories=("chair", "car"), card={})
+    prior = priors.load(tmp_path / "p", options=priors.LoadOptions(image_size=128))
+    assert isinstance(prior, SplatPrior)
+    assert prior.latent_shape == (3, 128, 128)
+    text = prior.encode_text("one crimson armchair", "", None)
+    assert text.caption == "a red chair with armrests"
+    with pytest.raises(InputError, match="not trained on 'mug'"):
+        prior.encode_text("a mug", "", None)
+    weights = tmp_path / "p" / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(FileFormatError, match="missing or damaged"):
+        priors.load(tmp_path / "p")

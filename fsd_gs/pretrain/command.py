@@ -51,7 +51,10 @@ def _network(arguments: Sequence[str]) -> str:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--network", choices=("unet", "splat"), default="unet", help="a multi-view UNet on latents, or the splat-native denoiser (--help lists its own settings)"
+        "--network",
+        choices=("unet", "splat"),
+        default="unet",
+        help="a multi-view UNet on latents, or the splat-native denoiser (--help lists its own settings)",
     )
 
 

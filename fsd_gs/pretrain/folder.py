@@ -22,7 +22,7 @@ import torch
 
 from fsd_gs.io import write_text
 from fsd_gs.pretrain.diffusion import SCHEDULER, Denoiser
-from fsd_gs.priors.backbones.nano import CHECKSUMS, checksums
+from fsd_gs.priors.digests import CHECKSUMS, checksums
 
 MAX_SHARD = "12MB"
 CARD = "card.json"

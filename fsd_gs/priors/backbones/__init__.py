@@ -12,7 +12,7 @@ from fsd_gs.errors import FileFormatError
 from fsd_gs.priors.family import Checkpoint, Family, Folder, Published
 
 # Asked in this order whether a folder or file is theirs: special before general.
-MODULES = ("exact", "nano", "mvdream", "sdxl", "sd", "sd3", "flux")
+MODULES = ("exact", "splat", "nano", "mvdream", "sdxl", "sd", "sd3", "flux")
 
 
 @cache

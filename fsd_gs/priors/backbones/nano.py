@@ -8,8 +8,6 @@ denoising. The folder that ships with the package is :data:`WEIGHTS`; ``prior.na
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +17,9 @@ from torch import Tensor
 from fsd_gs.catalogue.vocabulary import Vocabulary
 from fsd_gs.core.backgrounds import in_front_of, nearest_background
 from fsd_gs.core.types import Cameras
-from fsd_gs.errors import FileFormatError
 from fsd_gs.priors import folders, supported
 from fsd_gs.priors.backbones.mvdream import VIEWS, MVDreamPrior, load_multi_view_parts, prompt_habits
+from fsd_gs.priors.digests import verify
 from fsd_gs.priors.family import Family, Folder, Request
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.networks import UNet
@@ -31,7 +29,6 @@ from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.text import EmbeddedText, TextBank
 
 WEIGHTS = Path(__file__).parent.parent / "nano" / "weights"
-CHECKSUMS = "checksums.json"
 
 
 class NanoPrior(MVDreamPrior):
@@ -74,21 +71,6 @@ class NanoPrior(MVDreamPrior):
         return replace(said, prompt=prompt, negative_prompt=negative_prompt, background=background)
 
 
-def checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of the folder but the list itself, by relative path."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def verify(folder: Path) -> Path:
-    """``folder`` itself; FileFormatError if a file differs from ``checksums.json``."""
-    found = checksums(folder)
-    for name, digest in json.loads((folder / CHECKSUMS).read_text()).items():
-        if found.get(name) != digest:
-            raise FileFormatError(
-                f"prior: {folder / name} is missing or damaged (its SHA-256 differs from {CHECKSUMS}); install the package again"
-            )
-    return folder
 
 
 def load(request: Request) -> NanoPrior:

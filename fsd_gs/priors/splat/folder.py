@@ -10,6 +10,7 @@ checksums.json        SHA-256 of every other file
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,27 +20,40 @@ import torch
 
 from fsd_gs.errors import FileFormatError
 from fsd_gs.io import atomic_write, make_folder, write_text
+from fsd_gs.priors.digests import CHECKSUMS, checksums
 from fsd_gs.priors.splat.network import NetworkSettings, SplatDenoiser
 
-CLASS_NAME, VERSION = "SplatPrior", 1
-INDEX, CONFIG, WEIGHTS, CARD = "model_index.json", "denoiser/config.json", "denoiser/model.safetensors", "card.json"
+PIPELINE, NETWORK, VERSION = "SplatPrior", "SplatDenoiser", 1
+INDEX, CARD = "model_index.json", "card.json"
+CONFIG, WEIGHTS = "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors"
 
 
-def save_folder(
-    folder: Path, network: SplatDenoiser, *, vocabulary: str, categories: Sequence[str], card: Mapping[str, Any], checksums: Any
-) -> None:
-    """checksums: maps the folder to the digests of its files (the catalogue of them is written last)."""
+def save_folder(folder: Path, network: SplatDenoiser, *, vocabulary: str, categories: Sequence[str], card: Mapping[str, Any]) -> None:
+    """Write ``folder`` anew, in half precision.
+
+    Args:
+        folder: of the prior.
+        network: its averaged weights.
+        vocabulary: "catalogue" if prompts are read in its words, "" for free captions.
+        categories: those of the catalogue that were trained, none for all (or for free captions).
+        card: plain values.
+    """
     from safetensors.torch import save_file
 
-    make_folder(folder / "denoiser")
-    index = {"_class_name": CLASS_NAME, "version": VERSION, "vocabulary": vocabulary, "categories": list(categories)}
+    whole, folder = folder, folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder / "transformer")
+    index = {"_class_name": PIPELINE, "version": VERSION, "vocabulary": vocabulary, "categories": list(categories)}
     write_text(folder / INDEX, json.dumps(index, indent=2))
-    write_text(folder / CONFIG, json.dumps(asdict(network.settings), indent=2))
+    write_text(folder / CONFIG, json.dumps({"_class_name": NETWORK} | asdict(network.settings), indent=2))
     tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()}
     with atomic_write(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    write_text(folder / CARD, json.dumps(card, indent=2))
-    write_text(folder / "checksums.json", json.dumps(checksums(folder), indent=2))
+    write_text(folder / CARD, json.dumps(dict(card), indent=2))
+    write_text(folder / CHECKSUMS, json.dumps(checksums(folder), indent=2))
+    if whole.exists():
+        shutil.rmtree(whole)
+    folder.rename(whole)
 
 
 def load_network(folder: Path, device: torch.device) -> SplatDenoiser:
@@ -56,6 +70,7 @@ def load_network(folder: Path, device: torch.device) -> SplatDenoiser:
         values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if version != VERSION:
             raise FileFormatError(f"prior: {folder} is a splat prior of version {version}, this is version {VERSION}; train it again")
+        values.pop("_class_name", None)
         known = {f.name for f in fields(NetworkSettings)}
         if set(values) != known:
             odd = ", ".join(sorted(set(values) ^ known))

@@ -3,8 +3,8 @@
     x̂_0 = g(G_φ(x_t, t, y, c), c),   ε_φ = (x_t − α x̂_0)/σ,   α = cos(π t/2), σ = sin(π t/2)
 
 "Latents" are the pixels themselves in [−1, 1]: there is no autoencoder, and the gradient of distillation is exact. The network looks at
-64 px. For an image of k · 64 px, means of k × k pixels keep the picture and divide the noise by k (independent pixels), so the network is given
-x̄/√(α² + σ²/k²) and told log(k² α²/σ²); what it draws is rendered at any size.
+64 px. For an image of k · 64 px, means of k × k pixels keep the picture and divide the noise, which is independent, by k; so the network
+is given x̄/√(α² + σ²/k²) and told log(k² α²/σ²). What it draws is rendered at any size.
 """
 
 from __future__ import annotations
