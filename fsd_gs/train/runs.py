@@ -30,7 +30,7 @@ from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import FileFormatError, FsdGsError, OutputError
 from fsd_gs.export.provenance import Provenance
 from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
-from fsd_gs.priors.registry import BACKBONES
+from fsd_gs.priors.backbones import published
 from fsd_gs.train.identity import config_key
 
 CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT, FINISHED, LOCK, FINISH = (
@@ -228,7 +228,7 @@ def _value(config: object, key: str) -> object:
 
 def origin(config: Config) -> Provenance:
     """What files made from ``config`` say of where they come from."""
-    backbone = BACKBONES.get(config.prior.name)
+    backbone = published().get(config.prior.name)
     licence = "Apache-2.0" if config.prior.name in ("nano", "exact") else backbone.licence if backbone else None
     return Provenance(config.prompt, config.seed, config_key(config), config.prior.name, licence, __version__)
 
