@@ -1,4 +1,4 @@
-# ruff: noqa: RUF009  (setting() and group() return dataclass fields)
+
 """The settings of a training of the splat-native prior; those marked free may change when it goes on."""
 
 from __future__ import annotations
