@@ -190,7 +190,7 @@ def test_prompts_of_the_shipped_suites_ask_nothing():
 
 
 def test_the_words_need_no_shapes_and_no_kernels():
-    code = "import sys, fsd_gs.catalogue.vocabulary, fsd_gs.priors.reader, fsd_gs.priors.nano.prior as n\n"
+    code = "import sys, fsd_gs.catalogue.vocabulary, fsd_gs.priors.reader, fsd_gs.priors.backbones.nano as n\n"
     code += "print([m for m in sys.modules if m == 'numba' or m.startswith(('fsd_gs.catalogue.shapes', 'fsd_gs.catalogue.mesh'))])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,3 @@
-
 """The settings of a training of the splat-native prior; those marked free may change when it goes on."""
 
 from __future__ import annotations

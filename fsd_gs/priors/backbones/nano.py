@@ -71,8 +71,6 @@ class NanoPrior(MVDreamPrior):
         return replace(said, prompt=prompt, negative_prompt=negative_prompt, background=background)
 
 
-
-
 def load(request: Request) -> NanoPrior:
     """The prior that ships with the package, or a folder of ``fsd-gs train-prior``'s making. Small: on CPUs with matrix units for it
     bfloat16 is faster, and there is no memory to be saved by checkpointing."""

@@ -27,10 +27,9 @@ def load(request: Request) -> SplatPrior:
     bfloat16 = multiplies_bfloat16(request.device) if request.auto else request.dtype == torch.bfloat16
     image_size = options.image_size or SIZE
     dtype = torch.bfloat16 if bfloat16 else None
-    if folder.index.get("vocabulary") != "catalogue":
-        return SplatPrior(network, image_size, dtype=dtype)
-    reader = CatalogueReader(tuple(folder.index.get("categories", ())))
-    return SplatPrior(network, image_size, reader.caption, reader.negative, dtype)
+    named = folder.index.get("vocabulary") == "catalogue"
+    reader = CatalogueReader(tuple(folder.index.get("categories", ()))) if named else None
+    return SplatPrior(network, image_size, reader, dtype)
 
 
 def recognises(folder: Folder) -> bool:

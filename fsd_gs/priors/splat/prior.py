@@ -9,17 +9,18 @@ is given x̄/√(α² + σ²/k²) and told log(k² α²/σ²). What it draws is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fsd_gs.catalogue.vocabulary import Vocabulary
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras, Gaussians, TextCondition, check_shape
 from fsd_gs.errors import InputError
 from fsd_gs.priors.latent import resize_antialiased
+from fsd_gs.priors.reader import CatalogueReader
 from fsd_gs.priors.schedule import combine_cfg
 from fsd_gs.priors.splat.draw import draw, gaussians
 from fsd_gs.priors.splat.network import SIZE, Condition, SplatDenoiser, SplatField
@@ -60,8 +61,7 @@ class SplatPrior:
     Args:
         network: In evaluation mode.
         image_size: Side in pixels of the latents, a multiple of 64.
-        caption: Puts a prompt into the words of the training; raises InputError where it knows none.
-        negative: The same for negative prompts, "" where it knows none.
+        reader: Puts prompts into the words of the training captions; None hands them to the network as they are.
         dtype: Of the network's transformer, by autocast; None for float32.
     """
 
@@ -71,14 +71,13 @@ class SplatPrior:
         self,
         network: SplatDenoiser,
         image_size: int = SIZE,
-        caption: Callable[[str], str] = str,
-        negative: Callable[[str], str] = str,
+        reader: CatalogueReader | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         if image_size < SIZE or image_size % SIZE:
             raise InputError(f"image_size: expected a multiple of {SIZE}, got {image_size}")
         self.network, self.image_size, self.autocast = network, image_size, dtype
-        self._caption, self._negative = caption, negative
+        self.reader = reader
 
     @property
     def schedule(self) -> CosineSchedule:
@@ -89,12 +88,19 @@ class SplatPrior:
         return (3, self.image_size, self.image_size)
 
     @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words it knows; None where prompts go to the network as they are."""
+        return self.reader.vocabulary if self.reader else None
+
+    @property
     def device(self) -> torch.device:
         return self.network.centers.device
 
     def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None = None) -> CaptionText:
         """The prompts; the views have no words of their own. background: [3] in [0, 1], told to the network as it is."""
-        caption, negative = self._caption(prompt), self._negative(negative_prompt)
+        caption, negative = prompt, negative_prompt
+        if self.reader is not None:
+            caption, negative = self.reader.caption(prompt), self.reader.negative(negative_prompt)
         return CaptionText(prompt, negative_prompt, background=background, caption=caption, negative=negative)
 
     def encode(self, rgb: Tensor) -> Tensor:
