@@ -2,8 +2,7 @@
 
 import sys
 
-from fsd_gs.cli import default_rasterizer
-from fsd_gs.export.command import main
+from fsd_gs.cli import export, guarded
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], make_rasterizer=default_rasterizer))
+    sys.exit(guarded(export, sys.argv[1:], "export.py"))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.logging import RichHandler
-
-from fsd_gs.errors import FsdGsError, unknown_name
+from fsd_gs.core.terminal import abandon_stdout, flush_stdout, say, speak_for_ourselves
+from fsd_gs.errors import FsdGsError, InputError, unknown_name
 
 if TYPE_CHECKING:
     from fsd_gs.render import Rasterizer
@@ -55,7 +53,8 @@ def _view(arguments: Sequence[str], program: str) -> int:
     return main(arguments, program)
 
 
-def _export(arguments: Sequence[str], program: str) -> int:
+def export(arguments: Sequence[str], program: str) -> int:
+    """``export.py`` and ``fsd-gs export``."""
     from fsd_gs.export.command import main
 
     return main(arguments, make_rasterizer=default_rasterizer, program=program)
@@ -103,7 +102,7 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "finish": _finish,
     "view": _view,
-    "export": _export,
+    "export": export,
     "info": _info,
     "sweep": _sweep,
     "evaluate": _evaluate,
@@ -115,42 +114,58 @@ COMMANDS: dict[str, Command] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``fsd-gs``."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in COMMANDS:
+        return guarded(COMMANDS[arguments[0]], arguments[1:], f"fsd-gs {arguments[0]}")
+    return guarded(_without_command, arguments, "fsd-gs")
+
+
+def _without_command(arguments: Sequence[str], program: str) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2
-    name, *rest = arguments
-    if name == "--version":
+    if arguments[0] == "--version":
         from fsd_gs import __version__
 
         print(__version__)
         return 0
-    if name not in COMMANDS:
-        print(f"error: {unknown_name('command', name, COMMANDS)}", file=sys.stderr)
-        return 2
-    return guarded(COMMANDS[name], rest, f"fsd-gs {name}")
+    raise InputError(unknown_name("command", arguments[0], COMMANDS))
 
 
 def guarded(command: Command, arguments: Sequence[str], program: str) -> int:
     """Run a command; an error that a person can act on is one line and exit code 2, with a traceback only under ``--debug``."""
-    console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_time=False, show_path=False, markup=False)]
-    )
+    debug = "--debug" in arguments
+    speak_for_ourselves(debug)
     try:
-        return command(arguments, program)
+        code = _run(command, arguments, program)
+        flush_stdout()  # what a full disk did not take is an error of this command, not of the interpreter's end
+        return code
     except KeyboardInterrupt:
         return 130
     except FsdGsError as error:
-        _explain(str(error), "--debug" in arguments)
+        _explain(str(error), debug)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            abandon_stdout()
+            return 128 + 13  # as for any program whose reader has gone: there is nobody to tell
+        what = error.filename or ("standard output" if error.errno == errno.ENOSPC else "a file")
+        _explain(f"cannot use {what}: {error.strerror or error}", debug)
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or "out of memory" in str(error)):
             raise
-        message = "out of memory; lower render.sizes, cameras.views or densify.cap, or choose a smaller prior"
-        _explain(message, "--debug" in arguments)
+        _explain("out of memory; lower render.sizes, cameras.views or densify.cap, or choose a smaller prior", debug)
+    abandon_stdout()
     return 2
+
+
+def _run(command: Command, arguments: Sequence[str], program: str) -> int:
+    try:
+        return command(arguments, program)
+    except SystemExit:  # argparse's help and usage errors
+        flush_stdout()
+        raise
 
 
 def _explain(message: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    say("error", message)

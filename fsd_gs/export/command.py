@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None, *, make_rasterizer: MakeRasterizer, 
     try:
         run(arguments, make_rasterizer)
     except (FsdGsError, OSError) as error:  # an OSError that slipped through names its file, and a person can put it right
+        if isinstance(error, OSError) and error.filename is None:  # the terminal's own trouble
+            raise
         if arguments.debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)

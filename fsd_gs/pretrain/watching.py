@@ -6,8 +6,9 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
+from fsd_gs.core.terminal import duration, make_bar
 from fsd_gs.interrupts import SignalWatch
 
 PLAIN_SECONDS = 30.0  # between two lines where there is no terminal
@@ -45,17 +46,7 @@ class Bar:
         self._task: TaskID | None = None
         self._share, self._status = 0.0, ""
         self._began, self._began_at, self._spoke = time.monotonic(), 0.0, time.monotonic()
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._progress = make_bar(console, count=lambda done, total: f"{100 * done:.0f}%")
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -69,14 +60,16 @@ class Bar:
     def update(self, share: float, status: str) -> None:
         """share: of the stage, in [0, 1]."""
         if self._task is None:
-            self._task, self._began_at = self._progress.add_task(self.title, total=1.0, status=status), share
+            self._task, self._began_at = self._progress.add_task(self.title, total=1.0), share
         self._share, self._status = share, status
-        self._progress.update(self._task, completed=share, status=status)
+        self._progress.update(self._task, completed=share, details=tuple(filter(None, status.split("  "))))
         if not self.console.is_terminal and time.monotonic() - self._spoke > PLAIN_SECONDS:
             self._say()
 
     def _say(self) -> None:
         self._spoke = time.monotonic()
         left = (self._spoke - self._began) * (1 - self._share) / max(self._share - self._began_at, 1e-9)
-        remaining = f"{left:.0f} s left  " if self._began_at < self._share < 1 else ""
-        self.console.print(f"{self.title}  {100 * self._share:.0f}%  {remaining}{self._status}", highlight=False, markup=False)
+        remaining = f"{duration(left)} left  " if self._began_at < self._share < 1 else ""
+        self.console.print(
+            f"{self.title}  {100 * self._share:.0f}%  {remaining}{self._status}", highlight=False, markup=False, soft_wrap=True
+        )

@@ -6,12 +6,14 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TaskID
 
+from fsd_gs.core.terminal import duration, make_bar
 from fsd_gs.core.types import Gaussians
 from fsd_gs.export.pictures import Frame, save_png
 from fsd_gs.interrupts import SignalWatch
@@ -29,34 +31,27 @@ class ProgressBar(Observer):
         self.console, self.title, self.plain_every = console, title, plain_every
         self._views_per_second = 0.0
         self._task: TaskID | None = None
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[status]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        self._progress = make_bar(console)
 
     def started(self, session: Session) -> None:
-        self._task = self._progress.add_task(self.title, total=session.steps, completed=session.step, status="")
+        self._task = self._progress.add_task(self.title, total=session.steps, completed=session.step)
         self._progress.start()
 
     def stepped(self, session: Session, report: StepReport) -> None:
         rate = report.views / max(report.seconds, 1e-9)
         self._views_per_second = rate if self._views_per_second == 0 else 0.9 * self._views_per_second + 0.1 * rate
-        status = f"loss {report.loss:.4f}  t {report.t:.2f}  {report.splats} splats  {self._views_per_second:.0f} views/s"
+        details = (f"{self._views_per_second:.0f} views/s", f"{report.splats} splats", f"loss {report.loss:.4f}", f"t {report.t:.2f}")
         if self._task is not None:
-            self._progress.update(self._task, completed=report.step, status=status)
+            self._progress.update(self._task, completed=report.step, details=details)
         if not self.console.is_terminal and (report.step % self.plain_every == 0 or report.step == report.steps):
             left = (report.steps - report.step) * report.views / max(self._views_per_second, 1e-9)
-            self.console.print(f"{self.title}  {report.step}/{report.steps}  {left:.0f} s left  {status}", highlight=False)
+            self._print(f"{self.title}  {report.step}/{report.steps}  {duration(left)} left  {'  '.join(details)}")
 
     def said(self, message: str) -> None:
-        self.console.print(f"[yellow]note:[/] {message}", highlight=False)
+        self._print(f"note: {message}")
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def closed(self) -> None:
         self._progress.stop()
@@ -94,11 +89,23 @@ class JsonLog(Observer):
             try:
                 self._file.write(json.dumps(entry) + "\n")
             except OSError as error:
+                self._give_up()
                 raise output_error(self.path, error) from error
 
     def closed(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:
+                raise output_error(self.path, error) from error
+
+    def _give_up(self) -> None:
+        """Close without writing what is left: the same error while cleaning up would hide the first one."""
+        file, self._file = self._file, None
+        with suppress(OSError):
+            if file is not None:
+                file.close()
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -9,14 +9,15 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fsd_gs.core.terminal import duration, make_bar
 from fsd_gs.errors import BackendError
 
 R = TypeVar("R")
@@ -64,15 +65,14 @@ def watched(
     results: Iterator[R], total: int, console: Console, *, title: str, describe: Callable[[R], str], failed: Callable[[R], bool]
 ) -> Iterator[R]:
     """``results`` with a progress bar and the time left; one plain line a result where there is no terminal, and for every failed one."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    failures = 0
-    with Progress(
-        *columns, TextColumn("{task.description}"), console=console, disable=not console.is_terminal, speed_estimate_period=ETA_SECONDS
-    ) as progress:
-        task = progress.add_task("", total=total)
+    failures, began = 0, time.monotonic()
+    with make_bar(console, memory=ETA_SECONDS) as progress:
+        task = progress.add_task(title, total=total)
         for done, result in enumerate(results, start=1):
             failures += failed(result)
-            progress.update(task, advance=1, description=f"{failures} errors" if failures else "")
+            progress.update(task, advance=1, details=(f"{failures} errors",) if failures else ())
             if failed(result) or not console.is_terminal:
-                console.print(f"{done}/{total}  {describe(result)}", highlight=False, markup=False, soft_wrap=True)
+                left = (time.monotonic() - began) * (total - done) / done
+                ahead = f"  {duration(left)} left" if done < total else ""
+                console.print(f"{done}/{total}{ahead}  {describe(result)}", highlight=False, markup=False, soft_wrap=True)
             yield result
