@@ -23,6 +23,7 @@ USAGE = """usage: fsd-gs COMMAND ...
   view     look at assets in the browser     fsd-gs view outputs/a-red-chair
   export   write an asset in another format  fsd-gs export outputs/a-red-chair/seed-0000 --format ply
   info     what a file holds, where from     fsd-gs info outputs/a-red-chair/seed-0000
+  words    what the prior understands        fsd-gs words chair
   sweep    compare methods and settings      fsd-gs sweep configs/ablations/beta.yaml
   evaluate measure diversity and quality     fsd-gs evaluate --suite nano --quick
   doctor   check this machine                fsd-gs doctor
@@ -98,6 +99,12 @@ def default_rasterizer() -> Rasterizer:
     return make_rasterizer("auto", resolve_device("auto"))
 
 
+def _words(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.train.words import main
+
+    return main(arguments, program)
+
+
 COMMANDS: dict[str, Command] = {
     "train": train,
     "finish": _finish,
@@ -107,6 +114,7 @@ COMMANDS: dict[str, Command] = {
     "sweep": _sweep,
     "evaluate": _evaluate,
     "train-prior": _train_prior,
+    "words": _words,
     "doctor": _doctor,
 }
 

@@ -194,3 +194,26 @@ def test_the_words_need_no_shapes_and_no_kernels():
     code += "print([m for m in sys.modules if m == 'numba' or m.startswith(('fsd_gs.catalogue.shapes', 'fsd_gs.catalogue.mesh'))])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_words_command_lists_what_the_prior_in_use_knows(tmp_path, capsys):
+    from PIL import Image
+
+    from fsd_gs.train.words import main
+
+    assert main(["prior.name=exact"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n{kind.name}\n" in listed and all(design in listed for design in kind.designs) for kind in KINDS.values())
+    assert main([]) == 0  # the embedded prior
+    listed = capsys.readouterr().out
+    trained = vocabulary_of(load_prior(load_config([], []), resolve_device("cpu")))
+    assert f"{len(trained.kinds)} kinds" in listed
+    assert all((f"\n{name}\n" in listed) == (name in trained.kinds) for name in KINDS)
+    assert main(["prior.name=exact", "cupcake", "duck", "--picture", str(tmp_path / "a.png")]) == 0
+    listed = capsys.readouterr().out
+    assert "\ncake\n" in listed
+    assert "\nchair\n" not in listed
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (2 * 2 * 96, 96 + 14)
+    with pytest.raises(InputError, match="kind: unknown name 'duk'; did you mean 'duck'"):
+        main(["prior.name=exact", "duk"])

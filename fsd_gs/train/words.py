@@ -6,8 +6,20 @@ its own (a real text encoder) takes any words.
 
 from __future__ import annotations
 
-from fsd_gs.catalogue.vocabulary import Finding, PromptError, Vocabulary, question
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fsd_gs.catalogue.kinds import Kind
+from fsd_gs.catalogue.palette import COLORS
+from fsd_gs.catalogue.vocabulary import COLOR_SYNONYMS, Finding, PromptError, Vocabulary, question
+from fsd_gs.config import load_config
+from fsd_gs.errors import InputError, unknown_name
 from fsd_gs.priors.base import Prior
+
+DESCRIPTION = """What the prior in use understands: kinds of object, their designs and colours.
+
+A prompt names a kind, and may name one of its colours and one of its designs: "a red chair with a tall back"."""
 
 
 def vocabulary_of(prior: Prior) -> Vocabulary | None:
@@ -30,3 +42,66 @@ def check_words(prior: Prior, prompt: str, *, anyway: bool = False) -> None:
     findings = find_words(prior, prompt)
     if not anyway and any(finding.asks for finding in findings):
         raise PromptError(question(findings), findings)
+
+
+# -- fsd-gs words ------------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str], program: str = "fsd-gs words") -> int:
+    """List what the prior of the settings knows, all of it or some kinds; ``--picture`` draws them."""
+    parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="KIND|key=value", help="only these kinds; settings that choose the prior")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="as for train: the prior is the one it names")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="write a .png with one object of each kind")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse_intermixed_args(arguments)
+    from fsd_gs.core.device import resolve_device
+    from fsd_gs.train.backbones import load_prior
+
+    config = load_config(options.config, [word for word in options.words if "=" in word])
+    vocabulary = vocabulary_of(load_prior(config, resolve_device(config.device)))
+    if vocabulary is None:
+        print(f"prior {config.prior.name}: a text encoder reads the prompt; any words will do")
+        return 0
+    kinds = _chosen(vocabulary, [word for word in options.words if "=" not in word])
+    print(f"prior {config.prior.name}: {len(vocabulary.kinds)} kinds of object; a prompt is a colour, a kind and a design of it\n")
+    for kind in kinds:
+        print(_described(kind))
+    print("\ncolours: " + ", ".join(f"{name} ({', '.join(COLOR_SYNONYMS[name])})" for name in COLORS))
+    if options.picture:
+        save_picture(kinds, options.picture)
+        print(f"wrote {options.picture}")
+    return 0
+
+
+def _chosen(vocabulary: Vocabulary, words: Sequence[str]) -> list[Kind]:
+    """The kinds that the words name, by any of their names; all of them for no words."""
+    if not words:
+        return list(vocabulary.kinds.values())
+    chosen = []
+    for word in words:
+        name = vocabulary.read(word).category
+        if name not in vocabulary.kinds:
+            raise InputError(unknown_name("kind", word, vocabulary.kinds))
+        chosen.append(vocabulary.kinds[name])
+    return chosen
+
+
+def _described(kind: Kind) -> str:
+    names = (*kind.synonyms, *(f"{noun} = {kind.name} {design}" for noun, design in kind.design_nouns.items()))
+    also = f"\n    also     {'; '.join(names)}" if names else ""
+    return f"{kind.name}\n    designs  {'; '.join(kind.designs)}\n    colours  {', '.join(kind.colors)}{also}"
+
+
+def save_picture(kinds: Sequence[Kind], path: Path, size: int = 96, columns: int = 4) -> None:
+    """A sheet with one object of each kind, from the front and from behind, under its name."""
+    import numpy as np
+
+    from fsd_gs.catalogue.contact_sheet import captioned_sheet
+    from fsd_gs.catalogue.objects import make_object
+    from fsd_gs.export.pictures import save_png
+
+    if path.suffix.lower() != ".png":
+        raise InputError(f"picture: expected a name that ends in .png, got '{path.name}'")
+    things = [(kind.name, make_object(kind.name, 0, design=kind.designs[0], color=kind.colors[0]).mesh) for kind in kinds]
+    save_png(np.asarray(captioned_sheet(things, size, min(columns, len(things)))), path)
