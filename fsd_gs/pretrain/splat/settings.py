@@ -18,7 +18,7 @@ class SplatDataSettings:
     """The stream of objects. Each is rendered once, by ``rigs`` sets of 4 cameras and ``free_views`` others, and used ``reuse`` times."""
 
     seed: int = setting(0, "of everything random: objects, cameras, captions, starting weights, noise")
-    meshes: str = setting("", "a folder of your own meshes; empty: the catalogue")
+    meshes: str = setting("", "a folder of your own meshes; empty: the catalogue", text=True)
     mesh_up: str = setting("auto", "axis of your meshes that points up: y, z or auto (by file type)")
     mesh_lit: bool = setting(False, "the colours of your meshes already hold light and shadow, add none")
     categories: list[str] = setting([], "only these categories of the catalogue; empty: all")
@@ -68,8 +68,8 @@ class SplatTrainSettings:
 
 @dataclass
 class SplatPretrainConfig:
-    output: str = setting("outputs/splat-prior", "folder of everything; the same command goes on there", free=True)
-    init: str = setting("", "a finished splat prior to start from; 'nano': the one that ships")
+    output: str = setting("outputs/splat-prior", "folder of everything; the same command goes on there", free=True, text=True)
+    init: str = setting("", "a finished splat prior to start from; 'nano': the one that ships", text=True)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)
     threads: int = setting(0, "CPU threads; 0: torch's own choice", low=0, free=True)
     data: SplatDataSettings = group(SplatDataSettings, "what the prior learns from")
@@ -79,7 +79,7 @@ class SplatPretrainConfig:
 
 def load_splat_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> SplatPretrainConfig:
     """Defaults, YAML files and ``key=value`` overrides; ConfigError in one line for anything that cannot work."""
-    return check(load_settings(SplatPretrainConfig, files, overrides, text_keys=("output", "init", "data.meshes")))
+    return check(load_settings(SplatPretrainConfig, files, overrides))
 
 
 def check(config: SplatPretrainConfig) -> SplatPretrainConfig:
