@@ -64,6 +64,31 @@ def test_only_rows_that_are_not_finite(tmp_path):
             save_splats(nothing, tmp_path / f"a{suffix}")
 
 
+@pytest.mark.parametrize("suffix", [".ply", *PACKED])
+def test_opacities_and_scales_that_cannot_be(tmp_path, suffix):
+    odd = splats()
+    odd.opacities[3], odd.opacities[4], odd.scales[9, 1] = 1.25, -0.5, -0.01
+    after, said = written(odd, tmp_path / f"a{suffix}")
+    assert [line.split(": ", 1)[1] for line in said] == [
+        "dropped 1 of 600 splats with values that are not finite",
+        "opacities outside [0, 1] of 2 of 599 splats change by up to 0.5 when clipped",
+    ]
+    assert len(after) == 599
+    assert (after.opacities.min(), after.opacities.max()) == (pytest.approx(0, abs=1e-7), pytest.approx(1, abs=1e-7))
+
+
+@pytest.mark.parametrize("suffix", [".ply", *PACKED])
+def test_quaternions_of_any_length(tmp_path, suffix):
+    odd = splats(4)
+    want = odd.quats.clone()
+    want[2] = torch.tensor([0.5, 0.5, 0.5, 0.5] if suffix == ".spz" else [1.0, 0, 0, 0])  # none at all: the identity in the file's axes
+    odd.quats.mul_(torch.tensor([[0.01], [3.0], [0.0], [1.0]]))
+    save_splats(odd, tmp_path / f"a{suffix}", **({} if suffix == ".spz" else {"target": "raw"}))
+    after = load_splats(tmp_path / f"a{suffix}")
+    match = (after.means[:, None] - odd.means[None]).abs().sum(dim=2).argmin(dim=0)
+    assert ((after.quats[match] * want).sum(dim=1).abs() > 0.9999).all()
+
+
 def test_pages_and_pictures_drop_them_as_well(tmp_path):
     bad = splats()
     bad.means[5, 0] = torch.nan

@@ -449,6 +449,12 @@ def test_a_pipe_is_not_waited_for(tmp_path):
             load_splats(tmp_path / f"a{suffix}")
 
 
+def test_a_name_that_no_file_can_have(tmp_path):
+    for name in ("x" * 300 + ".ply", "x\0.spz"):
+        with pytest.raises(FileFormatError):
+            load_splats(tmp_path / name)
+
+
 def test_reading_is_silent(tmp_path, capfd):
     save_splats(tame(5), tmp_path / "a.spz")
     fsd_gs.load_splats(tmp_path / "a.spz")

@@ -363,9 +363,8 @@ def load_splats(path: str | os.PathLike[str], *, target: str | None = None, max_
         FileFormatError: the file is missing, truncated, damaged, too large, or holds no splats.
     """
     path = Path(path)
-    loader = loader_of(path)
     with readable(path):
-        splats = loader(path, max_splats=max_splats)
+        splats = loader_of(path)(path, max_splats=max_splats)
         return from_target(splats, frame_of(path) or "raw" if target is None else target)
 
 

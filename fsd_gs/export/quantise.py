@@ -11,6 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,14 +29,22 @@ _REST = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])  # the components
 
 
 def finite_splats(gaussians: Gaussians, path: str | os.PathLike[str], strict: bool) -> Gaussians:
-    """``gaussians`` without the rows in which a value is not finite, which are counted in a warning (refused if ``strict``)."""
+    """``gaussians`` with values that a file can hold: both changes are said in a warning with a count (refused if ``strict``).
+
+    Rows in which a value is not finite, or a scale is negative, are dropped; opacities are clipped to [0, 1].
+    """
     columns = [gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities[:, None], gaussians.sh.flatten(1)]
-    finite = torch.cat([column.detach() for column in columns], dim=1).isfinite().all(dim=1)
+    finite = torch.cat([column.detach() for column in columns], dim=1).isfinite().all(dim=1) & (gaussians.scales >= 0).all(dim=1)
     dropped = int((~finite).sum())
-    if not dropped:
+    if dropped:
+        report(path, strict, [f"dropped {dropped} of {len(finite)} splats with values that are not finite"])
+        gaussians = gaussians.select(finite)
+    clipped = gaussians.opacities.clamp(0, 1)
+    if torch.equal(clipped, gaussians.opacities):
         return gaussians
-    report(path, strict, [f"dropped {dropped} of {len(finite)} splats with values that are not finite"])
-    return gaussians.select(finite)
+    errors = (gaussians.opacities - clipped).detach().cpu().numpy()
+    report(path, strict, [beyond(errors, 1e-6, "opacities outside [0, 1]", " when clipped")])
+    return replace(gaussians, opacities=clipped)
 
 
 def require_splats(gaussians: Gaussians, path: str | os.PathLike[str]) -> None:

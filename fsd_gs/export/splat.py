@@ -18,7 +18,7 @@ from fsd_gs.errors import FileFormatError
 from fsd_gs.export.filters import importance
 from fsd_gs.export.gate import MAX_SPLATS, check_count, file_size, read_start, readable, refuse_foreign
 from fsd_gs.export.quantise import COLOUR_TOLERANCE, beyond, finite_splats, report
-from fsd_gs.export.stored import assemble
+from fsd_gs.export.stored import assemble, unit_quats
 from fsd_gs.io import write_bytes
 
 ROW = np.dtype([("position", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)])
@@ -32,7 +32,7 @@ def pack_rows(gaussians: Gaussians) -> NDArray[np.void]:
     rows["position"], rows["scale"] = g.means.numpy(), g.scales.numpy()
     rgba = torch.cat([0.5 + C0 * g.sh[:, 0], g.opacities[:, None]], dim=1)
     rows["rgba"] = (rgba.clamp(0, 1) * 255).round().numpy()
-    rows["rotation"] = (g.quats * 128 + 128).round().clamp(0, 255).numpy()
+    rows["rotation"] = (unit_quats(g.quats) * 128 + 128).round().clamp(0, 255).numpy()
     return rows
 
 

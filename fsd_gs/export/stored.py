@@ -44,7 +44,7 @@ def deactivate(gaussians: Gaussians) -> StoredSplats:
     sh = gaussians.sh.detach().cpu().float()
     return StoredSplats(
         means=gaussians.means.detach().cpu().float().numpy(),
-        quats=gaussians.quats.detach().cpu().float().numpy(),
+        quats=unit_quats(gaussians.quats.detach().cpu().float()).numpy(),
         log_scales=to_log_scales(gaussians.scales.detach().cpu().double()).float().numpy(),
         logits=to_logits(gaussians.opacities.detach().cpu().double()).float().numpy(),
         f_dc=sh[:, 0].numpy(),
