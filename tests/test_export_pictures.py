@@ -16,7 +16,8 @@ from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export._fusion import fuse_views
 from fsd_gs.export.formats import ExportOptions, export
-from fsd_gs.export.mesh import MeshSettings, extract_mesh, project
+from fsd_gs.export.mesh import MeshSettings, extract_mesh
+from fsd_gs.export.mesh_colours import project
 from fsd_gs.export.pictures import (
     MODES,
     TurntableSettings,

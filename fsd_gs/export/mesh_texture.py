@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt
 
 from fsd_gs.core.types import Cameras, Render
 from fsd_gs.errors import BackendError
+from fsd_gs.export.mesh_colours import vertex_colours
 
 
 def textured(mesh: Any, size: int, renders: list[Render], cameras: Cameras, tolerance: float) -> Any:
@@ -37,8 +38,6 @@ def textured(mesh: Any, size: int, renders: list[Render], cameras: Cameras, tole
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
 
-    from fsd_gs.export.mesh import vertex_colours
-
     try:
         import xatlas
     except ImportError as error:
@@ -47,7 +46,7 @@ def textured(mesh: Any, size: int, renders: list[Render], cameras: Cameras, tole
     origin, faces, uv = xatlas.parametrize(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32))
     vertices = np.asarray(mesh.vertices)[origin]
     points, covered = surface_points(vertices, faces.astype(np.int64), uv.astype(np.float64), size)
-    colours = _coloured(points, renders, cameras, tolerance, vertex_colours)
+    colours = _coloured(points, renders, cameras, tolerance)
     picture = np.zeros((size, size, 3), np.uint8)
     picture[covered] = (colours.clip(0, 1) * 255).round().astype(np.uint8)
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
@@ -57,12 +56,10 @@ def textured(mesh: Any, size: int, renders: list[Render], cameras: Cameras, tole
     return trimesh.Trimesh(vertices, faces, vertex_normals=normals[origin], visual=visual, process=False)
 
 
-def _coloured(
-    points: NDArray[np.float64], renders: list[Render], cameras: Cameras, tolerance: float, colours_of: Any
-) -> NDArray[np.float32]:
+def _coloured(points: NDArray[np.float64], renders: list[Render], cameras: Cameras, tolerance: float) -> NDArray[np.float32]:
     chunk = 1 << 17
     pieces = [torch.from_numpy(points[i : i + chunk]).to(cameras.viewmats) for i in range(0, len(points), chunk)]
-    parts = [colours_of(piece, renders, cameras, tolerance) for piece in pieces]
+    parts = [vertex_colours(piece, renders, cameras, tolerance) for piece in pieces]
     return torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 3), np.float32)
 
 
