@@ -11,19 +11,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 import fsd_gs.core.openmp  # noqa: F401 — before torch
-from fsd_gs.core.cameras import evaluation_orbit, orbit_cameras
-from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import FsdGsError
 
 if TYPE_CHECKING:
+    from fsd_gs.core.cameras import evaluation_orbit, orbit_cameras
+    from fsd_gs.core.types import Cameras, Gaussians, Render
     from fsd_gs.export.formats import load_splats, save_splats
     from fsd_gs.train.api import generate
     from fsd_gs.train.result import Result
 
 __version__ = "0.1.0"
 
-# Loaded at first use, so that ``import fsd_gs`` stays light: name → module.
+# Loaded at first use, so that ``import fsd_gs`` (and with it every ``--help``) needs no torch: name → module.
 _LAZY = {
+    "Cameras": "fsd_gs.core.types",
+    "Gaussians": "fsd_gs.core.types",
+    "Render": "fsd_gs.core.types",
+    "evaluation_orbit": "fsd_gs.core.cameras",
+    "orbit_cameras": "fsd_gs.core.cameras",
     "Result": "fsd_gs.train.result",
     "generate": "fsd_gs.train.api",
     "load_splats": "fsd_gs.export.formats",

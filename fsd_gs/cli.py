@@ -6,13 +6,16 @@ import errno
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsd_gs.core.terminal import abandon_stdout, flush_stdout, say, speak_for_ourselves
 from fsd_gs.errors import FsdGsError, InputError, unknown_name
 
 if TYPE_CHECKING:
+    from fsd_gs.config import Config
     from fsd_gs.render import Rasterizer
+    from fsd_gs.viewer.training_page import TrainingPage
 
 Command = Callable[[Sequence[str], str], int]
 
@@ -27,6 +30,7 @@ USAGE = """usage: fsd-gs COMMAND ...
   sweep    compare methods and settings      fsd-gs sweep configs/ablations/beta.yaml
   evaluate measure diversity and quality     fsd-gs evaluate --suite nano --quick
   doctor   check this machine                fsd-gs doctor
+  completion   for your shell                fsd-gs completion bash
   train-prior  train a prior of your own     fsd-gs train-prior --config configs/nano/own.yaml data.meshes=my_assets
 
 fsd-gs COMMAND --help says more."""
@@ -35,17 +39,26 @@ fsd-gs COMMAND --help says more."""
 def train(arguments: Sequence[str], program: str) -> int:
     """``train.py`` and ``fsd-gs train``, with the gallery and the live viewer that training itself does not know."""
     from fsd_gs.train.command import main
+
+    return main(arguments, program, write_gallery=_write_gallery, open_page=_open_page)
+
+
+def _write_gallery(folder: Path) -> Path:
     from fsd_gs.viewer.gallery import write_gallery
+
+    return write_gallery(folder)
+
+
+def _open_page(config: Config, say: Callable[[str], None]) -> TrainingPage:
     from fsd_gs.viewer.training_page import TrainingPage
 
-    return main(arguments, program, write_gallery=write_gallery, open_page=TrainingPage)
+    return TrainingPage(config, say)
 
 
 def _finish(arguments: Sequence[str], program: str) -> int:
     from fsd_gs.train.command import finish
-    from fsd_gs.viewer.gallery import write_gallery
 
-    return finish(arguments, program, write_gallery=write_gallery)
+    return finish(arguments, program, write_gallery=_write_gallery)
 
 
 def _view(arguments: Sequence[str], program: str) -> int:
@@ -91,6 +104,12 @@ def _doctor(arguments: Sequence[str], program: str) -> int:
     return main(arguments, program)
 
 
+def _completion(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.completion import main
+
+    return main(arguments, program)
+
+
 def default_rasterizer() -> Rasterizer:
     """CUDA where it works, else the CPU kernels."""
     from fsd_gs.core.device import resolve_device
@@ -116,6 +135,7 @@ COMMANDS: dict[str, Command] = {
     "train-prior": _train_prior,
     "words": _words,
     "doctor": _doctor,
+    "completion": _completion,
 }
 
 
@@ -132,15 +152,14 @@ def _without_command(arguments: Sequence[str], program: str) -> int:
         print(USAGE)
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from fsd_gs import __version__
-
-        print(__version__)
-        return 0
+        return _version()
     raise InputError(unknown_name("command", arguments[0], COMMANDS))
 
 
 def guarded(command: Command, arguments: Sequence[str], program: str) -> int:
     """Run a command; an error that a person can act on is one line and exit code 2, with a traceback only under ``--debug``."""
+    if "--version" in arguments:
+        return _version()
     debug = "--debug" in arguments
     speak_for_ourselves(debug)
     try:
@@ -163,6 +182,13 @@ def guarded(command: Command, arguments: Sequence[str], program: str) -> int:
         _explain("out of memory; lower render.sizes, cameras.views or densify.cap, or choose a smaller prior", debug)
     abandon_stdout()
     return 2
+
+
+def _version() -> int:
+    from fsd_gs import __version__
+
+    print(__version__)
+    return 0
 
 
 def _run(command: Command, arguments: Sequence[str], program: str) -> int:

@@ -22,8 +22,8 @@ def test_preset_is_read_and_fits_its_backbone(name, variant):
     assert config.cameras.views % (4 if name == "mvdream" else 1) == 0
     assert config.prior.view_prompts == (name != "mvdream")
     assert config.guidance.cfg_scale <= 50
-    if name in ("turbo", "lcm", "flux"):
-        assert config.guidance.cfg_rescale == 0, "distilled networks run one pass: there is nothing to rescale"
+    assert config.guidance.cfg_rescale == 0, "the guidance's own rescale costs a third pass; prior.cfg_rescale is free"
+    assert config.prior.cfg_rescale == (0.5 if name in ("sd15", "sd21", "sdxl") else 0.0)
     if variant is not None:
         plain = load_config([str(files[0])], ["prompt=x"])
         assert (config.steps < plain.steps) == (variant == "variants/fast")

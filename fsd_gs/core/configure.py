@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +35,17 @@ MOST_VALUES, MOST_BYTES = 20_000, 1_000_000  # of a settings file; ours have som
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of a tree: its dotted name, its field and its default."""
+    """One setting of a tree: its dotted name, its field, its default and the dataclass it belongs to."""
 
     key: str
     field: dataclasses.Field[Any]
     default: Any
+    owner: type
+
+    @property
+    def hint(self) -> Any:
+        """The type that the field is annotated with."""
+        return typing.get_type_hints(self.owner)[self.field.name]
 
     @property
     def group(self) -> str:
@@ -64,7 +71,7 @@ def rows_of(cls: type, prefix: str = "") -> list[Row]:
     for field in dataclasses.fields(cls):
         default = default_of(field)
         key = f"{prefix}{field.name}"
-        rows += rows_of(type(default), f"{key}.") if dataclasses.is_dataclass(default) else [Row(key, field, default)]
+        rows += rows_of(type(default), f"{key}.") if dataclasses.is_dataclass(default) else [Row(key, field, default, cls)]
     return rows
 
 
@@ -187,7 +194,7 @@ def _parse_override(override: str, rows: Mapping[str, Row]) -> tuple[str, Any]:
     key = key.strip()
     if not separator or not key:
         hint = ' (quote a prompt of several words: prompt="a red chair")' if not separator else ""
-        raise ConfigError(f"'{override}': expected key=value{hint}")
+        raise ConfigError(f"'{shortened(override)}': expected key=value{hint}")
     row = rows.get(key) or _open_row(key, rows)
     if row is None:
         raise ConfigError(_unknown_key(key, rows))
@@ -246,44 +253,39 @@ def _refuse_encoding(text: str, key: str) -> None:
 
 
 def _merge(cls: type[Settings], rows: Mapping[str, Row], sources: Sequence[tuple[str, dict[str, Any]]]) -> Settings:
-    from omegaconf import OmegaConf  # a sixth of a second; --help can do without
-
-    merged: Any = OmegaConf.structured(cls)
-    texts: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for origin, flat in sources:
         for key, value in flat.items():
-            if rows[key].is_text:
-                texts[key] = value
-                continue
-            try:
-                merged = OmegaConf.merge(merged, OmegaConf.create(_nested(key, value)))
-            except Exception as error:  # OmegaConf's own errors, and what its conversions let through
-                where = key if key in (text := one_line(error)) else f"{key}: "
-                raise ConfigError(f"{origin}{where if where != key else ''}{text}") from error
-    values: Any = OmegaConf.to_container(merged)
-    for key, text in texts.items():
-        group, _, name = key.rpartition(".")
-        place = values
-        for part in filter(None, group.split(".")):
-            place = place[part]
-        if text is None and rows[key].default is not None:
-            raise ConfigError(f"{key}: expected text, got nothing")
-        place[name] = text
+            row = rows[key]
+            if row.is_text:
+                if value is None and row.default is not None:
+                    raise ConfigError(f"{origin}{key}: expected text, got nothing")
+                values[key] = value
+            elif row.is_open and isinstance(value, Mapping):
+                values[key] = {**values.get(key, {}), **_converted(row, value, origin)}
+            else:
+                values[key] = _converted(row, value, origin)
     return _build(cls, values)
 
 
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return value
+def _converted(row: Row, value: Any, origin: str) -> Any:
+    """``value`` as the field's annotation says, by OmegaConf's rules ("3" is a number where one is expected, 2.5 is no integer)."""
+    from omegaconf import OmegaConf  # a sixth of a second; --help can do without
+
+    schema = dataclasses.make_dataclass("Value", [("value", row.hint, dataclasses.field(default_factory=lambda: row.default))])
+    try:
+        converted: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), {"value": value}))
+    except Exception as error:  # OmegaConf's own errors, and what its conversions let through
+        raise ConfigError(f"{origin}{row.key}: {one_line(error)}") from error
+    return converted["value"]
 
 
 def _build(cls: type[Settings], values: Mapping[str, Any], prefix: str = "") -> Settings:
-    """The tree from plain values; a group's own error gets the name of the group in front."""
+    """The tree from values by dotted name; a group's own error gets the name of the group in front."""
     arguments = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        default, value = default_of(field), values[field.name]
-        arguments[field.name] = _build(type(default), value, f"{prefix}{field.name}.") if dataclasses.is_dataclass(default) else value
+        default, key = default_of(field), f"{prefix}{field.name}"
+        arguments[field.name] = _build(type(default), values, f"{key}.") if dataclasses.is_dataclass(default) else values.get(key, default)
     try:
         return cls(**arguments)
     except FsdGsError as error:
@@ -310,6 +312,7 @@ def one_line(error: BaseException) -> str:
 
 
 def shortened(text: str, longest: int = 120) -> str:
+    text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 

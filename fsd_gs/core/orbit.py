@@ -24,10 +24,10 @@ class OrbitSettings:
     same_elevation: bool = setting(True, "one elevation for the whole batch; off: one for each view")
 
     def __post_init__(self) -> None:
+        check(self)
         for name in ("elevation_deg", "fov_y_deg", "distance"):
             bounds = getattr(self, name)
             if len(bounds) != 2 or not bounds[0] <= bounds[1]:
                 raise InputError(f"{name}: expected [low, high] with low ≤ high, got {list(bounds)}")
-        check(self)
         if self.azimuth_grid % self.views:
             raise InputError(f"azimuth_grid: expected 0 or a multiple of views ({self.views}), got {self.azimuth_grid}")

@@ -103,6 +103,8 @@ def _check_value(field: dataclasses.Field[Any], value: Any) -> None:
     bounds = field.metadata.get("bounds") or {}
     if isinstance(value, str) or not bounds:
         return
+    if not isinstance(value, int | float):
+        raise ConfigError(f"{field.name}: expected a number {range_of(field)}, got {value!r}")
     # Written so that a value that is not a number fails as well.
     if not (
         bounds.get("low", value) <= value <= bounds.get("high", value)

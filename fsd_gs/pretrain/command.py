@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from fsd_gs.config import describe_settings, to_yaml
+from fsd_gs.config import to_yaml
+from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.io import make_folder, write_text
@@ -31,14 +32,9 @@ BEGUN = "begun.json"
 
 
 def make_parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program, description=DESCRIPTION, epilog=_settings_help(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below; the last one wins")
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file (configs/nano/...); may be repeated")
+    parser = commandline.make_parser(program, DESCRIPTION, PretrainConfig)
     parser.add_argument("--init", metavar="FOLDER", help="start from a finished prior instead of new weights; 'nano' is the shipped one")
     add_network(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -58,18 +54,13 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _settings_help() -> str:
-    rows = (f"  {key}={'' if default is None else default}\n      {meaning}" for key, default, meaning in describe_settings(PretrainConfig))
-    return "\n".join(["settings (key=default  meaning):", *rows]).replace("%", "%%")
-
-
 def main(arguments: Sequence[str], program: str = "fsd-gs train-prior") -> int:
     """Run the command; the exit code is 0 when the prior is finished, 130 or 143 after Ctrl-C or kill."""
     if _network(arguments) == "splat":
         from fsd_gs.pretrain.splat.command import main as train_splat_prior
 
         return train_splat_prior(arguments, program)
-    options = make_parser(program).parse_intermixed_args(arguments)
+    options = commandline.parse(make_parser(program), arguments)
     overrides = [*options.overrides, *([f"init={options.init}"] if options.init else [])]
     config = load_pretrain_config(options.config, overrides)
     device = resolve_device(config.device)

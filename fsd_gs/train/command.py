@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fsd_gs.config import Config, describe_settings, load_config
+from fsd_gs.config import Config, load_config
+from fsd_gs.core import commandline
 from fsd_gs.errors import BusyError, ConfigError, FileFormatError
 
 if TYPE_CHECKING:  # torch and all that stands on it come when there is something to make: --help must not wait for them
@@ -27,28 +28,9 @@ Each seed gives another asset: python train.py prompt="a red chair" count=4"""
 
 
 def make_parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program, description=DESCRIPTION, epilog=_settings_help(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below; the last one wins")
-    parser.add_argument(
-        "--config", action="append", default=[], metavar="FILE", help="YAML file, or its name below configs/; may be repeated"
-    )
+    parser = commandline.make_parser(program, DESCRIPTION, Config)
     parser.add_argument("--anyway", action="store_true", help="go on without words that the prior does not know (anyway=true)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
-
-
-def _settings_help() -> str:
-    lines, last_group = ["settings (key=default  meaning):"], ""
-    for key, default, meaning in describe_settings():
-        group = key.rpartition(".")[0]
-        if group != last_group:
-            lines.append("")
-            last_group = group
-        shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default
-        lines.append(f"  {key}={shown}\n      {meaning}")
-    return "\n".join(lines).replace("%", "%%")
 
 
 class Page(Protocol):
@@ -70,7 +52,7 @@ def main(
 
     write_gallery: called with the prompt's folder after each asset. open_page: for ``viewer=true``.
     """
-    options = make_parser(program).parse_args(arguments)
+    options = commandline.parse(make_parser(program), arguments)
     config, folder = read_settings(options.config, [*options.overrides, *(["anyway=true"] if options.anyway else [])])
 
     from rich.console import Console

@@ -1,0 +1,249 @@
+"""Settings from strangers' files and from any terminal: one clear line each, text as it was typed, nothing read from the environment."""
+
+import random
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fsd_gs.config import Config, config_from_dict, load_config, rows_of, to_yaml
+from fsd_gs.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = [
+    "???",
+    "a ${chair}",
+    "${oc.env:HOME}",
+    "a $ {chair",
+    "${",
+    "a\\${b}",
+    "1e3",
+    "no",
+    "null",
+    "~",
+    "- a",
+    "a: b # c",
+    "'x",
+    '"',
+    "été 🪑",
+    "[a",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_prompt_is_plain_text(text, tmp_path):
+    config = load_config(overrides=[f"prompt={text}", f"negative_prompt={text}"])
+    assert (config.prompt, config.negative_prompt) == (text, text)
+    written = to_yaml(config)
+    assert config_from_dict(yaml.safe_load(written)) == config
+    (tmp_path / "config.yaml").write_text(written, encoding="utf-8")
+    assert load_config([tmp_path / "config.yaml"]) == config
+
+
+def test_a_prompt_in_a_file_is_plain_text(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "the-token")
+    file = tmp_path / "a.yaml"
+    for typed, text in (
+        ('"a chair ${oc.env:SECRET}"', "a chair ${oc.env:SECRET}"),
+        ("???", "???"),
+        ("1e3", "1e3"),
+        ("no", "no"),
+        ("0x10", "0x10"),
+    ):
+        file.write_text(f"prompt: {typed}\n")
+        assert load_config([file]).prompt == text
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("seed: ${seed}", r"a.yaml: seed: '\$\{…\}' is not replaced"),
+        ("device: ${oc.env:HOME}", r"a.yaml: device: '\$\{…\}' is not replaced"),
+        ("guidance: {params: {steps: '${seed}'}}", "a.yaml: guidance.params: "),
+        ("steps: ???", r"a.yaml: steps: expected a value, got '\?\?\?'"),
+        ("noise: 3", "a.yaml: noise: expected keys and values, got int"),
+        ("noise:", "a.yaml: noise: expected keys and values, got nothing"),
+        ("steps: 2\nsteps: 3", "key 'steps' stands twice"),
+        ("prompt: [a, b]", "a.yaml: prompt: expected text, got list"),
+        ("prompt:", "prompt: expected text, got nothing"),
+        ("a: &x [*x]", "alias contains itself"),
+        ("prompt: \"a\\ud800\"", "a.yaml: prompt: expected UTF-8 text"),
+        ("output: \"a\\0b\"", "a.yaml: output: expected UTF-8 text"),
+        ("? [a, b]\n: 1", "not a readable YAML file|unknown key"),
+        ("x: " + "[" * 3000, "not a readable YAML file"),
+        ("steps: 2024-13-45", "not a readable YAML file"),
+    ],
+)  # fmt: skip
+def test_a_strangers_file_is_one_clear_line(line, match, tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text(line + "\n")
+    with pytest.raises(ConfigError, match=match) as caught:
+        load_config([file])
+    assert "\n" not in str(caught.value)
+
+
+def test_aliases_do_not_grow_without_bound(tmp_path):
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    (tmp_path / "a.yaml").write_text("\n".join(rows))
+    with pytest.raises(ConfigError, match="more than 20,000 values"):
+        load_config([tmp_path / "a.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("steps=${nope}", r"^steps: '\$\{…\}' is not replaced in settings"),
+        ("steps=???", "^steps: expected a value"),
+        ("prompt=a r\udce9d chair", r"^prompt: expected UTF-8 text, got 'a r\\udce9d chair'"),
+        ("guidance.params.nope=3", "^guidance.params.nope: "),
+        ("noise.params.samples=0", "samples"),
+        ("noise.params.nope=1", "^noise.params.nope: "),
+        ("schedule.params.m1=0.9", "^schedule.params.m1: "),
+        ("guidance.params=3", "^guidance.params: "),
+        ("guidance.params.=3", "unknown key"),
+        ("rates.means=nan", "^rates.means: expected a value"),
+        ("steps=" + "9" * 5000, "^steps: "),
+        ("steps=1e400", "^steps: "),
+        ("prior.dtype=float8", "^prior.dtype: unknown name 'float8'"),
+        ("densify.start=0.9", "^densify.start, densify.stop: "),
+        ("prior.name= ", "^prior.name: "),
+        ("cameras.azimuth_grid=10", "^cameras.azimuth_grid: expected 0 or a multiple"),
+        ("guidance.cfg_scale=[1]", "^guidance.cfg_scale: "),
+    ],
+)  # fmt: skip
+def test_a_strange_override_is_one_clear_line(override, match):
+    with pytest.raises(ConfigError, match=match) as caught:
+        load_config(overrides=["noise.kind=surface", override] if "samples" in override else [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_parameters_of_a_method_are_its_fields():
+    config = load_config(overrides=["guidance.method=sdi", "guidance.params.steps=4", "guidance.params.eta=0"])
+    guidance = config.guidance.build()
+    assert (guidance.steps, guidance.eta, guidance.cfg_scale) == (4, 0.0, 5.0)
+    with pytest.raises(ConfigError, match=r"guidance\.params\.stepz: unknown name 'stepz'; did you mean 'steps'"):
+        load_config(overrides=["guidance.method=sdi", "guidance.params.stepz=4"])
+    with pytest.raises(ConfigError, match=r"guidance\.params\.steps: .*Integer"):
+        load_config(overrides=["guidance.method=sdi", "guidance.params.steps=many"])
+    with pytest.raises(ConfigError, match=r"guidance\.params\.steps: expected a value from 1 to 1000, got 0"):
+        load_config(overrides=["guidance.method=sdi", "guidance.params.steps=0"])
+    with pytest.raises(ConfigError, match=r"guidance\.params\.cfg_scale: is a setting of every method"):
+        load_config(overrides=["guidance.method=sdi", "guidance.params.cfg_scale=1"])
+    schedule = load_config(overrides=["schedule.kind=dreamtime", "schedule.params.m1=0.7"]).schedule.build(10, 0)
+    assert schedule.m1 == 0.7
+
+
+# -- the campaign in small ----------------------------------------------------------------------------------------------------
+
+VALUES = [
+    "", " ", "???", "${seed}", "${oc.env:HOME}", "${", "$", "null", "~", "true", "no", "-1", "0", "1", "3.5", "1e9", "1e400", "-.inf", ".nan",
+    "nan", "[1, 2]", "[]", "[[1], 2]", "[1", "{a: 1}", "{a: [1, {b: 2}]}", "{", "a: b", "- a", "&a [*a]", "*a", "!!python/object:os.system x",
+    "!!binary x", "2024-13-45", "12:30:45", "0x1f", "0b2", "9" * 4400, "\udce9", "\0", "é", "🪑", "'", '"', "|", ">", "%", "@x", "`", "a\tb", "a=b",
+    "=", "auto", "random", "world_map", "x" * 300,
+]  # fmt: skip
+
+
+def generated(count, seed=0):
+    """Overrides as nobody should write them: every key with every value, misspelt keys, random signs."""
+    rng = random.Random(seed)
+    keys = [row.key for row in rows_of(Config)]
+    keys += [
+        "guidance.params.steps",
+        "noise.params.samples",
+        "schedule.params.m1",
+        "noise",
+        "noise.",
+        ".steps",
+        "",
+        "stepz",
+        "made_with",
+        "a.b.c",
+    ]
+    for _ in range(count):
+        key, value = rng.choice(keys), rng.choice(VALUES)
+        if rng.random() < 0.2:
+            value = "".join(rng.choice(string.printable) for _ in range(rng.randrange(12)))
+        if rng.random() < 0.1:
+            key = "".join(rng.sample(key, len(key)))
+        yield f"{key}={value}" if rng.random() < 0.97 else rng.choice([key, value])
+
+
+def try_override(override):
+    """None where it is accepted or refused in one line; else what went wrong."""
+    try:
+        config = load_config(overrides=[override])
+    except ConfigError as error:
+        return None if "\n" not in str(error) and str(error).strip() else f"{override!r}: {error!r}"
+    except Exception as error:
+        return f"{override!r}: {type(error).__name__}: {error}"
+    try:
+        return None if config_from_dict(yaml.safe_load(to_yaml(config))) == config else f"{override!r}: another after the round trip"
+    except Exception as error:
+        return f"{override!r}: round trip: {type(error).__name__}: {error}"
+
+
+def test_generated_overrides_are_accepted_or_one_clear_line():
+    wrong = [message for override in generated(400) if (message := try_override(override))]
+    assert not wrong, wrong[:5]
+
+
+# -- the command line ---------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments, **environment):
+    import os
+
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, env=os.environ | environment, timeout=300)
+
+
+def test_options_stand_anywhere_between_settings():
+    done = run("train.py", "prompt=a house", "--config", "methods/sds", "stepz=3")
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == ["error: unknown key 'stepz'; did you mean 'steps'?"]
+
+
+def test_a_prompt_of_another_encoding_is_one_line():
+    done = run("train.py", b"prompt=a r\xe9d chair")
+    assert done.returncode == 2
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: prompt: expected UTF-8 text")
+
+
+def test_help_on_an_ascii_terminal_imports_no_torch():
+    code = "import runpy, sys; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\nexcept SystemExit as end: assert end.code == 0\nprint('heavy:', sorted({'torch', 'omegaconf', 'numba', 'rich', 'diffusers'} & set(sys.modules)))"
+    done = run("-c", code, PYTHONIOENCODING="ascii")
+    text = done.stdout.decode("ascii")
+    assert "guidance.method=score" in text
+    assert text.rstrip().endswith("heavy: []")
+    assert "dreamtime" in text  # choices come from the tables, which import nothing for it
+
+
+@pytest.mark.parametrize("arguments", [["train.py", "--version"], ["export.py", "--version"], ["-m", "fsd_gs", "view", "--version"]])
+def test_every_command_tells_its_version(arguments):
+    from fsd_gs import __version__
+
+    assert run(*arguments).stdout.decode().strip() == __version__
+
+
+def test_completion_scripts(tmp_path):
+    from fsd_gs.completion import SHELLS, script
+
+    for shell in SHELLS:
+        assert "guidance.method=" in script(shell)
+    file = tmp_path / "completion.bash"
+    file.write_text(script("bash"))
+
+    def complete(*words):
+        quoted = " ".join(f"'{word}'" for word in words)
+        ask = f'. {file}; COMP_WORDS=(fsd-gs {quoted}); COMP_CWORD={len(words)}; _fsd_gs; echo "${{COMPREPLY[@]}}"'
+        return subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+
+    assert complete("tr") == ["train", "train-prior"]
+    assert complete("train", "noise.bet") == ["noise.beta="]
+    assert complete("train", "guidance.method", "=", "s") == ["score", "sdi"]
+    assert complete("train", "viewer", "=") == ["true", "false"]
+    assert "methods/sdi" in complete("train", "--config", "methods/s")
