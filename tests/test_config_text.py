@@ -139,10 +139,10 @@ def test_parameters_of_a_method_are_its_fields():
 # -- the campaign in small ----------------------------------------------------------------------------------------------------
 
 VALUES = [
-    "", " ", "???", "${seed}", "${oc.env:HOME}", "${", "$", "null", "~", "true", "no", "-1", "0", "1", "3.5", "1e9", "1e400", "-.inf", ".nan",
-    "nan", "[1, 2]", "[]", "[[1], 2]", "[1", "{a: 1}", "{a: [1, {b: 2}]}", "{", "a: b", "- a", "&a [*a]", "*a", "!!python/object:os.system x",
-    "!!binary x", "2024-13-45", "12:30:45", "0x1f", "0b2", "9" * 4400, "\udce9", "\0", "é", "🪑", "'", '"', "|", ">", "%", "@x", "`", "a\tb", "a=b",
-    "=", "auto", "random", "world_map", "x" * 300,
+    "", " ", "???", "${seed}", "${oc.env:HOME}", "${", "$", "null", "~", "true", "no", "-1", "0", "1", "3.5", "1e9", "1e400", "-.inf",
+    ".nan", "nan", "[1, 2]", "[]", "[[1], 2]", "[1", "{a: 1}", "{a: [1, {b: 2}]}", "{", "a: b", "- a", "&a [*a]", "*a",
+    "!!python/object:os.system x", "!!binary x", "2024-13-45", "12:30:45", "0x1f", "0b2", "9" * 4400, "\udce9", "\0", "é", "🪑", "'", '"',
+    "|", ">", "%", "@x", "`", "a\tb", "a=b", "=", "auto", "random", "world_map", "x" * 300,
 ]  # fmt: skip
 
 
@@ -214,7 +214,12 @@ def test_a_prompt_of_another_encoding_is_one_line():
 
 
 def test_help_on_an_ascii_terminal_imports_no_torch():
-    code = "import runpy, sys; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\nexcept SystemExit as end: assert end.code == 0\nprint('heavy:', sorted({'torch', 'omegaconf', 'numba', 'rich', 'diffusers'} & set(sys.modules)))"
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
+        "try: runpy.run_path('train.py', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print('heavy:', sorted({'torch', 'omegaconf', 'numba', 'rich', 'diffusers'} & set(sys.modules)))"
+    )
     done = run("-c", code, PYTHONIOENCODING="ascii")
     text = done.stdout.decode("ascii")
     assert "guidance.method=score" in text

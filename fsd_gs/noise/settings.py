@@ -7,7 +7,7 @@ from typing import Any
 
 from fsd_gs.core.setting import check, setting
 from fsd_gs.errors import ConfigError
-from fsd_gs.noise import NOISES
+from fsd_gs.noise import NOISES, make_noise
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,7 @@ class NoiseSettings:
                 raise ConfigError(f"theta: expected degrees above 0 or 'auto', got '{theta}'")
         elif not 0 < theta <= 360:
             raise ConfigError(f"theta: expected degrees above 0 or 'auto', at most 360, got {theta:g}")
+        if self.params:
+            make_noise(self, (1, 1, 1), 0, fov_y_deg=45.0, distance=2.0, radius=0.5)  # refuses what the kind does not have
         if self.like is not None and self.kind != "world_map":
             raise ConfigError(f"like: 'more like this one' mixes world maps, got kind={self.kind}")
