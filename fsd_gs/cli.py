@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -160,6 +161,7 @@ def guarded(command: Command, arguments: Sequence[str], program: str) -> int:
     """Run a command; an error that a person can act on is one line and exit code 2, with a traceback only under ``--debug``."""
     if "--version" in arguments:
         return _version()
+    _speak_any_encoding()
     debug = "--debug" in arguments
     speak_for_ourselves(debug)
     try:
@@ -189,6 +191,13 @@ def _version() -> int:
 
     print(__version__)
     return 0
+
+
+def _speak_any_encoding() -> None:
+    """Signs that the terminal's encoding lacks are replaced instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _run(command: Command, arguments: Sequence[str], program: str) -> int:

@@ -32,7 +32,9 @@ LEVEL = {
     "train.command": 8,
     **dict.fromkeys(("viewer", "experiments"), 9),
     "experiments.evaluate": 10,
+    "completion": 10,
     "cli": 11,
+    "__main__": 12,
 }
 
 
