@@ -22,9 +22,11 @@ from fsd_gs.export.pictures import save_png
 from fsd_gs.export.ply import save_ply
 from fsd_gs.export.timelapse import preview_files, timelapse_frames, write_timelapse
 from fsd_gs.render import make_rasterizer
+from fsd_gs.train import command as train_command
 from fsd_gs.train import runs
 from fsd_gs.train.api import generate
 from fsd_gs.viewer import command
+from fsd_gs.viewer.gallery import write_gallery
 from fsd_gs.viewer.inspector import Inspector, exported
 from fsd_gs.viewer.latest import LatestWins
 from fsd_gs.viewer.live import LiveSettings, LiveViewer
@@ -42,7 +44,9 @@ from fsd_gs.viewer.panels.view import ViewPanel
 from fsd_gs.viewer.scene import Scene
 from fsd_gs.viewer.server import address, check_port, open_server
 from fsd_gs.viewer.splat_node import SplatNode, splat_arrays
+from fsd_gs.viewer.start_page import finished_assets
 from fsd_gs.viewer.text import duration, plain_markdown
+from fsd_gs.viewer.training_page import TrainingPage
 
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 CPU = make_rasterizer("cpu")
@@ -425,6 +429,53 @@ def test_words():
     assert [duration(s) for s in (0.4, 59, 61, 3599, 7620)] == ["0 s", "59 s", "1 min 01 s", "59 min 59 s", "2 h 07 min"]
     assert plain_markdown("a *b*\n<i>[c](d)</i>") == r"a \*b\* \<i\>\[c\]\(d\)\</i\>"
     assert views_picture(torch.rand(5, 32, 32, 3)).shape == (2 * 192 + 4, 2 * 192 + 4, 3)
+
+
+# -- the page of a training run --------------------------------------------------------------------------------------------
+
+
+def stopping_page(seen, *, keep):
+    """A factory of pages whose Stop button is pressed as soon as the run has begun."""
+
+    class Page(TrainingPage):
+        def watch(self, config, interrupted):
+            live = super().watch(config, interrupted)
+            started = live.started
+
+            def press_stop(session):
+                started(session)
+                seen["buttons"] = [panel.title for panel in live._board.panels]
+                live.stop(keep=keep)
+
+            live.started = press_stop
+            return live
+
+        def stay(self, folder, backend="auto", until=None):
+            seen["stays with"] = list(finished_assets(folder))
+
+    return Page
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_stopping_in_the_page_ends_the_command_like_ctrl_c(tmp_path, capsys, keep):
+    seen = {}
+    words = [*TINY, "prompt=a red chair", "steps=20", "outputs.turntable_frames=0", "viewer=true", "viewer_port=0", f"output={tmp_path}"]
+    code = train_command.main(words, open_page=stopping_page(seen, keep=keep), write_gallery=write_gallery)
+    printed = capsys.readouterr()
+    run = tmp_path / "a-red-chair" / "seed-0000"
+    assert seen["buttons"][0] == "Run"
+    assert code == (0 if keep else 130)
+    assert seen.get("stays with") == (["a-red-chair-seed-0000"] if keep else None)  # what was kept can be looked at
+    assert "error" not in printed.out + printed.err
+    assert runs.is_finished(run) == keep
+    assert (run.parent / "gallery.html").is_file() == keep
+    if keep:
+        assert "kept as of step 1 of 20" in printed.out
+        assert len(load_splats(run / runs.SPLATS)) > 0
+    else:
+        assert "stopped at step 1 of 20; go on with resume=true" in printed.out
+        assert train_command.main([*words, "resume=true", "viewer=false"], write_gallery=write_gallery) == 0
+        assert runs.is_finished(run)
 
 
 # -- time-lapse and command line -------------------------------------------------------------------------------------------
