@@ -136,7 +136,7 @@ class Config:
     negative_prompt: str = setting("", "what to avoid (text backbones)", text=True)
     seed: int = setting(0, "one number decides everything; another seed gives another asset", low=0, high=2**63 - 1)
     count: int = setting(1, "how many assets: seeds seed, seed + 1, …", low=1, high=10_000, free=True)
-    steps: int = setting(300, "optimisation steps", low=1, high=10_000_000)
+    steps: int = setting(300, "optimisation steps; 0: the splats as they start (splats.init)", low=0, high=10_000_000)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)
     output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/", text=True, free=True)
     reseed: int = setting(
@@ -168,6 +168,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.steps == 0 and (self.splats.init == "ball" or self.mode == "2d"):
+            raise ConfigError("steps: expected at least 1, got 0; no steps at all need splats.init=direct or a file to start from")
         if self.guidance.cfg_rescale > 0 and self.prior.cfg_rescale > 0:
             raise ConfigError(
                 f"guidance.cfg_rescale: prior.cfg_rescale={self.prior.cfg_rescale:g} rescales already, got {self.guidance.cfg_rescale:g}; "

@@ -12,12 +12,12 @@ from torch import Tensor
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.priors.base import CleanPrior, Prior
-from fsd_gs.priors.splat.draw import draw
+from fsd_gs.priors.base import CleanPrior, Prior, SplatNativePrior
+from fsd_gs.priors.splat.draw import draw, draw_gaussians, gaussians
 from fsd_gs.priors.splat.folder import load_network, save_folder
 from fsd_gs.priors.splat.network import SIZE, Condition, NetworkSettings, SplatDenoiser, SplatField, attend, frequencies
 from fsd_gs.priors.splat.prior import CosineSchedule, SplatPrior, check_cameras
-from fsd_gs.priors.splat.sampling import ddim
+from fsd_gs.priors.splat.sampling import sample_splats
 from fsd_gs.priors.splat.volume import (
     RADIUS,
     Rays,
@@ -365,15 +365,35 @@ def test_folders_that_do_not_fit_are_refused(tmp_path, file: str, change: dict[s
 
 
 def test_ddim_of_a_network_that_knows_the_answer_ends_on_it():
-    """A stub that always draws the same Gaussians: every x̂_0 is their render, so the last field is theirs, whatever the noise."""
+    """A stub that always draws the same Gaussians: the sample is theirs, whatever the noise."""
     network = make_network()
-    fixed = network(noise(2, 4, 3, SIZE, SIZE), stack_rays([Rays.of(cameras())] * 2), make_condition(["", ""]))
-    fixed = SplatField(**{name: torch.stack([getattr(fixed, name)[0]] * 2) for name in SplatField.__dataclass_fields__})
+    fixed = network(noise(1, 4, 3, SIZE, SIZE), stack_rays([Rays.of(cameras())]), make_condition([""]))
     network.forward = lambda *_: fixed
-    told = []
-    field = ddim(network, "a car", cameras(), torch.ones(3), noise(4, 3, SIZE, SIZE), steps=3, after_step=told.append)
+    prior, told = SplatPrior(network), []
+    text = prior.encode_text("a car", "", cameras(), torch.ones(3))
+    splats = sample_splats(prior, text, cameras(), noise(4, 3, SIZE, SIZE), steps=3, after_step=told.append)
     assert told == [1, 2, 3]
-    assert torch.equal(draw(field, 0, cameras(), torch.ones(3))[0], draw(fixed, 1, cameras(), torch.ones(3))[0])
+    assert isinstance(prior, SplatNativePrior)
+    assert torch.equal(splats.means, gaussians(fixed, 0).means)
+    assert torch.allclose(draw_gaussians(splats, cameras(), torch.ones(3)), draw(fixed, 0, cameras(), torch.ones(3))[0], atol=1e-5)
+
+
+def test_sampling_follows_the_path_to_the_clean_views():
+    """With a prior whose clean estimate is a fixed picture, x at the last time is that picture with the first noise scaled down."""
+    network = make_network()
+    fixed = network(noise(1, 4, 3, SIZE, SIZE), stack_rays([Rays.of(cameras())]), make_condition([""]))
+    given = []
+
+    def remember(views: Tensor, rays: Rays, condition: Condition) -> SplatField:
+        given.append(views[0])
+        return fixed
+
+    network.forward = remember
+    prior, start, white = SplatPrior(network), noise(4, 3, SIZE, SIZE), torch.ones(3)
+    sample_splats(prior, prior.encode_text("a car", "", cameras(), white), cameras(), start, steps=4, cfg_scale=1.0)
+    clean = 2 * draw(fixed, 0, cameras(), white)[0] - 1
+    t = torch.tensor(0.01)
+    assert torch.allclose(given[-1], prior.schedule.alpha(t) * clean + prior.schedule.sigma(t) * start, atol=5e-3)
 
 
 def test_a_trained_folder_is_loaded_like_any_other_backbone(tmp_path):
@@ -391,3 +411,39 @@ def test_a_trained_folder_is_loaded_like_any_other_backbone(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(FileFormatError, match="missing or damaged"):
         priors.load(tmp_path / "p")
+
+
+DIRECT = ("prompt=a red chair", "splats.init=direct", "splats.direct_steps=2", "device=cpu")
+
+
+def test_direct_is_the_priors_own_sample_and_another_seed_another_one():
+    import fsd_gs
+
+    prior = make_prior()
+    one, again, other = (fsd_gs.generate("a red chair", seed=s, overrides=[*DIRECT[1:], "steps=0"], prior=prior) for s in (0, 0, 1))
+    assert one.complete
+    assert len(one.splats) > 0
+    assert torch.equal(one.splats.means, again.splats.means)
+    assert one.splats.means.shape != other.splats.means.shape or not torch.equal(one.splats.means, other.splats.means)
+
+
+def test_direct_can_start_flow_score_distillation():
+    import fsd_gs
+
+    settings = ["steps=2", "render.sizes=[32]", "schedule.start=0.6", *DIRECT[1:]]
+    started = fsd_gs.generate("a red chair", overrides=settings, prior=make_prior())
+    assert started.step == 2
+    assert started.splats.means.isfinite().all()
+
+
+def test_direct_needs_a_prior_that_draws():
+    from fsd_gs.config import load_config
+    from fsd_gs.errors import ConfigError
+    from fsd_gs.train.build import build_session
+
+    with pytest.raises(ConfigError, match="steps: expected at least 1, got 0"):
+        load_config(overrides=["steps=0"])
+    config = load_config(overrides=[*DIRECT, "steps=0"])
+    toy = type("Toy", (), {"views": 4, "latent_shape": (3, 8, 8)})()
+    with pytest.raises(ConfigError, match=r"splats\.init: direct needs a prior that draws splats .* this is a Toy"):
+        build_session(config, toy, torch.device("cpu"))

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from fsd_gs.core.types import Cameras, TextCondition
+from fsd_gs.core.types import Cameras, Gaussians, TextCondition
 from fsd_gs.priors.schedule import NoiseSchedule
 
 
@@ -79,4 +79,13 @@ class CleanPrior(Prior, Protocol):
         self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float
     ) -> tuple[Tensor, Tensor]:
         """(x̂_0, ε_φ), each [B, C, h, w], of one prediction; arguments as in ``predict_noise``."""
+        ...
+
+
+@runtime_checkable
+class SplatNativePrior(CleanPrior, Protocol):
+    """A multi-view prior whose clean views are renders of Gaussians that it draws itself."""
+
+    def predict_splats(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras) -> Gaussians:
+        """The Gaussians that it sees in V noisy views [V, C, h, w] of one object, t one time for all."""
         ...

@@ -14,7 +14,10 @@ KINDS = ("none", "percentile", "default", "mcmc")
 class StartSettings:
     """Where an optimisation starts (``initialize``)."""
 
-    init: str = setting("ball", "ball, or a .ply of splats, or a mesh file (.glb, .obj, .stl, .ply)", text=True)
+    init: str = setting(
+        "ball", "ball, a .ply of splats, a mesh file (.glb, .obj, .stl, .ply), or direct: what a splat-native prior samples", text=True
+    )
+    direct_steps: int = setting(16, "init=direct: steps of the prior's sampler", low=2, high=1000)
     count: int = setting(4000, "splats at the start", low=1, high=10_000_000)
     radius: float = setting(0.6, "radius of the starting ball in world units", low=1e-6, high=10)
     opacity: float = setting(0.1, "starting opacity", low=1e-4, high=0.999)

@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from fsd_gs.config import Config
-from fsd_gs.core.cameras import OrbitSampler
+from fsd_gs.core.cameras import OrbitSampler, orbit_cameras
 from fsd_gs.core.rng import make_generator, stream_seed
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.export.formats import LOADERS, holds_splats, load_splats
 from fsd_gs.noise import NoiseFunction, WorldMapNoise, make_noise, mix_world_maps
-from fsd_gs.priors.base import Prior
+from fsd_gs.priors.base import Prior, SplatNativePrior
+from fsd_gs.priors.splat.sampling import sample_splats
 from fsd_gs.render import make_rasterizer
 from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.initialize import MESH_SUFFIXES, ball, from_mesh_file, from_splats
@@ -34,9 +35,10 @@ def build_session(config: Config, prior: Prior, device: torch.device) -> Session
             f"cameras.views: expected a multiple of {prior.views}, because this prior denoises {prior.views} views jointly, "
             f"got {config.cameras.views}"
         )
-    gaussians = initial_splats(config).to(device)
+    start = direct_splats(config, prior, device) if config.splats.init == "direct" else initial_splats(config)
+    gaussians, steps = start.to(device), max(config.steps, 1)
     params = from_gaussians(gaussians)
-    densifier = Densifier(config.densify, config.steps, stream_seed(config.seed, "densify"))
+    densifier = Densifier(config.densify, steps, stream_seed(config.seed, "densify"))
     optimizers = build_optimizers(params, config.rates)
     densifier.check(params, optimizers)
     return Session(
@@ -58,7 +60,7 @@ def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
         sample_views=build_views(config),
         sample_background=BackgroundSampler(config.render.background),
         noise=noise,
-        schedule=config.schedule.build(config.steps, stream_seed(config.seed, "time")),
+        schedule=config.schedule.build(max(config.steps, 1), stream_seed(config.seed, "time")),
         guidance=config.guidance.build(),
         regularize=config.regularize,
         prompt=config.prompt,
@@ -101,8 +103,24 @@ def initial_splats(config: Config) -> Gaussians:
         return from_splats(load_splats(path), sh_degree=settings.sh_degree, max_count=config.densify.cap)
     if path.suffix.lower() not in MESH_SUFFIXES:
         known = ", ".join(dict.fromkeys([*LOADERS, *MESH_SUFFIXES]))
-        raise InputError(f"splats.init: expected ball, a file of splats or a mesh ({known}), got '{settings.init}'")
+        raise InputError(f"splats.init: expected ball, direct, a file of splats or a mesh ({known}), got '{settings.init}'")
     return from_mesh_file(path, settings.count, generator, radius=settings.radius, opacity=settings.opacity, sh_degree=settings.sh_degree)
+
+
+def direct_splats(config: Config, prior: Prior, device: torch.device) -> Gaussians:
+    """What a splat-native prior samples from the run's own noise, in front of white: where the path of FSD with that noise should lead."""
+    if not isinstance(prior, SplatNativePrior):
+        raise ConfigError(
+            "splats.init: direct needs a prior that draws splats itself (fsd-gs train-prior --network splat), and this is a "
+            f"{type(prior).__name__}; take splats.init=ball"
+        )
+    orbit, size, views = config.cameras, prior.image_size, prior.views
+    elevation, distance, fov_y = (sum(bounds) / 2 for bounds in (orbit.elevation_deg, orbit.distance, orbit.fov_y_deg))
+    azimuths = [360.0 / views * k for k in range(views)]
+    cameras = orbit_cameras(azimuths, elevation, distance=distance, fov_y_deg=fov_y, width=size, device=device)
+    noise = build_noise(config, prior, device)(cameras, torch.ones(views, size, size, 1, device=device), None)
+    text = prior.encode_text(config.prompt, config.negative_prompt, cameras, torch.ones(3, device=device))
+    return sample_splats(prior, text, cameras, noise, steps=config.splats.direct_steps, cfg_scale=config.guidance.cfg_scale)
 
 
 def build_guard(config: Config, say: Callable[[str], None]) -> Guard:

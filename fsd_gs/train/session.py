@@ -91,7 +91,7 @@ class Session:
 
     def apply_rates(self) -> None:
         """Set the learning rates of this point of the run, times the guard's factor."""
-        set_learning_rates(self.optimizers, self.rates, min(self.step / self.steps, 1.0))
+        set_learning_rates(self.optimizers, self.rates, min(self.step / max(self.steps, 1), 1.0))
         for optimizer in self.optimizers.values():
             optimizer.param_groups[0]["lr"] *= self.rate_factor
 

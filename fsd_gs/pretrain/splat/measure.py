@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras
@@ -15,9 +14,10 @@ from fsd_gs.pretrain.splat.loss import noised
 from fsd_gs.pretrain.splat.objects import SplatExample, make_example
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig
 from fsd_gs.pretrain.splat.stream import make_splat_source
-from fsd_gs.priors.splat.draw import draw
+from fsd_gs.priors.splat.draw import draw, draw_gaussians
 from fsd_gs.priors.splat.network import SIZE, SplatDenoiser
-from fsd_gs.priors.splat.sampling import ddim
+from fsd_gs.priors.splat.prior import SplatPrior
+from fsd_gs.priors.splat.sampling import sample_splats
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
 HELD_OUT = 16
@@ -72,11 +72,11 @@ def preview(
     network: SplatDenoiser, captions: tuple[str, ...] = PREVIEW, *, seed: int = 0, steps: int = 16, cfg_scale: float = 3.0
 ) -> np.ndarray:
     """uint8 [rows · 128, 6 · 128, 3]: each caption's sample from six sides on white."""
-    rows: list[Tensor] = []
+    prior, white, rows = SplatPrior(network), torch.ones(3), []
+    seen, around = preview_cameras(SIZE), preview_cameras(128, 6)
     for caption in captions:
         noise = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
-        white = torch.ones(3)
-        field = ddim(network, caption, preview_cameras(SIZE), white, noise, steps=steps, cfg_scale=cfg_scale)
-        rgb, _ = draw(field, 0, preview_cameras(128, 6), white)
-        rows.append(torch.cat(list(rgb), dim=2))
+        text = prior.encode_text(caption, "", seen, white)
+        splats = sample_splats(prior, text, seen, noise, steps=steps, cfg_scale=cfg_scale)
+        rows.append(torch.cat(list(draw_gaussians(splats, around, white)), dim=2))
     return (torch.cat(rows, dim=1).clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()

@@ -45,3 +45,23 @@ def gaussians(field: SplatField, index: int, *, visible: float = VISIBLE) -> Gau
         opacities=opacities[chosen],
         sh=((field.colors[index][chosen] - 0.5) / C0)[:, None],
     ).detach()
+
+
+def draw_gaussians(splats: Gaussians, cameras: Cameras, background: Tensor) -> Tensor:
+    """An asset of SH degree 0 from V cameras over the colour [3] → rgb [V, 3, H, W] in [0, 1]."""
+    from fsd_gs.render import cpu
+
+    rgb, _, _ = cpu.rasterization(
+        splats.means,
+        splats.quats,
+        splats.scales,
+        splats.opacities,
+        splats.sh,
+        cameras.viewmats,
+        cameras.Ks,
+        cameras.width,
+        cameras.height,
+        sh_degree=0,
+        backgrounds=background.expand(len(cameras), 3),
+    )
+    return rgb.permute(0, 3, 1, 2)
