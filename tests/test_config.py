@@ -35,7 +35,7 @@ def test_later_sources_win(tmp_path):
         ("beta=1", r"did you mean 'noise\.beta'\?"),
         ("noise.betta=1", r"did you mean 'noise\.beta'\?"),
         ("stesp=3", r"did you mean 'steps'\?"),
-        ("steps=-3", "steps: expected a value from 1 to"),
+        ("steps=-3", "steps: expected a value from 0 to"),
         ("steps=abc", "could not be converted to Integer"),
         ("steps=2.5", "steps"),
         ("noise.beta=2", "noise.beta: expected a value from 0 to 1, got 2"),
