@@ -23,7 +23,7 @@ from fsd_gs.errors import FileFormatError
 from fsd_gs.export.formats import load_splats, save_splats
 from fsd_gs.export.ply_file import read_header
 
-DATA = Path(__file__).parent / "data" / "splats"
+DATA = Path(__file__).parent.parent / "data" / "splats"
 SUFFIXES = [".ply", ".splat", ".spz", ".sog", ".ksplat"]
 RDF = torch.tensor([1.0, -1.0, -1.0])  # from right, up, back
 

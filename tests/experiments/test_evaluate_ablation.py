@@ -4,7 +4,7 @@ import json
 
 import pytest
 from stand_in_scorers import stand_ins
-from test_evaluate_runs import TINY
+from tests.experiments.test_evaluate_runs import TINY
 
 from fsd_gs.config import load_config
 from fsd_gs.experiments.evaluate.ablation import Axis, _axis, break_at, default_value

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from test_noise import ball
+from tests.noise.test_noise import ball
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras, Gaussians

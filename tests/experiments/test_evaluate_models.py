@@ -5,7 +5,7 @@ import json
 import pytest
 import tiny_pipelines as tiny
 from stand_in_scorers import stand_ins
-from test_priors_3d import tiny_mvdream
+from tests.priors.test_prior_3d import tiny_mvdream
 
 from fsd_gs.experiments.evaluate.command import main
 

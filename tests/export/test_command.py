@@ -14,7 +14,7 @@ from fsd_gs.export.formats import EXPORTERS, load_splats, save_splats
 from fsd_gs.export.ply import read_header
 from fsd_gs.render import make_rasterizer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def run(*arguments):

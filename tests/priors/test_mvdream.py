@@ -21,7 +21,7 @@ from fsd_gs.priors.backbones import mvdream
 from fsd_gs.priors.family import Request
 from fsd_gs.priors.text import EmbeddedText, Embedding
 
-GOLDEN = Path(__file__).parent / "golden" / "mvdream"
+GOLDEN = Path(__file__).parent.parent / "golden" / "mvdream"
 OFFICIAL = json.loads((GOLDEN / "mvdream_tiny_unet_config.json").read_text())
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ from fsd_gs.meshes.surface import Texture
 from fsd_gs.pretrain.asset_mesh import AssetSettings, load_asset
 from fsd_gs.splats.initialize import from_mesh_file
 
-FILES = Path(__file__).parent / "data" / "mesh"
+FILES = Path(__file__).parent.parent / "data" / "mesh"
 GREY = (0.72, 0.72, 0.72)
 
 

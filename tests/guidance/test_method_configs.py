@@ -36,7 +36,7 @@ METHODS = {
 }
 # Methods that the exact prior cannot serve, and a tiny backbone that can.
 BACKBONES = {"vsd": tiny.stable_diffusion, "rfds": tiny.stable_diffusion_3, "ucm": tiny.stable_diffusion_3}
-FOLDER = Path(__file__).resolve().parent.parent / "configs" / "methods"
+FOLDER = Path(__file__).resolve().parent.parent.parent / "configs" / "methods"
 TINY = [
     "prompt=a chair", "steps=2", "render.sizes=[32]", "render.size_at=[0.0]", "splats.count=100", "densify.kind=none",
     "cameras.azimuth_grid=4", "cameras.elevation_grid=1", "prior.name=exact",

@@ -25,7 +25,7 @@ from fsd_gs.priors import LoadOptions
 from fsd_gs.priors.backbones.nano import NanoPrior
 from fsd_gs.priors.sampling import ddim, join_texts, sample_views, views_together
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent / "benchmarks"))
 agreement, captions, consistency, identify, pictures, speed = (
     importlib.import_module(f"card.{name}") for name in ("agreement", "captions", "consistency", "identify", "pictures", "speed")
 )

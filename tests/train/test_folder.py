@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent / "campaign"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "campaign"))
 import kills
 from stub_prior import GreenPrior, tiny
 

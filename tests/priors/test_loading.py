@@ -19,7 +19,7 @@ from fsd_gs.priors import text as text_module
 from fsd_gs.priors.family import Published, Source
 from fsd_gs.priors.loading import family_of
 
-GOLDEN = Path(__file__).parent / "golden" / "mvdream"
+GOLDEN = Path(__file__).parent.parent / "golden" / "mvdream"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from fsd_gs.train.asset import prepare
 from fsd_gs.train.backbones import load_prior
 from fsd_gs.train.words import check_words, find_words, vocabulary_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def said(prompt):

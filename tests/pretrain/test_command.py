@@ -19,7 +19,7 @@ from fsd_gs.priors import load
 from fsd_gs.priors.backbones.nano import NanoPrior
 from fsd_gs.priors.digests import verify
 
-CONFIGS = Path(__file__).parent.parent / "configs" / "nano"
+CONFIGS = Path(__file__).parent.parent.parent / "configs" / "nano"
 TINY = str(CONFIGS / "tiny.yaml")
 
 

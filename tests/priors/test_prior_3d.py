@@ -16,7 +16,7 @@ from fsd_gs.priors import LoadOptions, mvdream_checkpoint
 from fsd_gs.priors.prompts import PerpNeg
 from fsd_gs.render import make_rasterizer
 
-GOLDEN = Path(__file__).parent / "golden" / "mvdream"
+GOLDEN = Path(__file__).parent.parent / "golden" / "mvdream"
 SMALL = [
     "steps=5", "splats.count=60", "render.sizes=[24]", "render.size_at=[0.0]", "cameras.views=4", "device=cpu", "prior.name=sd15",
     "densify.kind=none", "outputs.turntable_frames=0", "outputs.clean=false", "guidance.weight=one",
