@@ -23,6 +23,7 @@ from fsd_gs.export.formats import EXPORTERS, LOADERS, ExportOptions, export, fra
 from fsd_gs.export.mesh import MeshSettings
 from fsd_gs.export.pictures import MODES, Progress, SplatRasterizer, TurntableSettings
 from fsd_gs.export.provenance import Provenance, read_provenance
+from fsd_gs.export.sog_read import is_sog_folder
 
 TEXTURE = 1024  # texels a side of a mesh's texture
 MakeRasterizer = Callable[[], SplatRasterizer]
@@ -142,6 +143,8 @@ def run(arguments: argparse.Namespace, make_rasterizer: MakeRasterizer) -> list[
 
 def find_splats(source: Path) -> tuple[Path, str]:
     """The splat file that ``source`` means, and a name for it: a run's folder and seed, or the file's stem."""
+    if is_sog_folder(source) and not (source / "splats.ply").is_file():
+        return source, (source if source.is_dir() else source.parent).resolve().name
     if source.is_dir():
         splats = source / "splats.ply"
         if not splats.is_file():

@@ -187,4 +187,4 @@ def _read_sh(path: Path, header: PlyHeader, count: int) -> NDArray[np.float32]:
         raise FileFormatError(f"{path}: expected 9, 24 or 45 columns f_rest_0 … in 'sh' for {count} splats, got {len(names)}")
     quantised = read_columns(path, header, "sh", names, np.float32)
     values = ((quantised + 0.5) / 256 - 0.5) * 8  # the writer truncates: the middle of each step
-    return values.reshape(count, 3, len(names) // 3).transpose(0, 2, 1)
+    return values.astype(np.float32, copy=False).reshape(count, 3, len(names) // 3).transpose(0, 2, 1)

@@ -14,6 +14,7 @@ from fsd_gs.export.command import find_splats
 from fsd_gs.export.formats import LOADERS, frame_of, load_splats
 from fsd_gs.export.gate import file_size
 from fsd_gs.export.provenance import Provenance, read_provenance
+from fsd_gs.export.sog_read import is_sog_folder
 
 _WORDS = {"prompt": "prompt", "seed": "seed", "config": "settings", "prior": "prior", "licence": "licence", "version": "made with fsd_gs"}
 
@@ -38,7 +39,7 @@ def describe(path: Path) -> Iterator[tuple[str, str]]:
     yield "file", str(path)
     yield "size", f"{sum(map(file_size, path.iterdir())) if path.is_dir() else file_size(path):,} bytes"
     origin = read_provenance(path / "meta.json" if path.is_dir() else path)
-    if path.is_dir() or path.suffix.lower() in LOADERS:
+    if is_sog_folder(path) or path.suffix.lower() in LOADERS:
         yield from _contents(path)
     yield from _origin(origin)
 

@@ -130,7 +130,7 @@ def _read_section(
     sh = rows["sh"].astype(np.float32)
     if level == 2:
         low, high = sh_range
-        sh = low + sh / 255 * (high - low)
+        sh = (low + sh / 255 * (high - low)).astype(np.float32, copy=False)
     rgba = rows["rgba"].astype(np.float32) / 255
     scales, quats = rows["scale"].astype(np.float32), rows["quat"].astype(np.float32)
     return (means, quats, scales, rgba[:, 3], (rgba[:, :3] - 0.5) / C0, _coefficients(sh)), end

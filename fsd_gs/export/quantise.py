@@ -102,7 +102,7 @@ def smallest_three(quats: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDA
     return np.take_along_axis(signed, _REST[largest], axis=1), largest
 
 
-def from_smallest_three(small: NDArray[np.float32], largest: NDArray[np.integer]) -> NDArray[np.float32]:
+def from_smallest_three(small: NDArray[np.floating], largest: NDArray[np.integer]) -> NDArray[np.float32]:
     """The inverse of :func:`smallest_three`: [N, 3], [N] → [N, 4] of unit length, in the order of the components that was used."""
     quats = np.empty((len(small), 4), dtype=np.float32)
     np.put_along_axis(quats, _REST[largest], small, axis=1)

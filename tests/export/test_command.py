@@ -183,3 +183,20 @@ def test_help_lists_every_format(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert all(name in text for name in EXPORTERS)
+
+
+def test_an_unbundled_sog_is_a_source(tmp_path, capsys):
+    from splat_files import unbundle
+
+    from fsd_gs.export import info
+
+    save_splats(random_gaussians(30, 1), tmp_path / "a.sog")
+    chair = tmp_path / "chair"
+    chair.mkdir()
+    for name, content in unbundle((tmp_path / "a.sog").read_bytes()).items():
+        (chair / name).write_bytes(content)
+    for source in (chair, chair / "meta.json"):
+        assert run(source, "--format", "spz", "--output", str(tmp_path / source.suffix[1:])) == 0
+        assert (tmp_path / source.suffix[1:] / "chair.spz").is_file()
+        assert info.main([str(source)]) == 0
+        assert "splats: 30" in capsys.readouterr().out
