@@ -4,13 +4,13 @@ import json
 
 import pytest
 from stand_in_scorers import stand_ins
-from tests.experiments.test_evaluate_runs import TINY
 
 from fsd_gs.config import load_config
 from fsd_gs.experiments.evaluate.ablation import Axis, _axis, break_at, default_value
 from fsd_gs.experiments.evaluate.command import main
 from fsd_gs.experiments.evaluate.evaluation import comparisons_of, rows_of
 from fsd_gs.experiments.evaluate.scores import MEASURES, PromptScores
+from tests.experiments.test_evaluate_runs import TINY
 
 FSD = (("method", "fsd"),)
 

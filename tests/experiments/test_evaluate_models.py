@@ -5,9 +5,9 @@ import json
 import pytest
 import tiny_pipelines as tiny
 from stand_in_scorers import stand_ins
-from tests.priors.test_prior_3d import tiny_mvdream
 
 from fsd_gs.experiments.evaluate.command import main
+from tests.priors.test_prior_3d import tiny_mvdream
 
 BASE = [
     "steps=3", "render.sizes=[16]", "render.size_at=[0.0]", "splats.count=60", "densify.kind=none", "device=cpu", "prior.dtype=float32",

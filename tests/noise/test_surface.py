@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from tests.noise.test_noise import ball
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.noise import ConstantNoise, SurfaceNoise
 from fsd_gs.noise.surface import SeenView, claim_texels, paint_view_numba, paint_view_torch, texel_of
+from tests.noise.test_noise import ball
 
 SHAPE = (4, 16, 16)
 RADIUS = 0.8
