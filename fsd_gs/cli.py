@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import sys
 import traceback
@@ -176,8 +175,7 @@ def guarded(command: Command, arguments: Sequence[str], program: str) -> int:
         if isinstance(error, BrokenPipeError):
             abandon_stdout()
             return 128 + 13  # as for any program whose reader has gone: there is nobody to tell
-        what = error.filename or ("standard output" if error.errno == errno.ENOSPC else "a file")
-        _explain(f"cannot use {what}: {error.strerror or error}", debug)
+        _explain(f"cannot use {error.filename or 'standard output, or a file'}: {error.strerror or error}", debug)
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or "out of memory" in str(error)):
             raise

@@ -81,8 +81,22 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         if error.errno not in _CANNOT_WRITE:
             raise
         raise output_error(path, error) from error
+    except Exception as error:  # safetensors wraps the operating system's error in one of its own, with the number in words
+        number = re.search(r"os error (\d+)", str(error)) if type(error).__name__ == "SafetensorError" else None
+        if number is None:
+            raise
+        raise output_error(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_line(path: str | os.PathLike[str], line: str) -> None:
+    """Add one line to a log; OutputError if the disk cannot take it."""
+    try:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise output_error(Path(path), error) from error
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes | bytearray) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fsd_gs import io
 from fsd_gs.errors import OutputError
-from fsd_gs.io import atomic_write, make_folder, write_bytes, write_text
+from fsd_gs.io import append_line, atomic_write, make_folder, write_bytes, write_text
 
 
 def test_writes_bytes_and_text_and_creates_folders(tmp_path):
@@ -107,3 +107,26 @@ def test_path_under_a_file_and_path_that_is_a_folder(tmp_path):
 
 def test_make_folder_is_idempotent(tmp_path):
     assert make_folder(tmp_path / "a" / "b") == make_folder(tmp_path / "a" / "b")
+
+
+def test_a_file_limit_is_one_line_whatever_library_writes(tmp_path):
+    import resource
+
+    import torch
+    from safetensors.torch import save_file
+
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_text(tmp_path / "a.safetensors", "old")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, usual[1]))
+    try:
+        with (
+            pytest.raises(OutputError, match=r"^cannot write .*a\.safetensors: a file may not grow that large"),
+            atomic_write(tmp_path / "a.safetensors") as temporary,
+        ):
+            save_file({"x": torch.zeros(5000)}, temporary)
+        with pytest.raises(OutputError, match=r"^cannot write .*log\.jsonl: a file may not grow that large"):
+            append_line(tmp_path / "log.jsonl", "x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert (tmp_path / "a.safetensors").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["a.safetensors", "log.jsonl"]

@@ -114,7 +114,7 @@ FULL = "import sys; from fsd_gs.cli import guarded\ndef c(a, p):\n    print('x' 
 def test_standard_output_on_a_full_disk_is_one_line(size):
     with open("/dev/full", "wb") as full:
         code, _, err = start(FULL.format(size=size), stdout=full)
-    assert (code, err) == (2, ["error: cannot use standard output: No space left on device"])
+    assert (code, err) == (2, ["error: cannot use standard output, or a file: No space left on device"])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
@@ -122,7 +122,9 @@ def test_training_onto_a_full_disk_is_one_line_and_keeps_its_work(tmp_path):
     with open("/dev/full", "wb") as full:
         code, _, err = start("", "train.py", *TINY, f"output={tmp_path}", stdout=full)
     assert code == 2
-    assert [line for line in err if not line.startswith("note:")] == ["error: cannot use standard output: No space left on device"]
+    assert [line for line in err if not line.startswith("note:")] == [
+        "error: cannot use standard output, or a file: No space left on device"
+    ]
     assert list(tmp_path.glob("*/*/checkpoint/*"))
 
 

@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 
 from fsd_gs.errors import FileFormatError
-from fsd_gs.io import write_text
+from fsd_gs.io import append_line, write_text
 from fsd_gs.pretrain.autoencoder import DecoderTrainer, psnr
 from fsd_gs.pretrain.card import StageResult, count_parameters, make_card
 from fsd_gs.pretrain.diffusion import LatentSet, make_scheduler
@@ -237,8 +237,7 @@ class Every:
 
 
 def _append(log: Path, entry: dict[str, Any]) -> None:
-    with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    append_line(log, json.dumps(entry))
 
 
 def _cut_log(log: Path, step: int) -> None:

@@ -23,7 +23,7 @@ from rich.console import Console
 from fsd_gs.config import describe_settings, to_yaml
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, FileFormatError
-from fsd_gs.io import make_folder, write_text
+from fsd_gs.io import append_line, make_folder, write_text
 from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
 from fsd_gs.pretrain.splat.objects import SplatExample
@@ -161,8 +161,7 @@ class Session:
     def _log(self, values: dict[str, Any]) -> None:
         progress = self.trainer.progress
         row = {"step": progress.step, "objects": progress.objects, "minutes": round(progress.seconds / 60, 2)} | values
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.folder / LOG, json.dumps(row))
 
 
 def begin(config: SplatPretrainConfig) -> Path:
