@@ -1,6 +1,7 @@
 """configs/methods: each file is a working method and departs from the default only where the method does."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,11 @@ METHODS = {
     "ucm": (GaussianNoise, False, "ucm"),
 }
 # Methods that the exact prior cannot serve, and a tiny backbone that can.
-BACKBONES = {"vsd": tiny.stable_diffusion, "rfds": tiny.stable_diffusion_3, "ucm": tiny.stable_diffusion_3}
+BACKBONES = {
+    "vsd": tiny.stable_diffusion,
+    "rfds": partial(tiny.stable_diffusion_3, t5=False),
+    "ucm": partial(tiny.stable_diffusion_3, t5=False),
+}
 FOLDER = Path(__file__).resolve().parent.parent.parent / "configs" / "methods"
 TINY = [
     "prompt=a chair", "steps=2", "render.sizes=[32]", "render.size_at=[0.0]", "splats.count=100", "densify.kind=none",
