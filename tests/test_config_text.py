@@ -136,6 +136,19 @@ def test_parameters_of_a_method_are_its_fields():
     assert schedule.m1 == 0.7
 
 
+def test_config_yaml_says_what_it_was_made_with(tmp_path, monkeypatch):
+    from fsd_gs.train import runs
+
+    monkeypatch.chdir(tmp_path)
+    folder = runs.prepare_folder(load_config(overrides=["prompt=???", f"output={tmp_path / 'outputs'}"]))
+    written = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert set(written["made_with"]) == {"fsd_gs", "torch", "gsplat", "prior"}
+    assert len(written["made_with"]["prior"]) == 16
+    assert written["output"] == "outputs"
+    assert runs.load_run_config(folder).prompt == "???"
+    assert load_config([folder / "config.yaml"]).prompt == "???"
+
+
 # -- the campaign in small ----------------------------------------------------------------------------------------------------
 
 VALUES = [

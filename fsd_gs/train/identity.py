@@ -6,7 +6,10 @@ goes, or who watches, are no part of the key; the version of the package is, bec
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,6 +18,7 @@ from typing import Any
 
 from fsd_gs import __version__
 from fsd_gs.config import Config, free_settings
+from fsd_gs.errors import FsdGsError
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
@@ -57,3 +61,23 @@ def files_fingerprint(path: Path) -> str:
                 content.seek(max(0, size - _BLOCK_BYTES) * block // (_BLOCKS - 1))
                 found.update(content.read(_BLOCK_BYTES))
     return found.hexdigest()[:16]
+
+
+def made_with(config: Config) -> dict[str, str]:
+    """What besides the settings a result depends on, for ``config.yaml``: versions, and the fingerprint of the prior's files."""
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "gsplat") if importlib.util.find_spec(name) is not None}
+    return {"fsd_gs": __version__, **versions, "prior": prior_fingerprint(config.prior.name)}
+
+
+@functools.cache
+def prior_fingerprint(name: str) -> str:
+    """The fingerprint of the files that ``prior.name`` means; "none" for a prior without files, "unknown" where they are not at hand."""
+    from fsd_gs.priors.backbones.nano import WEIGHTS
+    from fsd_gs.priors.hub import resolve
+
+    if name == "exact":
+        return "none"
+    try:
+        return files_fingerprint(WEIGHTS if name == "nano" else resolve(name, offline=True))
+    except (FsdGsError, OSError):
+        return "unknown"

@@ -31,7 +31,7 @@ from fsd_gs.errors import FileFormatError, FsdGsError, OutputError
 from fsd_gs.export.provenance import Provenance
 from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
 from fsd_gs.priors.backbones import published
-from fsd_gs.train.identity import config_key
+from fsd_gs.train.identity import config_key, made_with
 
 CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT, FINISHED, LOCK, FINISH = (
     "config.yaml",
@@ -181,7 +181,14 @@ def prepare_folder(config: Config, folder: Path | None = None) -> Path:
 
 def write_config(config: Config, folder: Path) -> None:
     """``config.yaml``: the run, not how it was asked for."""
-    write_text(folder / CONFIG, to_yaml(replace(config, resume=False, overwrite=False)))
+    run = replace(config, resume=False, overwrite=False, output=portable(config.output))
+    write_text(folder / CONFIG, to_yaml(run, made_with(config)))
+
+
+def portable(output: str) -> str:
+    """The output folder relative to where the run was started, if it lies below: a run's settings name no machine."""
+    path, here = Path(output), Path.cwd()
+    return (path.relative_to(here).as_posix() or ".") if path.is_absolute() and path.is_relative_to(here) else output
 
 
 def load_run_config(folder: Path) -> Config:
