@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
     from websockets.http11 import Request, Response
 
+    from fsd_gs.viewer.overview import Overview, Reply
+
 HANDSHAKE_SECONDS = 10.0
 MESSAGE_BYTES = 2**20  # a camera or a control is some hundred bytes; no page of ours uploads anything
 CONNECTIONS = 100
@@ -74,6 +76,7 @@ class Door:
     host: str
     token: str = field(default="", repr=False)
     guards: bool = field(default=False, init=False)  # whether a server has taken the rules over
+    overview: Overview | None = field(default=None, init=False)  # a page before viser's
 
     @classmethod
     def of(cls, host: str) -> Door:
@@ -126,6 +129,8 @@ class Door:
                 return _protected(connection.respond(http.HTTPStatus.FORBIDDEN, f"Refused: {reason}.\n"), request)
             if self.token and not _wants_socket(request) and _tokens_in_address(request):
                 return _protected(self._welcome(connection, request), request)
+            if self.overview is not None and not _wants_socket(request) and (reply := self.overview.answer(request)) is not None:
+                return _protected(_response(connection, reply), request)
             response = None if serve_page is None else serve_page(connection, request)
             return None if response is None else _protected(dressed(response), request)
 
@@ -201,6 +206,15 @@ def _limited_connection(most: int) -> type[ServerConnection]:
                 super().connection_lost(exc)
 
     return Connection
+
+
+def _response(connection: ServerConnection, reply: Reply) -> Response:
+    response = connection.respond(reply.status, "")
+    for name, value in (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))):
+        del response.headers[name]
+        response.headers[name] = value
+    response.body = reply.body
+    return response
 
 
 def _protected(response: Response, request: Request) -> Response:

@@ -13,14 +13,16 @@ from fsd_gs.export.command import find_splats
 from fsd_gs.export.formats import LOADERS
 from fsd_gs.train import runs
 from fsd_gs.viewer.inspector import Inspector, load_asset
+from fsd_gs.viewer.overview import Entry, Overview, finished_runs
 from fsd_gs.viewer.painter import viewing_rasterizer
-from fsd_gs.viewer.server import address, open_server
+from fsd_gs.viewer.server import address, door_of, open_server
 from fsd_gs.viewer.start_page import StartPage, finished_assets
 
 DESCRIPTION = """Look at assets in the browser.
 
   {program} outputs/a-red-chair/seed-0000   one asset: look, filter, export
   {program} outputs/a-red-chair             all finished assets of a prompt
+  {program} outputs                         an overview of all prompts and seeds
   {program} file.ply                        any splat file
   {program}                                 a page to write prompts on and make assets"""
 
@@ -51,7 +53,8 @@ def make_parser(program: str) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str], program: str = "fsd-gs view", until: threading.Event | None = None) -> int:
     """Serve the page until Ctrl-C (or ``until`` is set); 0. Errors with the source or the port come before anything listens."""
     options = make_parser(program).parse_args(arguments)
-    assets = None if options.source is None else find_assets(options.source)
+    entries = [] if options.source is None else all_prompts(options.source)
+    assets = {entry.name: entry.run / runs.SPLATS for entry in entries} or (None if options.source is None else find_assets(options.source))
     if assets is not None:
         load_asset(next(iter(assets.values())), options.up)  # fails here rather than behind an open page
     server = open_server(options.host, options.port, say=_say)
@@ -60,6 +63,8 @@ def main(arguments: Sequence[str], program: str = "fsd-gs view", until: threadin
             page = StartPage(server, output=options.output, say=_say)
         else:
             page = Inspector(server, assets, viewing_rasterizer(options.backend), up=options.up)
+            if entries:
+                door_of(server).overview = Overview(entries, page.choose)
         _say(f"open {address(server)} in a browser; Ctrl-C ends")
         try:
             (until or threading.Event()).wait()
@@ -69,6 +74,13 @@ def main(arguments: Sequence[str], program: str = "fsd-gs view", until: threadin
     finally:
         server.stop()
     return 0
+
+
+def all_prompts(source: Path) -> list[Entry]:
+    """The finished runs below a folder of several prompts; empty where ``source`` is something else."""
+    if not source.is_dir() or (source / runs.SPLATS).is_file() or finished_assets(source.resolve()):
+        return []
+    return finished_runs(source)
 
 
 def find_assets(source: Path) -> dict[str, Path]:

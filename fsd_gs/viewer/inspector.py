@@ -69,6 +69,11 @@ class Inspector:
     def refresh(self) -> None:
         self._worker.poke()
 
+    def choose(self, name: str) -> None:
+        """Show another of the assets."""
+        self.board[AssetPanel].asset.value = name
+        self.refresh()
+
     def look_home(self, client: viser.ClientHandle) -> None:
         look_home(client)
 
