@@ -20,7 +20,7 @@ from fsd_gs.pretrain.splat.command import begin, main
 from fsd_gs.pretrain.splat.loss import VoxelMap, noised, splat_loss
 from fsd_gs.pretrain.splat.objects import draw_cameras, make_example, surface_voxels
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig, decisive, load_splat_config
-from fsd_gs.pretrain.splat.stream import Stream, load_examples, make_splat_source, save_examples, shard_path
+from fsd_gs.pretrain.splat.stream import MixedSource, Stream, load_examples, make_splat_source, save_examples, shard_path
 from fsd_gs.pretrain.splat.trainer import SplatTrainer, split_parameters
 from fsd_gs.priors.splat.network import NetworkSettings, SplatDenoiser
 from fsd_gs.priors.splat.volume import RADIUS
@@ -259,6 +259,47 @@ def test_the_command_trains_stops_goes_on_and_leaves_a_log(tmp_path, capsys):
     assert set(held_out) == {str(t) for t in measure.LEVELS}
     assert all(value > 0 for pair in held_out.values() for value in pair)
     assert "to use it" in capsys.readouterr().out
+
+
+def test_a_finished_prior_is_a_start(tmp_path):
+    from fsd_gs.errors import InputError
+    from fsd_gs.priors.splat.folder import load_network
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main([*SMALL, f"output={first}", "train.steps=1"]) == 0
+    finished = load_network(first / "prior", torch.device("cpu"))
+    config = small(second)
+    trainer = SplatTrainer(config, torch.device("cpu"))
+    trainer.start_from(finished)
+    for (name, one), other in zip(trainer.network.named_parameters(), finished.parameters(), strict=True):
+        assert torch.equal(one, other), name
+        assert torch.equal(trainer.average.values[name], other), name
+    with pytest.raises(ConfigError, match=r"network\.depth: the prior to start from has 2, the settings say 3"):
+        SplatTrainer(small(second, "network.depth=3"), torch.device("cpu")).start_from(finished)
+    assert main([*SMALL, f"output={second}", "train.steps=1", "--init", str(first / "prior")]) == 0
+    for wrong in ("nano", str(tmp_path)):
+        with pytest.raises(InputError, match="init: "):
+            main([*SMALL, f"output={tmp_path / 'third'}", "train.steps=1", f"init={wrong}"])
+
+
+def test_a_setting_newer_than_the_folder_had_its_default(tmp_path):
+    begin(small(tmp_path))
+    begun = json.loads((tmp_path / "begun.json").read_text())
+    del begun["data.catalogue_share"]
+    (tmp_path / "begun.json").write_text(json.dumps(begun))
+    begin(small(tmp_path))
+    (tmp_path / "begun.json").write_text(json.dumps(begun))
+    with pytest.raises(ConfigError, match=r"data\.catalogue_share: .*was begun with 0\.0, now it is 0\.5"):
+        begin(small(tmp_path, "data.catalogue_share=0.5"))
+
+
+def test_a_mixture_draws_from_both_and_each_index_stays(tmp_path):
+    mug, apple = (make_splat_source(small(tmp_path, f"data.categories=[{kind}]").data) for kind in ("mug", "apple"))
+    mixed = MixedSource(mug, apple, 0.3)
+    kinds = [mixed.draw(k).object.category for k in range(60)]
+    assert 8 <= kinds.count("apple") <= 28
+    assert [mixed.draw(k).object.category for k in (5, 6)] == kinds[5:7]
+    assert {"mug", "apple"} <= set(mixed.words)
 
 
 def test_a_folder_keeps_to_the_settings_it_was_begun_with(tmp_path):

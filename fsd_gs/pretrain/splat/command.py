@@ -22,7 +22,7 @@ from rich.console import Console
 
 from fsd_gs.config import describe_settings, to_yaml
 from fsd_gs.core.device import resolve_device
-from fsd_gs.errors import ConfigError, FileFormatError
+from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.io import append_line, make_folder, write_text
 from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
@@ -32,7 +32,7 @@ from fsd_gs.pretrain.splat.stream import Stream
 from fsd_gs.pretrain.splat.trainer import STATE, SplatTrainer
 from fsd_gs.pretrain.stages import Every
 from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
-from fsd_gs.priors.splat.folder import save_folder
+from fsd_gs.priors.splat.folder import INDEX, load_network, save_folder
 
 DESCRIPTION = """Train the splat-native prior, on the catalogue or on your own meshes:
 fsd-gs train-prior --network splat data.meshes=my_assets output=outputs/my_prior
@@ -76,10 +76,13 @@ def main(arguments: Sequence[str], program: str = "fsd-gs train-prior") -> int:
 
 def train(config: SplatPretrainConfig, device: torch.device, console: Console, interrupts: Interrupts) -> None:
     """Until a limit of steps or minutes, or Stopped."""
+    start = finished_prior(config.init) if config.init else None  # before anything is written
     folder = begin(config)
     trainer = SplatTrainer(config, device)
     if (folder / STATE).is_file():
         trainer.load(folder)
+    elif start is not None:
+        trainer.start_from(load_network(start, device))
     _cut_log(folder / LOG, trainer.progress.step)
     session = Session(config, folder, trainer)
     with Stream(config.data, config.network, folder / "objects", interrupts.check) as stream, Bar(console, "splat prior") as bar:
@@ -94,6 +97,16 @@ def train(config: SplatPretrainConfig, device: torch.device, console: Console, i
         finally:
             trainer.save(folder)
             session.export()
+
+
+def finished_prior(name: str) -> Path:
+    """The folder that ``--init`` means. InputError if there is none, or it is a prior of another kind."""
+    folder = Path(name)
+    if name == "nano":
+        raise InputError("init: the prior that ships is a UNet, not a splat prior; give a folder that train-prior --network splat made")
+    if not (folder / INDEX).is_file():
+        raise InputError(f"init: expected the folder of a finished splat prior (OUTPUT/prior), found no {folder / INDEX}")
+    return folder
 
 
 class Session:
@@ -173,10 +186,12 @@ def begin(config: SplatPretrainConfig) -> Path:
             before = json.loads(path.read_text())
         except ValueError as error:
             raise FileFormatError(f"{path} is damaged; choose another output, or delete the folder to start anew") from error
+        defaults = decisive(SplatPretrainConfig())
         for name, value in settings.items():
-            if before.get(name) != value:
+            begun = before.get(name, defaults[name])  # a setting that is newer than the folder had no say: its default does nothing
+            if begun != value:
                 raise ConfigError(
-                    f"{name}: '{folder}' was begun with {before.get(name)!r}, now it is {value!r}; take the old value, or another output="
+                    f"{name}: '{folder}' was begun with {begun!r}, now it is {value!r}; take the old value, or another output="
                 )
     write_text(path, json.dumps(settings, indent=2))
     write_text(folder / "config.yaml", to_yaml(config))

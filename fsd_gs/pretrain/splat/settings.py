@@ -19,6 +19,7 @@ class SplatDataSettings:
 
     seed: int = setting(0, "of everything random: objects, cameras, captions, starting weights, noise")
     meshes: str = setting("", "a folder of your own meshes; empty: the catalogue", text=True)
+    catalogue_share: float = setting(0.0, "with data.meshes: share of objects that come from the catalogue all the same", low=0, high=0.95)
     mesh_up: str = setting("auto", "axis of your meshes that points up: y, z or auto (by file type)")
     mesh_lit: bool = setting(False, "the colours of your meshes already hold light and shadow, add none")
     categories: list[str] = setting([], "only these categories of the catalogue; empty: all")
@@ -69,7 +70,7 @@ class SplatTrainSettings:
 @dataclass
 class SplatPretrainConfig:
     output: str = setting("outputs/splat-prior", "folder of everything; the same command goes on there", free=True, text=True)
-    init: str = setting("", "a finished splat prior to start from; 'nano': the one that ships", text=True)
+    init: str = setting("", "the folder of a finished splat prior whose weights the training starts from", text=True)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)
     threads: int = setting(0, "CPU threads; 0: torch's own choice", low=0, free=True)
     data: SplatDataSettings = group(SplatDataSettings, "what the prior learns from")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from fsd_gs.errors import ConfigError
 from fsd_gs.pretrain.diffusion import WeightAverage
 from fsd_gs.pretrain.muon import Muon
 from fsd_gs.pretrain.splat.batches import draw_batch
@@ -79,6 +80,15 @@ class SplatTrainer:
         progress.objects += train.objects
         progress.seconds += time.monotonic() - began
         return terms
+
+    def start_from(self, finished: SplatDenoiser) -> None:
+        """Take over the weights of a finished prior; ConfigError where its network is another."""
+        if finished.settings != self.config.network:
+            ours, theirs = vars(self.config.network), vars(finished.settings)
+            name = next(k for k in ours if ours[k] != theirs[k])
+            raise ConfigError(f"network.{name}: the prior to start from has {theirs[name]}, the settings say {ours[name]}; take its value")
+        self.network.load_state_dict(finished.state_dict())
+        self.average = WeightAverage(self.network, self.config.train.ema)
 
     def averaged(self) -> SplatDenoiser:
         """A frozen copy with the averaged weights."""
