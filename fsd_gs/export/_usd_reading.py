@@ -5,6 +5,7 @@ With FILE alone it prints the layer's customLayerData of ours as JSON (``provena
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from typing import Any
@@ -13,8 +14,7 @@ import numpy as np
 
 
 def main(path: str, target: str, max_splats: int) -> int:
-    from pxr import Usd, UsdGeom, UsdVol
-
+    Usd, UsdGeom, UsdVol = (_module(name) for name in ("Usd", "UsdGeom", "UsdVol"))
     from fsd_gs.errors import FsdGsError
     from fsd_gs.export.stored import pad_sh
     from fsd_gs.export.usd import placed
@@ -33,20 +33,26 @@ def main(path: str, target: str, max_splats: int) -> int:
             return 3
         matrix = np.array(UsdGeom.Xformable(prim).ComputeLocalToWorldTransform(Usd.TimeCode.EarliestTime())).T  # rows times matrix there
         try:
-            parts.append(placed(*columns, matrix, "USD"))
+            parts.append(placed(columns, matrix, "USD"))
         except FsdGsError as error:
             print(str(error))
             return 3
     degree = max(part.sh_degree for part in parts)
     parts = [pad_sh(part, degree) for part in parts]
     fields = {name: np.concatenate([getattr(p, name).numpy() for p in parts]) for name in ("means", "quats", "scales", "opacities", "sh")}
-    np.savez(target, **fields, up=str(UsdGeom.GetStageUpAxis(stage)))
+    fields["up"] = np.array(str(UsdGeom.GetStageUpAxis(stage)))
+    np.savez(target, **fields)  # type: ignore[arg-type] — no field is called allow_pickle
     return 0
+
+
+def _module(name: str) -> Any:
+    """A module of usd-core, which has no types."""
+    return importlib.import_module(f"pxr.{name}")
 
 
 def _columns(prim: Any) -> list[np.ndarray]:
     """[means, quats wxyz, scales, opacities, sh]; single precision where both are there, the schema's defaults where an array is not."""
-    from pxr import Usd
+    Usd = _module("Usd")
 
     def values(*names: str) -> np.ndarray | None:
         for name in names:
@@ -76,9 +82,7 @@ def _columns(prim: Any) -> list[np.ndarray]:
 
 
 def print_provenance(path: str) -> int:
-    from pxr import Sdf
-
-    print(json.dumps(dict(Sdf.Layer.FindOrOpen(path).customLayerData.get("fsd_gs", {}))))
+    print(json.dumps(dict(_module("Sdf").Layer.FindOrOpen(path).customLayerData.get("fsd_gs", {}))))
     return 0
 
 

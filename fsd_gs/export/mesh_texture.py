@@ -50,6 +50,7 @@ def textured(mesh: Any, size: int, renders: list[Render], cameras: Cameras, tole
     picture = np.zeros((size, size, 3), np.uint8)
     picture[covered] = (colours.clip(0, 1) * 255).round().astype(np.uint8)
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
+    assert nearest is not None
     picture = picture[nearest[0], nearest[1]]
     material = PBRMaterial(baseColorTexture=Image.fromarray(picture), metallicFactor=0.0, roughnessFactor=0.9)
     visual = TextureVisuals(uv=uv, material=material)

@@ -124,6 +124,7 @@ def _library() -> Any:
     return pxr
 
 
-def placed(means: Any, quats: Any, scales: Any, opacities: Any, sh: Any, matrix: Any, source: str) -> Gaussians:
-    """Splats of one prim in the world of its stage."""
+def placed(columns: list[np.ndarray], matrix: Any, source: str) -> Gaussians:
+    """Splats of one prim, given as [means, quats, scales, opacities, sh], in the world of its stage."""
+    means, quats, scales, opacities, sh = columns
     return place(assemble(means, quats, scales, opacities, sh, source=source), matrix, source)

@@ -174,7 +174,8 @@ def _open_texture(gltf: Gltf, entry: dict[str, Any]) -> Texture:
     else:
         content = data_uri(image["uri"]) or gltf.resource(unquote(image["uri"]))
     sampler = gltf.json["samplers"][entry["sampler"]] if "sampler" in entry else {}
-    wrap = (_WRAPS.get(sampler.get("wrapS"), "repeat"), _WRAPS.get(sampler.get("wrapT"), "repeat"))
+    u: Wrap = _WRAPS.get(int(sampler.get("wrapS", 0)), "repeat")
+    v: Wrap = _WRAPS.get(int(sampler.get("wrapT", 0)), "repeat")
     picture = Image.open(BytesIO(content))
     picture.load()
-    return Texture(picture, wrap)
+    return Texture(picture, (u, v))

@@ -136,11 +136,12 @@ def _refined(painted: _Painted, max_faces: int) -> _Painted:
             return painted
         corners = painted.attributes.reshape(-1, painted.attributes.shape[2])
         middles = ((painted.attributes + np.roll(painted.attributes, -1, axis=1)) / 2)[cut]
+        halved = np.asarray(cut.any(axis=1))
         middle = np.full(cut.shape, -1)
         middle[cut] = len(corners) + np.arange(len(middles))
         faces, parents = split_faces(np.arange(len(corners)).reshape(-1, 3), middle)
         attributes = np.concatenate([corners, middles])[faces]
-        error = np.where(cut.any(axis=1)[parents, None], -1.0, painted.error[parents])
+        error = np.where(halved[parents, None], -1.0, painted.error[parents])
         painted = _Painted(painted.surfaces, attributes, painted.surface[parents], painted.level[parents], error)
 
 
@@ -173,7 +174,9 @@ def _texture_error(painted: _Painted) -> Array:
     textured = np.array([s.texture is not None for s in painted.surfaces])[painted.surface] & new
     if not textured.any():
         return errors
-    part = _Painted(painted.surfaces, *(a[textured] for a in (painted.attributes, painted.surface, painted.level, painted.error)))
+    part = _Painted(
+        painted.surfaces, painted.attributes[textured], painted.surface[textured], painted.level[textured], painted.error[textured]
+    )
     fault = np.abs(part.colors(_PROBES) - np.einsum("pk,fkc->fpc", _PROBES, part.colors(np.eye(3))))
     cut_out = np.array([s.cutoff is not None for s in painted.surfaces])[part.surface]
     fault[~cut_out, :, 3] = 0  # opacity counts where it decides what is there
@@ -253,11 +256,11 @@ def _closed_parts(vertices: Array, faces: npt.NDArray[np.integer], part: npt.NDA
     backward = directed[:, 1] * len(vertices) + directed[:, 0]
     keys, counts = np.unique(forward, return_counts=True)
     at = np.minimum(np.searchsorted(keys, backward), len(keys) - 1)
-    paired = (keys[at] == backward) & (counts[at] == 1)
+    paired = np.logical_and(keys[at] == backward, counts[at] == 1)
     edge_part = np.concatenate([part, part, part])
     a, b, c = (vertices[faces[:, k]] - vertices.mean(0) for k in range(3))
     volumes = np.einsum("ij,ij->i", a, np.cross(b, c)) / 6
-    return np.bincount(edge_part, ~paired) == 0, np.bincount(part, volumes)
+    return np.bincount(edge_part, ~paired) == 0, np.bincount(part, volumes).astype(float)
 
 
 def _corner_normals(vertices: Array, faces: npt.NDArray[np.integer]) -> Array:

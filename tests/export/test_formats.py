@@ -211,7 +211,23 @@ def test_combinations_of_format_and_target(tmp_path):
     assert not list(tmp_path.iterdir())
     for entry in EXPORTERS.values():
         assert set(entry.targets) <= set(TARGETS)
-        assert (entry.axes is None) == (entry.kind in ("picture", "page"))  # each has its line in core.file_axes
+        assert entry.axes is None or entry.kind in ("splats", "mesh")
+    for name in (
+        "ply",
+        "compressed-ply",
+        "splat",
+        "spz",
+        "sog",
+        "splat-glb",
+        "usda",
+        "usdc",
+        "usdz",
+        "glb",
+        "obj",
+        "mesh-ply",
+        "collision",
+    ):
+        assert EXPORTERS[name].axes is not None  # its line in core.file_axes
 
 
 @pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)

@@ -16,9 +16,26 @@ from fsd_gs.render import make_rasterizer
 
 ORIGIN = Provenance('a "réd" chair\nend_header', 7, "0123456789abcdef", "nano", "Apache-2.0", "9.9")
 SILENT = {"spz", "splat"}
+SPEAKING = {
+    "ply",
+    "compressed-ply",
+    "sog",
+    "splat-glb",
+    "usda",
+    "usdc",
+    "usdz",
+    "glb",
+    "obj",
+    "mesh-ply",
+    "collision",
+    "html",
+    "mp4",
+    "gif",
+    "png",
+}
 
 
-@pytest.mark.parametrize("name", EXPORTERS)
+@pytest.mark.parametrize("name", sorted(SILENT | SPEAKING))
 def test_every_format_with_a_place_for_it_keeps_it(tmp_path, name):
     entry = EXPORTERS[name]
     settings = MeshSettings(resolution=16, image_size=48)
