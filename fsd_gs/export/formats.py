@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -23,10 +23,10 @@ from fsd_gs.export.framing import framed
 from fsd_gs.export.gate import MAX_SPLATS, describe, read_start, readable
 from fsd_gs.export.html import save_html
 from fsd_gs.export.ksplat import load_ksplat
-from fsd_gs.export.mesh import MeshSettings, collision_hulls, extract_mesh, save_mesh
+from fsd_gs.export.mesh import collision_hulls, extract_mesh, save_mesh
+from fsd_gs.export.options import ExportOptions
 from fsd_gs.export.pictures import (
     Frame,
-    Progress,
     SplatRasterizer,
     TurntableSettings,
     contact_sheet,
@@ -48,35 +48,6 @@ from fsd_gs.export.usd import load_usd, save_usd
 from fsd_gs.export.video import save_mp4
 
 Kind = Literal["splats", "mesh", "picture", "page"]
-
-
-@dataclass
-class ExportOptions:
-    """What exporters may need to know.
-
-    Args:
-        target: frame of the file, a name in ``TARGETS``; None: the format's own. Exporters get it resolved.
-        sh_pad: zero SH coefficients up to this degree; None: as many as the splats have (3 for the .ply of ``unity``).
-        title: of a page.
-        provenance: written into files with a place for it.
-        rasterizer: for meshes and pictures.
-        turntable, mesh: settings of those kinds.
-        sheet_views, sheet_columns: layout of the png.
-        progress: called with (done, total) now and then.
-        strict: refuse where a splat format would change a value by more than its own rounding, which is a warning otherwise.
-    """
-
-    target: str | None = None
-    sh_pad: int | None = None
-    title: str = "splats"
-    provenance: Provenance = field(default_factory=Provenance)
-    rasterizer: SplatRasterizer | None = None
-    turntable: TurntableSettings = field(default_factory=TurntableSettings)
-    mesh: MeshSettings = field(default_factory=MeshSettings)
-    sheet_views: int = 8
-    sheet_columns: int = 4
-    progress: Progress | None = None
-    strict: bool = False
 
 
 class SplatWriter(Protocol):
