@@ -30,6 +30,7 @@ from fsd_gs.viewer.gallery import write_gallery
 from fsd_gs.viewer.inspector import Inspector, exported
 from fsd_gs.viewer.latest import LatestWins
 from fsd_gs.viewer.live import LiveSettings, LiveViewer
+from fsd_gs.viewer.notes import Notes
 from fsd_gs.viewer.painter import View, camera_of, paint
 from fsd_gs.viewer.panels import PANELS
 from fsd_gs.viewer.panels.asset import AssetPanel, count_line
@@ -44,7 +45,7 @@ from fsd_gs.viewer.panels.view import ViewPanel
 from fsd_gs.viewer.scene import Scene
 from fsd_gs.viewer.server import address, check_port, open_server
 from fsd_gs.viewer.splat_node import SplatNode, splat_arrays
-from fsd_gs.viewer.start_page import finished_assets
+from fsd_gs.viewer.start_page import StartPage, finished_assets
 from fsd_gs.viewer.text import duration, plain_markdown
 from fsd_gs.viewer.training_page import TrainingPage
 
@@ -429,6 +430,22 @@ def test_words():
     assert [duration(s) for s in (0.4, 59, 61, 3599, 7620)] == ["0 s", "59 s", "1 min 01 s", "59 min 59 s", "2 h 07 min"]
     assert plain_markdown("a *b*\n<i>[c](d)</i>") == r"a \*b\* \<i\>\[c\]\(d\)\</i\>"
     assert views_picture(torch.rand(5, 32, 32, 3)).shape == (2 * 192 + 4, 2 * 192 + 4, 3)
+
+
+def test_warnings_reach_the_start_page(server, tmp_path):
+    import logging
+
+    start = StartPage(server, output=str(tmp_path), say=lambda _: None)
+    try:
+        logging.getLogger("fsd_gs.priors.words").warning("'yelow' is not known; did you mean *yellow*?")
+        logging.getLogger("another.library").warning("not for the page")
+        assert start.board._notes.visible
+        assert start.board._notes.content == "- ⚠ " + plain_markdown("'yelow' is not known; did you mean *yellow*?")
+        start._notes.clear()
+        assert not start.board._notes.visible
+    finally:
+        start.close()
+    assert not any(isinstance(handler, Notes) for handler in logging.getLogger("fsd_gs").handlers)
 
 
 # -- the page of a training run --------------------------------------------------------------------------------------------
