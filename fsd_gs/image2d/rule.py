@@ -33,7 +33,7 @@ from fsd_gs.guidance import Guidance, ScoreGuidance, TimeSchedule, inject
 from fsd_gs.guidance.cfg import noise_and_clean
 from fsd_gs.guidance.rfds import RectifiedFlowDistillation
 from fsd_gs.guidance.time_schedules import Linear
-from fsd_gs.priors.base import CleanPrior, FlowPrior, Prior
+from fsd_gs.priors.base import CleanPrior, FlowPrior, PipelinePrior, Prior
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 
 Spacing = Literal["leading", "trailing", "linspace"]
@@ -60,6 +60,20 @@ class Grid:
     set_alpha_to_one: bool = True
     shift: float = 1.0
 
+    @staticmethod
+    def of(prior: Prior) -> Grid:
+        """The grid of the DDIM (or flow-Euler) sampler with the config that came with the prior, so that the same noise ends on the same
+        latents as in the pipeline of its folder; the defaults for a prior that came with none."""
+        config = {k: v for k, v in prior.sampler.items() if v is not None} if isinstance(prior, PipelinePrior) else {}
+        if config.get("use_dynamic_shifting"):  # by the size of the image, in a way that each pipeline has for itself
+            config = {}
+        return Grid(
+            config.get("timestep_spacing", "leading"),
+            int(config.get("steps_offset", 0)),
+            bool(config.get("set_alpha_to_one", True)),
+            float(config.get("shift", 1.0)),
+        )
+
 
 @dataclass(frozen=True)
 class AdamRule:
@@ -84,7 +98,7 @@ class _Problem:
     prior: Prior
     noise: Tensor
     text: TextCondition
-    cameras: Cameras
+    cameras: Cameras | None
     cfg_scale: float
     cfg_rescale: float
 
@@ -108,6 +122,9 @@ def generate(
 ) -> Result2D:
     """Make one image for each seed (for a multi-view prior: ``prior.views`` images, 360° around at elevation 15°).
 
+    A single-view prior gets the prompt as it is typed, without view words, and no cameras. With default arguments and the exact rule it
+    ends on the latents of its folder's pipeline (with DDIM, whose timesteps the folder's scheduler config sets) for the same noise.
+
     noise: ε̃ [S, C, h, w]; None draws it from ``seed``, each seed from its own stream, so that a seed's image does not depend on its
     neighbours in the batch. steps: sampler steps ("exact") or Adam steps ("adam"). device, dtype: of the latents; the prior's own.
     background: colour [3] in [0, 1] behind the object, for priors that can be told; others draw what they like.
@@ -120,11 +137,12 @@ def generate(
         noise = seed_noise(prior, seeds)
     check_shape("noise", noise, ("S", *prior.latent_shape))
     noise = noise.to(device, dtype)
-    cameras = front_cameras(prior, len(noise)).to(device)
+    cameras = None if prior.views == 1 else front_cameras(prior, len(noise)).to(device)
     text = prior.encode_text(prompt, negative_prompt, cameras, background)
     problem = _Problem(prior, noise, text, cameras, cfg_scale, cfg_rescale)
     if rule == "exact":
-        latents = _exact_flow(problem, steps, grid or Grid()) if isinstance(prior, FlowPrior) else _exact(problem, steps, grid or Grid())
+        exact = _exact_flow if isinstance(prior, FlowPrior) else _exact
+        latents = exact(problem, steps, Grid.of(prior) if grid is None else grid)
     elif rule == "adam":
         latents = _adam(problem, steps, adam or AdamRule(), seeds)
     else:
@@ -140,7 +158,7 @@ def seed_noise(prior: Prior, seeds: Sequence[int], stream: str = "image2d") -> T
 
 
 def front_cameras(prior: Prior, images: int) -> Cameras:
-    """Cameras to go with ``images`` latents: the front for a 2D prior, evenly spaced azimuths in groups for a multi-view one."""
+    """Cameras to go with ``images`` latents: the front for a single view, evenly spaced azimuths in groups for a multi-view one."""
     if images % prior.views:
         raise InputError(f"noise: expected a multiple of the prior's {prior.views} views, got {images} images")
     azimuths = [360.0 * view / prior.views for view in range(prior.views)] * (images // prior.views)

@@ -6,7 +6,8 @@ distillation needs (weights, noise, schedules, CFG scale) stays outside.
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -68,6 +69,14 @@ class FlowPrior(Prior, Protocol):
     """A prior trained by flow matching: it also gives its own velocity u = ε − x_0, which stays finite at t = 1."""
 
     def predict_velocity(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor: ...
+
+
+@runtime_checkable
+class PipelinePrior(Prior, Protocol):
+    """A prior that came with a sampler: ``sampler`` is its config (scheduler_config.json), empty if there was none."""
+
+    @property
+    def sampler(self) -> Mapping[str, Any]: ...
 
 
 @runtime_checkable

@@ -174,6 +174,33 @@ def test_fsd_in_2d_with_the_exact_rule_gives_the_pipelines_image(folders, kind):
     torch.testing.assert_close(ours.images, images.clamp(0, 1), rtol=0, atol=1e-4)
 
 
+# The samplers that folders come with: Stable Diffusion's own habit, diffusers' defaults, the repaired schedule.
+SAMPLERS = {
+    "stable-diffusion": {"steps_offset": 1, "set_alpha_to_one": False},
+    "defaults": {"steps_offset": 0},
+    "trailing": {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
+}
+
+
+@pytest.mark.parametrize("steps", [10, 25])
+@pytest.mark.parametrize("scale", [1.0, 7.5])
+@pytest.mark.parametrize(
+    ("prediction", "sampler"),
+    [("epsilon", "stable-diffusion"), ("v_prediction", "stable-diffusion"), ("epsilon", "defaults"), ("v_prediction", "trailing")],
+)
+def test_2d_with_default_arguments_is_the_pipeline_of_the_folder(tmp_path, prediction, sampler, scale, steps):
+    """Its timesteps, its last step, the prompt as it is typed: nothing has to be said."""
+    pipeline = tiny.stable_diffusion(prediction)
+    pipeline.register_modules(scheduler=DDIMScheduler.from_config({**pipeline.scheduler.config, **SAMPLERS[sampler]}))
+    prior = priors.load(tiny.save(pipeline, tmp_path / "folder"))  # with its view prompts, which are for 3D
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+    expected, _ = run_pipeline(pipeline, noise, steps, scale, None)
+    ours = image2d.generate(prior, PROMPT, noise=noise, steps=steps, cfg_scale=scale).latents
+    error = (ours - expected).abs().max().item()
+    print(f"{prediction} {sampler} cfg {scale:g} steps {steps}: {error:.1e} of {expected.abs().max():.1f}")
+    assert error < 1e-4
+
+
 def test_default_negative_of_sdxl_is_zero_as_in_the_pipeline(folders):
     pipeline, prior = VARIANTS["sdxl"](), priors.load(folders["sdxl"], options=PLAIN)
     x_T = torch.randn(1, 4, 8, 8)
