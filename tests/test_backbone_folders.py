@@ -208,7 +208,7 @@ def test_an_empty_tokenizer(copy):
         ("unet", {"attention_type": "gated"}, "attention_type is gated; expected default"),
         ("unet", {"num_heads": 8}, r"the key 'num_heads' \(8\) is not known for a UNet2DConditionModel"),
         ("unet", {"down_block_types": ["DownBlock2D", "SimpleCrossAttnDownBlock2D"]}, "down_block_types has SimpleCrossAttn"),
-        ("unet", {"cross_attention_dim": 48}, r"cross_attention_dim of the unet is 48, hidden_size of the text encoder\(s\) 32"),
+        ("text_encoder", {"hidden_size": 48}, "cross_attention_dim of the unet is 32, hidden_size of text_encoder 48"),
         ("unet", {"_class_name": "UNet2DModel"}, "_class_name is UNet2DModel; supported: UNet2DConditionModel"),
         ("vae", {"_class_name": "VQModel"}, "_class_name is VQModel; supported: AutoencoderKL"),
         ("vae", {"in_channels": 1}, "in_channels is 1; expected 3"),

@@ -191,7 +191,8 @@ SAMPLERS = {
 def test_2d_with_default_arguments_is_the_pipeline_of_the_folder(tmp_path, prediction, sampler, scale, steps):
     """Its timesteps, its last step, the prompt as it is typed: nothing has to be said."""
     pipeline = tiny.stable_diffusion(prediction)
-    pipeline.register_modules(scheduler=DDIMScheduler.from_config({**pipeline.scheduler.config, **SAMPLERS[sampler]}))
+    settings = {**tiny.SD_BETAS, "prediction_type": prediction, "clip_sample": False, **SAMPLERS[sampler]}
+    pipeline.register_modules(scheduler=DDIMScheduler(**settings))
     prior = priors.load(tiny.save(pipeline, tmp_path / "folder"))  # with its view prompts, which are for 3D
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
     expected, _ = run_pipeline(pipeline, noise, steps, scale, None)

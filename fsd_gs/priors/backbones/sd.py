@@ -131,7 +131,7 @@ def require_text_width(folder: Folder, layout: TextLayout, width: int) -> None:
     """Refuse a folder whose text encoders, side by side, are not as wide as what the UNet's cross-attention takes."""
     names = ["text_encoder", *(f"text_encoder_{n}" for n in range(2, len(layout.parts) + 1))]
     found = sum(folders.config_of(folder, name).get("hidden_size", 0) for name in names)
-    folders.require_equal(folder, ("cross_attention_dim of the unet", width), ("hidden_size of the text encoder(s)", found))
+    folders.require_equal(folder, ("cross_attention_dim of the unet", width), (f"hidden_size of {' + '.join(names)}", found))
 
 
 Parts = tuple[UNet, LatentCodec, TextBank, DiscreteSchedule, LoadOptions, str]
