@@ -25,7 +25,7 @@ from fsd_gs.export.pictures import MODES, Progress, SplatRasterizer, TurntableSe
 from fsd_gs.export.provenance import Provenance, read_provenance
 from fsd_gs.export.sog_read import is_sog_folder
 
-TEXTURE = 1024  # texels a side of a mesh's texture
+TEXTURE = 512  # texels a side of a mesh's texture
 MakeRasterizer = Callable[[], SplatRasterizer]
 
 
