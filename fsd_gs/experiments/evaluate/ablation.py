@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from fsd_gs.config import Config
 from fsd_gs.experiments.evaluate.evaluation import Evaluation, Row, comparisons_of
 from fsd_gs.experiments.evaluate.suite import Setting
-from fsd_gs.experiments.sweep.pictures import is_number
+from fsd_gs.experiments.figures import is_number
 from fsd_gs.experiments.sweep.spec import setting_label, value_text
 from fsd_gs.metrics.statistics import Comparison
 

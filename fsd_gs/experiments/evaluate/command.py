@@ -15,7 +15,7 @@ from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.experiments.evaluate.ablation import Axis, axes_of
 from fsd_gs.experiments.evaluate.assets import Record, find_runs
-from fsd_gs.experiments.evaluate.evaluation import Evaluation, Made, evaluate
+from fsd_gs.experiments.evaluate.evaluation import Evaluation, MadeAssets, evaluate
 from fsd_gs.experiments.evaluate.images import ImageJob, image_folder, image_jobs, load_image_record, make_images
 from fsd_gs.experiments.evaluate.page import report_page
 from fsd_gs.experiments.evaluate.pictures import save_plots
@@ -148,13 +148,13 @@ def weights_of(prior: str) -> str:
     return files_fingerprint(path) if path.exists() else ""
 
 
-def make_all(suite: Suite, assets: list[Asset], options: argparse.Namespace, console: Console) -> Made:
+def make_all(suite: Suite, assets: list[Asset], options: argparse.Namespace, console: Console) -> MadeAssets:
     """Everything that is to be scored, made now or found."""
     protocol = common_protocol(assets, suite)
     output, cache = make_folder(Path(options.output)), PriorCache()
     jobs, wanted = image_jobs(assets, suite), [] if options.reference_only else assets
     if options.report:
-        return Made(suite, output, protocol, wanted, finished_assets(wanted, output), jobs, _finished_images(jobs, output))
+        return MadeAssets(suite, output, protocol, wanted, finished_assets(wanted, output), jobs, _finished_images(jobs, output))
     check_priors(assets, cache)
     images = make_image_rows(jobs, output, cache, console, retry=options.retry)
     found = find_runs([Path(folder) for folder in options.reuse])
@@ -163,7 +163,7 @@ def make_all(suite: Suite, assets: list[Asset], options: argparse.Namespace, con
     records: dict[str, Record] = {}
     if wanted:
         records = run_assets(wanted, output, cache=cache, console=console, workers=options.workers, retry=options.retry, found=found)
-    return Made(suite, output, protocol, wanted, records, jobs, images)
+    return MadeAssets(suite, output, protocol, wanted, records, jobs, images)
 
 
 def make_image_rows(

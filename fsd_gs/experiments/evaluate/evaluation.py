@@ -22,7 +22,7 @@ from fsd_gs.train.identity import digest
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeAssets:
     """What an evaluation is computed from. records, image_records: by the keys of assets and images."""
 
     suite: Suite
@@ -63,7 +63,7 @@ class Failure:
 class Evaluation:
     """Everything that is reported. asset_scores: by key; comparisons: (setting, baseline) → measure → comparison."""
 
-    made: Made
+    made: MadeAssets
     scorers: Scorers
     asset_scores: Mapping[str, AssetScores]
     prompts: Sequence[PromptScores]
@@ -72,7 +72,7 @@ class Evaluation:
     failures: Sequence[Failure]
 
 
-def evaluate(made: Made, scorers: Scorers, console: Console, *, seed: int = 0) -> Evaluation:
+def evaluate(made: MadeAssets, scorers: Scorers, console: Console, *, seed: int = 0) -> Evaluation:
     """Score all assets and images and compare the methods. seed: of the bootstrap."""
     asset_scores = _score_assets(made, scorers, console)
     image_scores = {job.key: _score_images(job, made, scorers) for job in made.images}
@@ -88,7 +88,7 @@ def evaluate(made: Made, scorers: Scorers, console: Console, *, seed: int = 0) -
     )
 
 
-def _score_assets(made: Made, scorers: Scorers, console: Console) -> dict[str, AssetScores]:
+def _score_assets(made: MadeAssets, scorers: Scorers, console: Console) -> dict[str, AssetScores]:
     assets = list({asset.key: asset for asset in made.assets}.values())
 
     def scored() -> Iterator[tuple[str, AssetScores]]:
@@ -100,14 +100,14 @@ def _score_assets(made: Made, scorers: Scorers, console: Console) -> dict[str, A
     return dict(watched(scored(), len(assets), quiet, title="scores", describe=lambda r: r[0], failed=lambda r: False))
 
 
-def _score_images(job: ImageJob, made: Made, scorers: Scorers) -> AssetScores:
+def _score_images(job: ImageJob, made: MadeAssets, scorers: Scorers) -> AssetScores:
     record = made.image_records[job.key]
     if record.error is not None:
         return AssetScores(record)
     return AssetScores(record, score_pictures(scorers, load_images(image_folder(made.output, job)), job.config.prompt))
 
 
-def _asset_rows(made: Made, scores: Mapping[str, AssetScores], scorers: Scorers) -> Iterator[PromptScores]:
+def _asset_rows(made: MadeAssets, scores: Mapping[str, AssetScores], scorers: Scorers) -> Iterator[PromptScores]:
     groups: dict[tuple[Setting, str], list[Asset]] = {}
     for asset in made.assets:
         groups.setdefault((asset.setting, asset.config.prompt), []).append(asset)
@@ -124,7 +124,7 @@ def _asset_rows(made: Made, scores: Mapping[str, AssetScores], scorers: Scorers)
         )
 
 
-def _image_rows(made: Made, scores: Mapping[str, AssetScores], scorers: Scorers) -> Iterator[PromptScores]:
+def _image_rows(made: MadeAssets, scores: Mapping[str, AssetScores], scorers: Scorers) -> Iterator[PromptScores]:
     for prompt in dict.fromkeys(job.config.prompt for job in made.images):
         group = [scores[job.key] for job in made.images if job.config.prompt == prompt]
         yield score_images_of_prompt(DDIM, prompt, group, scorers, wanted_of(prompt, scorers.judge))

@@ -19,7 +19,7 @@ from fsd_gs.experiments.evaluate.scores import MEASURES
 from fsd_gs.experiments.evaluate.suite import DDIM, Setting
 from fsd_gs.experiments.evaluate.tables import shown_measures
 from fsd_gs.experiments.evaluate.views import asset_views
-from fsd_gs.experiments.sweep.pictures import is_number, pyplot, save_figure
+from fsd_gs.experiments.figures import is_number, pyplot, save_figure
 from fsd_gs.export.pictures import Frame, to_uint8
 from fsd_gs.metrics.statistics import Estimate
 

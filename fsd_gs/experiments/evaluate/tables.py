@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
-import io
 import json
 import math
 import os
@@ -22,6 +20,7 @@ from fsd_gs.experiments.evaluate.paper import PaperRow, paper_rows, why_not
 from fsd_gs.experiments.evaluate.scores import MEASURES
 from fsd_gs.experiments.evaluate.suite import DDIM, Asset
 from fsd_gs.experiments.sweep.spec import setting_label
+from fsd_gs.experiments.text import csv_text, markdown_table
 from fsd_gs.metrics.statistics import Comparison, Estimate
 
 PACKAGES = (
@@ -139,7 +138,7 @@ def networks(evaluation: Evaluation) -> str:
 def method_table(rows: Sequence[Row]) -> str:
     names = shown_measures(rows)
     body = [[row.label, *(cell(row, name) for name in names), f"{row.failed} of {row.assets}"] for row in rows]
-    return table(["method", *(MEASURES[name].heading for name in names), "failed"], body)
+    return markdown_table(["method", *(MEASURES[name].heading for name in names), "failed"], body)
 
 
 def cell(row: Row, name: str) -> str:
@@ -152,7 +151,7 @@ def paper_table(figures: Sequence[PaperRow]) -> str:
         return DASH if value is None else f"{value[0]:g} ± {value[1]:g}"
 
     body = [[f"{r.backbone}, {r.method}", pair(r.alignment), pair(r.inception_score), pair(r.cross_fid)] for r in figures]
-    return table(["paper", "CLIP", "IS", "CROSS-FID"], body)
+    return markdown_table(["paper", "CLIP", "IS", "CROSS-FID"], body)
 
 
 def comparison_table(evaluation: Evaluation) -> str:
@@ -169,21 +168,14 @@ def comparison_table(evaluation: Evaluation) -> str:
         for name in names
         if found[name].difference.n
     ]
-    return table(["methods", "measure", "difference", "ratio", "prompts"], body)
+    return markdown_table(["methods", "measure", "difference", "ratio", "prompts"], body)
 
 
 def axis_table(axis: Axis) -> str:
     rows = list(axis.rows.items())
     names = [name for name in SHOWN if any(row.estimates[name].n for _, row in rows)]
     body = [[f"{value} (default)" if value == axis.default else value, *(cell(row, name) for name in names)] for value, row in rows]
-    return table([axis.key, *(MEASURES[name].heading for name in names)], body)
-
-
-def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |"
-
-    return "\n".join([line(header), "|" + "---|" * len(header), *(line(row) for row in body)])
+    return markdown_table([axis.key, *(MEASURES[name].heading for name in names)], body)
 
 
 # -- CSV -------------------------------------------------------------------------------------------------------------------
@@ -197,7 +189,7 @@ def methods_csv(rows: Sequence[Row]) -> str:
         [row.label, row.assets, row.errors, row.failed, *(getattr(row.estimates[name], end) for name in MEASURES for end in ends)]
         for row in rows
     ]
-    return _csv(header, body)
+    return csv_text(header, body)
 
 
 def prompts_csv(evaluation: Evaluation) -> str:
@@ -205,15 +197,7 @@ def prompts_csv(evaluation: Evaluation) -> str:
     body = []
     for s in evaluation.prompts:
         body.append([setting_label(s.setting), s.prompt, s.assets, s.errors, s.failed, *(s.values[name] for name in MEASURES)])
-    return _csv(["method", "prompt", "assets", "errors", "failed", *MEASURES], body)
-
-
-def _csv(header: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_plain(value) if _plain(value) is not None else "" for value in row] for row in body)
-    return buffer.getvalue()
+    return csv_text(["method", "prompt", "assets", "errors", "failed", *MEASURES], body)
 
 
 # -- JSON ------------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsd_gs.errors import BackendError
+from fsd_gs.experiments.figures import is_number, pyplot, save_figure
 from fsd_gs.experiments.sweep.cells import CellResult, load_views
 from fsd_gs.experiments.sweep.measures import Interval
 from fsd_gs.experiments.sweep.spec import Cell, setting_label
 from fsd_gs.experiments.sweep.table import MEASURES, SettingRow, is_failed
 from fsd_gs.export.pictures import Frame, save_png, to_uint8
-from fsd_gs.io import atomic_write
 
 TILE, GAP, LABEL_WIDTH, HEADER = 96, 3, 190, 18
 
@@ -28,18 +26,6 @@ def save_plots(rows: Sequence[SettingRow], folder: Path) -> list[Path]:
     for key in _varying(rows):
         written.append(save_figure(plt, _curve_figure(plt, rows, key), folder / f"plot-{key}.png"))
     return written
-
-
-def pyplot() -> Any:
-    """matplotlib.pyplot without a screen; BackendError where matplotlib is missing."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise BackendError("plots need matplotlib; install fsd-gs[plots], or use --no-plots") from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
 
 
 def _varying(rows: Sequence[SettingRow]) -> list[str]:
@@ -96,21 +82,6 @@ def _bars(intervals: Sequence[Interval]) -> tuple[NDArray[np.float64], NDArray[n
     """Means [n], and distances to both ends [2, n] as matplotlib wants them."""
     means = np.array([i.mean for i in intervals])
     return means, np.abs(np.array([[i.mean - i.low for i in intervals], [i.high - i.mean for i in intervals]]))
-
-
-def is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def save_figure(plt: Any, figure: Any, path: Path) -> Path:
-    """Write ``figure`` to ``path``, atomically, and close it."""
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-    return path
 
 
 # -- contact sheets --------------------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from torch import Tensor
 from fsd_gs.experiments.sweep.cells import CellResult, load_views
 from fsd_gs.experiments.sweep.measures import Interval, Nearest, bootstrap_interval, distinct_objects, mean_pairwise
 from fsd_gs.experiments.sweep.spec import Cell, setting_label
+from fsd_gs.experiments.text import csv_text, markdown_table
 
 Setting = tuple[tuple[str, str], ...]
 Views = Callable[[CellResult], Tensor]
@@ -132,13 +131,13 @@ def cells_csv(cells: Sequence[Cell], results: Mapping[str, CellResult]) -> str:
                 "failures": " ".join(result.failures),
             }
             lines.append([_csv_value(values[name]) for name in columns])
-    return _csv(columns, lines)
+    return csv_text(columns, lines)
 
 
 def prompts_csv(rows: Sequence[PromptRow]) -> str:
     """One line a setting and prompt."""
     columns = ("prompt", "assets", "distinct", "distance", "pairwise", "failures", "errors", "seconds")
-    return _csv(("setting", *columns), [[setting_label(r.setting), *(_csv_value(getattr(r, name)) for name in columns)] for r in rows])
+    return csv_text(("setting", *columns), [[setting_label(r.setting), *(_csv_value(getattr(r, name)) for name in columns)] for r in rows])
 
 
 def settings_csv(rows: Sequence[SettingRow]) -> str:
@@ -150,33 +149,25 @@ def settings_csv(rows: Sequence[SettingRow]) -> str:
         ends = [(interval.mean, interval.low, interval.high) for interval in row.intervals.values()]
         numbers = [_csv_value(value) for triple in ends for value in triple]
         lines.append([setting_label(row.setting), row.assets, row.errors, prompts, _csv_value(row.seconds), *numbers])
-    return _csv([*header, *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high"))], lines)
+    return csv_text([*header, *(f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high"))], lines)
 
 
 def markdown(rows: Sequence[SettingRow]) -> str:
     """The table for people: mean [low, high] of each measure."""
     headings = ["setting", *(heading for heading, _ in MEASURES.values()), "prompts", "assets", "errors", "s/asset"]
-    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    lines = []
     for row in rows:
         cells = [_interval_text(row.intervals[name], digits) for name, (_, digits) in MEASURES.items()]
         prompts = max(interval.n for interval in row.intervals.values())
         ends = [str(prompts), str(row.assets), str(row.errors), "–" if math.isnan(row.seconds) else f"{row.seconds:.1f}"]
-        lines.append("| " + " | ".join([setting_label(row.setting), *cells, *ends]) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append([setting_label(row.setting), *cells, *ends])
+    return markdown_table(headings, lines) + "\n"
 
 
 def _interval_text(interval: Interval, digits: int) -> str:
     if interval.n == 0:
         return "–"
     return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-
-
-def _csv(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return buffer.getvalue()
 
 
 def _csv_value(value: object) -> object:
