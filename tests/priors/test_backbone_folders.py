@@ -16,7 +16,7 @@ from fsd_gs.errors import FileFormatError
 from fsd_gs.priors import LoadOptions, RunShape, backbones, mvdream_checkpoint
 from fsd_gs.priors.loading import family_of
 
-GOLDEN = Path(__file__).parent / "golden" / "mvdream"
+GOLDEN = Path(__file__).parent.parent / "golden" / "mvdream"
 PROMPT = "a red chair"
 
 
