@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.priors.splat.network import SplatField
 
 VISIBLE = 0.01  # opacity below which a Gaussian is not drawn
-C0 = 0.28209479177387814  # the constant spherical harmonic
 
 
 def draw(field: SplatField, index: int, cameras: Cameras, background: Tensor, *, visible: float = VISIBLE) -> tuple[Tensor, Tensor]:
