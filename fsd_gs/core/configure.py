@@ -162,11 +162,15 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _construct_float(loader: Any, node: Any) -> float:
+    return _float(loader.construct_scalar(node))
+
+
 _DIGITS = r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)"
 _FLOAT = rf"(?:{_DIGITS}[eE][-+]?\d+|[-+]?\d[\d_]*\.[\d_]*|[-+]?\.\d[\d_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))"
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^{_FLOAT}$"), list("-+0123456789."))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: _float(loader.construct_scalar(node)))
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
 
 def _float(text: str) -> float:

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
@@ -33,15 +33,15 @@ _said: set[str] = set()
 def njit(
     *,
     nogil: bool = False,
-    error_model: str = "python",
+    error_model: Literal["python", "numpy"] = "python",
     fastmath: bool = False,
-    inline: str = "never",
+    inline: Literal["never", "always"] = "never",
     parallel: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """``numba.njit`` with those of its options, compiled at the first call and kept on the disk."""
 
     def compile_lazily(function: Callable[..., Any]) -> Callable[..., Any]:
-        kernel = numba.njit(nogil=nogil, error_model=error_model, fastmath=fastmath, inline=inline, parallel=parallel)(function)
+        kernel: Any = numba.njit(nogil=nogil, error_model=error_model, fastmath=fastmath, inline=inline, parallel=parallel)(function)
         cache = _cache_of(function)
         if cache is not None:
             kernel._cache = cache  # what numba's enable_caching() does with its own class
@@ -97,7 +97,7 @@ class SealedFiles(IndexDataCacheFile):
         return super()._load_data(name)
 
     @contextmanager
-    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:
+    def _open_for_write(self, filepath: str) -> Iterator[io.BytesIO]:  # pyright: ignore[reportIncompatibleMethodOverride]
         content = io.BytesIO()
         yield content
         with super()._open_for_write(filepath) as file:
@@ -120,7 +120,7 @@ def _cache_of(function: Callable[..., Any]) -> KernelCache | None:
     try:
         folder = _temporary_folder()
         os.environ["NUMBA_CACHE_DIR"] = str(folder)  # numba reads it again and again; worker processes inherit it
-        numba.config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
+        numba.config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateImportUsage]
         cache = KernelCache(function)
     except (RuntimeError, OSError) as error:
         _say_once(log.warning, f"compiled kernels can be kept nowhere ({_reason(error)}): every start compiles them again")

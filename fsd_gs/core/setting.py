@@ -73,7 +73,7 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
 
 def names_of(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     """The choices of a setting; () where any value may stand."""
-    choices = field.metadata.get("choices") or ()
+    choices: Names = field.metadata.get("choices") or ()
     return tuple(choices() if callable(choices) else choices)
 
 

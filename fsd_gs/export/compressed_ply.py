@@ -163,7 +163,7 @@ def _within(bounds: NDArray[np.float32], fraction: NDArray[np.float32]) -> NDArr
     """[N, 3] in [0, 1] → values between the ``bounds`` [chunks, 6] of each splat's chunk."""
     each = np.repeat(bounds, CHUNK, axis=0)[: len(fraction)]
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is dropped as such
-        return each[:, :3] + fraction * (each[:, 3:] - each[:, :3])
+        return (each[:, :3] + fraction * (each[:, 3:] - each[:, :3])).astype(np.float32, copy=False)
 
 
 def _unpack(packed: NDArray[np.uint32], fields: list[tuple[int, int]]) -> NDArray[np.float32]:

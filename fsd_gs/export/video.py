@@ -65,7 +65,8 @@ def save_mp4(frames: Iterable[Frame], path: str | os.PathLike[str], *, fps: int,
                         raise InputError(f"frames: expected one size, got {first.shape} and {frame.shape}")
                     container.mux(stream.encode(_picture(frame)))
                 container.mux(stream.encode(None))
-        except av.FFmpegError as error:  # carries the operating system's number where that is the cause
+        except av.FFmpegError as error:  # pyright: ignore[reportPrivateImportUsage]
+            # It carries the operating system's number where that is the cause.
             raise output_error(Path(path), OSError(error.errno, f"the video encoder reports: {error.strerror}")) from error
 
 

@@ -43,7 +43,7 @@ class Noised:
     epsilon: Tensor
     t: Tensor
     text: TextCondition
-    cameras: Cameras
+    cameras: Cameras | None
     generator: torch.Generator | None = None
 
     @property
@@ -135,7 +135,7 @@ class Guidance(ABC):
         noise: Tensor,
         t: float | Tensor,
         text: TextCondition,
-        cameras: Cameras,
+        cameras: Cameras | None,
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:

@@ -23,7 +23,9 @@ from fsd_gs.priors.schedule import clean_from_flow, noise_from_flow, rescale_cfg
 T_FIRST = 1e-3
 
 
-def guided_noise(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, scale: float, rescale: float = 0.0) -> Tensor:
+def guided_noise(
+    prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, scale: float, rescale: float = 0.0
+) -> Tensor:
     """ε_φ [V, C, h, w] of noisy latents x_t at time t [].
 
     Args:
@@ -36,7 +38,7 @@ def guided_noise(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, came
 
 
 def noise_and_clean(
-    prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, scale: float, rescale: float = 0.0
+    prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, scale: float, rescale: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """(ε̂, x̂_0), each [V, C, h, w], of noisy latents x_t at time t []; arguments as in :func:`guided_noise`."""
     epsilon, clean = _prediction(prior, x_t, t, text, cameras, scale)
@@ -52,7 +54,7 @@ def _rescales(scale: float, rescale: float) -> bool:
     return rescale > 0 and scale != 1
 
 
-def _prediction(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, scale: float) -> tuple[Tensor, Tensor]:
+def _prediction(prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, scale: float) -> tuple[Tensor, Tensor]:
     alpha, sigma = prior.schedule.alpha(t), prior.schedule.sigma(t)
     seen_at = t.clamp_min(T_FIRST)
     if isinstance(prior, FlowPrior):

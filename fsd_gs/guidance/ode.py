@@ -23,7 +23,7 @@ def ddim_path(
     x: Tensor,
     times: Tensor,
     text: TextCondition,
-    cameras: Cameras,
+    cameras: Cameras | None,
     scale: float,
     rescale: float = 0.0,
     *,

@@ -34,7 +34,7 @@ class TrainablePrior(Prior, Protocol):
         """
         ...
 
-    def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras) -> Tensor:
+    def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None) -> Tensor:
         """ε_lora [V, C, h, w], text only (no CFG), differentiable in the parameters that ``add_lora`` returned."""
         ...
 

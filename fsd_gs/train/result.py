@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def orbit_of(config: Config) -> tuple[float, float, float]:
     return _middle(cameras.elevation_deg), _middle(cameras.distance), _middle(cameras.fov_y_deg)
 
 
-def _middle(bounds: list[float]) -> float:
+def _middle(bounds: Sequence[float]) -> float:
     return (bounds[0] + bounds[1]) / 2
 
 

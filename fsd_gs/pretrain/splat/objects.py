@@ -66,7 +66,7 @@ def draw_cameras(data: SplatDataSettings, rng: np.random.Generator) -> Cameras:
     fovs: list[float] = []
     for rig in range(data.rigs):
         distance, fov = STANDARD if rig % 2 == 0 else framed(data, rng)
-        turn, elevation = rng.uniform(0.0, 360.0), rng.uniform(*RIG_ELEVATION)
+        turn, elevation = rng.uniform(0.0, 360.0), rng.uniform(RIG_ELEVATION[0], RIG_ELEVATION[1])
         azimuths += [turn + 360.0 / RIG * k for k in range(RIG)]
         elevations += [elevation] * RIG
         distances += [distance] * RIG
@@ -74,7 +74,7 @@ def draw_cameras(data: SplatDataSettings, rng: np.random.Generator) -> Cameras:
     for _ in range(data.free_views):
         distance, fov = framed(data, rng)
         azimuths.append(rng.uniform(0.0, 360.0))
-        elevations.append(rng.uniform(*data.elevation_deg))
+        elevations.append(rng.uniform(data.elevation_deg[0], data.elevation_deg[1]))
         distances.append(distance)
         fovs.append(fov)
     angles, heights, ranges, fields = (torch.tensor(v, dtype=torch.float64) for v in (azimuths, elevations, distances, fovs))
@@ -85,7 +85,7 @@ def draw_cameras(data: SplatDataSettings, rng: np.random.Generator) -> Cameras:
 
 def framed(data: SplatDataSettings, rng: np.random.Generator) -> tuple[float, float]:
     """A field of view and a distance at which the ball fills between 0.8 and 1.1 of the view's half height."""
-    fov = rng.uniform(*data.fov_y_deg)
+    fov = rng.uniform(data.fov_y_deg[0], data.fov_y_deg[1])
     return RADIUS / (rng.uniform(0.8, 1.1) * math.sin(math.radians(fov / 2))), fov
 
 

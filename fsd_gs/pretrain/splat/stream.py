@@ -86,7 +86,7 @@ def load_examples(path: Path) -> list[SplatExample]:
         counts = tensors["counts"].tolist()
         voxels, colors = tensors["voxels"].split(counts), tensors["colors"].split(counts)
         parts = zip(tensors["views"], tensors["viewmats"], tensors["focal"], voxels, colors, captions, strict=True)
-        return [SplatExample(*tensors_of, tuple(texts)) for *tensors_of, texts in parts]
+        return [SplatExample(v, m, f, n, c, tuple(texts)) for v, m, f, n, c, texts in parts]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise FileFormatError(f"{path} is not a readable shard; delete it and run the command again") from error
 

@@ -236,7 +236,8 @@ def save_folder(prior: MVDreamPrior, folder: Path) -> Path:
     Loads the text encoder if it was freed. The attention processors are not part of it: they are installed at loading.
     """
     text = prior.bank.load_encoders()
-    prior.network.save_pretrained(folder / "unet")
+    network: Any = prior.network
+    network.save_pretrained(folder / "unet")
     prior.codec.vae.save_pretrained(folder / "vae")
     text.encoders[0].save_pretrained(folder / "text_encoder")
     text.tokenizers[0].save_pretrained(folder / "tokenizer")

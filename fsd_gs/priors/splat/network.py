@@ -150,6 +150,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 class SplatDenoiser(torch.nn.Module):
     """The network of this module's head."""
 
+    centers: Tensor  # [N, 3] of the cells
+    lift_offsets: Tensor  # [p³, 3] of a cell's points
+    emit_offsets: Tensor  # [q³, 3] of a cell's Gaussians
+
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.settings = s = settings
