@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+# The cases fork, and a fork of a process with threads may never wake up: before torch and numba are imported, one thread each.
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 sys.path.insert(0, str(Path(__file__).parent))
 
 from row import Row

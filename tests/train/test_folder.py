@@ -56,15 +56,6 @@ def interrupted(config, step=6):
     return outcome.folder
 
 
-# -- killed ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked child")
-@pytest.mark.parametrize("scenario", [kills.fresh, kills.overwriting])
-def test_a_kill_at_any_moment_loses_nothing_and_finishes_nothing_wrongly(scenario):
-    assert scenario(3, seed=len(scenario.__name__), more=QUICK) == kills.Tally(points=3)
-
-
 # -- checkpoints -----------------------------------------------------------------------------------------------------------
 
 
