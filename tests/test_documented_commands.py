@@ -109,7 +109,7 @@ def check_info(arguments, folder, monkeypatch):
 def check_train(arguments, folder, monkeypatch):
     """Parse to the settings of a run; a placeholder path need not exist."""
     options = train_parser("train.py").parse_args([a for a in arguments if "=" not in a])
-    overrides = [a for a in arguments if "=" in a]
+    overrides = [re.sub(r"^resume=.*/.*", "resume=true", a) for a in arguments if "=" in a]  # resume=FOLDER reads that folder's settings
     load_config(options.config or [], overrides)
 
 

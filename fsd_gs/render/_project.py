@@ -48,7 +48,7 @@ def _rotation(q):
     )
 
 
-@njit()
+@njit(error_model="numpy")
 def _clamped(ratio, focal, centre, size):
     """x/z clamped to the margin around the image."""
     margin = JACOBIAN_MARGIN * size / focal

@@ -169,7 +169,7 @@ def test_the_command_line_changes_the_suite():
     assert (chosen.prior, chosen.methods, chosen.prompts, chosen.seeds) == ("mvdream", ["sds", "fsd"], ["a chair", "a b, c"], [4, 5])
     assert chosen.stand_ins == ["a chair"]
     assert chosen.baselines == ["sds"], "a baseline that is not run is none"
-    assert expand(chosen)[0].config.cameras.elevation_deg == [0.0, 30.0], "the preset of the backbone comes along"
+    assert expand(chosen)[0].config.cameras.elevation_deg == (0.0, 30.0), "the preset of the backbone comes along"
     assert suite_of(options("--scorer", "clip", "--inception", "file")).scorer.inception == "file"
 
 

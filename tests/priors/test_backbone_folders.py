@@ -106,7 +106,8 @@ def test_calls_of_two_threads_do_not_disturb_each_other(folders):
     def repeat(index: int) -> None:
         views, text = jobs[index]
         for _ in range(6):
-            if not torch.equal(prior.predict_noise(x_t, t, text, views, 5.0), alone[index]):
+            # Not bits: how many threads share a sum, and with it its order, depends on who else computes.
+            if not torch.allclose(prior.predict_noise(x_t, t, text, views, 5.0), alone[index], atol=1e-5):
                 wrong.append(index)
 
     threads = [threading.Thread(target=repeat, args=(index,)) for index in (0, 1)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import fsd_gs.render
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Gaussians
-from fsd_gs.errors import BackendError, InputError
+from fsd_gs.errors import BackendError, ConfigError, InputError
 from fsd_gs.render import RasterizerSettings, cpu, make_rasterizer, reference, render_frames
 from fsd_gs.render import cuda as cuda_backend
 
@@ -288,7 +288,7 @@ def test_unknown_backend_and_settings_are_named():
         make_rasterizer("cdua")
     with pytest.raises(InputError, match="expected 0 < near < far, got 2 and 1"):
         RasterizerSettings(near_plane=2.0, far_plane=1.0)
-    with pytest.raises(InputError, match="eps2d, radius_clip: expected at least 0"):
+    with pytest.raises(ConfigError, match="eps2d: expected a value of at least 0"):
         RasterizerSettings(eps2d=-0.1)
     with pytest.raises(InputError, match=r"background: expected shape \[3\], got \[4\]"):
         make_rasterizer("cpu")(splats(3), orbit_cameras([0], width=8), background=torch.zeros(4))
