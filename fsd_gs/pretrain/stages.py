@@ -160,7 +160,7 @@ def _fit_denoiser(job: Job, trainer: Trainer, vae: Any) -> None:
     data = LatentSet.load(job.folder / "latents").to(job.device)
     save_due, preview_due = Every(settings.save_every_minutes), Every(settings.preview_every_minutes)
     folder.mkdir(parents=True, exist_ok=True)
-    _cut_log(log, trainer.progress.step)
+    cut_log(log, trainer.progress.step)
     with job.bar("4/5 denoiser") as bar:
         try:
             while trainer.progress.share(settings) < 1.0:
@@ -240,7 +240,7 @@ def _append(log: Path, entry: dict[str, Any]) -> None:
     append_line(log, json.dumps(entry))
 
 
-def _cut_log(log: Path, step: int) -> None:
+def cut_log(log: Path, step: int) -> None:
     """Drop the lines after the state that the training goes on from."""
     if log.is_file():
         try:

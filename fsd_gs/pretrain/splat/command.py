@@ -30,7 +30,7 @@ from fsd_gs.pretrain.splat.objects import SplatExample
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig, decisive, load_splat_config
 from fsd_gs.pretrain.splat.stream import Stream
 from fsd_gs.pretrain.splat.trainer import STATE, SplatTrainer
-from fsd_gs.pretrain.stages import Every
+from fsd_gs.pretrain.stages import Every, cut_log
 from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
 from fsd_gs.priors.splat.folder import INDEX, load_network, save_folder
 
@@ -83,7 +83,7 @@ def train(config: SplatPretrainConfig, device: torch.device, console: Console, i
         trainer.load(folder)
     elif start is not None:
         trainer.start_from(load_network(start, device))
-    _cut_log(folder / LOG, trainer.progress.step)
+    cut_log(folder / LOG, trainer.progress.step)
     session = Session(config, folder, trainer)
     with Stream(config.data, config.network, folder / "objects", interrupts.check) as stream, Bar(console, "splat prior") as bar:
         stream.begin(trainer.progress.objects)
@@ -196,16 +196,6 @@ def begin(config: SplatPretrainConfig) -> Path:
     write_text(path, json.dumps(settings, indent=2))
     write_text(folder / "config.yaml", to_yaml(config))
     return folder
-
-
-def _cut_log(log: Path, step: int) -> None:
-    """Drop the lines after the state that the training goes on from."""
-    if log.is_file():
-        try:
-            kept = [line for line in log.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-        except (ValueError, KeyError) as error:
-            raise FileFormatError(f"{log} is damaged; delete it and run the command again") from error
-        write_text(log, "".join(line + "\n" for line in kept))
 
 
 def _say(console: Console, line: str) -> None:
