@@ -172,8 +172,9 @@ def test_the_command_stops_with_one_line_and_goes_on_anyway(tmp_path):
     assert not list(tmp_path.iterdir())
     code, _, err = command("prompt=a yelow duck", *words, "--anyway")
     assert code == 0, err
-    assert len(err) == 1
-    assert "left out: 'yelow'" in err[0]
+    said = [line for line in err if "compiling kernels" not in line]  # said once where the kernels' cache is cold
+    assert len(said) == 1
+    assert "left out: 'yelow'" in said[0]
     assert list(tmp_path.glob("a-yelow-duck/seed-0000/splats.ply"))
 
 
