@@ -1,11 +1,13 @@
-"""``fsd-gs train|view|export|sweep|evaluate|train-prior|doctor``; errors become one line and an exit code here, once."""
+"""``fsd-gs COMMAND``: the table of commands; errors become one line and an exit code here, once."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,21 +21,27 @@ if TYPE_CHECKING:
 
 Command = Callable[[Sequence[str], str], int]
 
-USAGE = """usage: fsd-gs COMMAND ...
 
-  train    make assets from words            fsd-gs train prompt="a red chair" count=4
-  finish   keep unfinished assets as they are  fsd-gs finish outputs/a-red-chair/seed-0000
-  view     look at assets in the browser     fsd-gs view outputs/a-red-chair
-  export   write an asset in another format  fsd-gs export outputs/a-red-chair/seed-0000 --format ply
-  info     what a file holds, where from     fsd-gs info outputs/a-red-chair/seed-0000
-  words    what the prior understands        fsd-gs words chair
-  sweep    compare methods and settings      fsd-gs sweep configs/ablations/beta.yaml
-  evaluate measure diversity and quality     fsd-gs evaluate --suite nano --quick
-  doctor   check this machine                fsd-gs doctor
-  completion   for your shell                fsd-gs completion bash
-  train-prior  train a prior of your own     fsd-gs train-prior --config configs/nano/own.yaml data.meshes=my_assets
+@dataclass(frozen=True)
+class Entry:
+    """A command of ``fsd-gs``.
 
-fsd-gs COMMAND --help says more."""
+    Attributes:
+        meaning: What it does, in a few words.
+        example: Arguments that show it.
+        run: (arguments, program) → exit code.
+        parser: "module:function" of (program) → parser, which completion reads; imported on first use.
+    """
+
+    meaning: str
+    example: str
+    run: Command
+    parser: str
+
+
+def _main(module: str) -> Command:
+    """``main`` of a module, imported when the command runs."""
+    return lambda arguments, program: importlib.import_module(module).main(arguments, program)
 
 
 def train(arguments: Sequence[str], program: str) -> int:
@@ -61,53 +69,11 @@ def _finish(arguments: Sequence[str], program: str) -> int:
     return finish(arguments, program, write_gallery=_write_gallery)
 
 
-def _view(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.viewer.command import main
-
-    return main(arguments, program)
-
-
 def export(arguments: Sequence[str], program: str) -> int:
     """``export.py`` and ``fsd-gs export``."""
     from fsd_gs.export.command import main
 
     return main(arguments, make_rasterizer=default_rasterizer, program=program)
-
-
-def _info(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.export.info import main
-
-    return main(arguments, program)
-
-
-def _sweep(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.experiments.sweep.command import main
-
-    return main(arguments, program)
-
-
-def _evaluate(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.experiments.evaluate.command import main
-
-    return main(arguments, program)
-
-
-def _train_prior(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.pretrain.command import main
-
-    return main(arguments, program)
-
-
-def _doctor(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.doctor import main
-
-    return main(arguments, program)
-
-
-def _completion(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.completion import main
-
-    return main(arguments, program)
 
 
 def default_rasterizer() -> Rasterizer:
@@ -118,38 +84,68 @@ def default_rasterizer() -> Rasterizer:
     return make_rasterizer("auto", resolve_device("auto"))
 
 
-def _words(arguments: Sequence[str], program: str) -> int:
-    from fsd_gs.train.words import main
+def _completion(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.completion import main
 
-    return main(arguments, program)
+    return main(arguments, program, {name: entry.parser for name, entry in COMMANDS.items()})
 
 
-COMMANDS: dict[str, Command] = {
-    "train": train,
-    "finish": _finish,
-    "view": _view,
-    "export": export,
-    "info": _info,
-    "sweep": _sweep,
-    "evaluate": _evaluate,
-    "train-prior": _train_prior,
-    "words": _words,
-    "doctor": _doctor,
-    "completion": _completion,
+COMMANDS = {
+    "train": Entry("make assets from words", 'prompt="a red chair" count=4', train, "fsd_gs.train.command:make_parser"),
+    "finish": Entry(
+        "keep unfinished assets as they are", "outputs/a-red-chair/seed-0000", _finish, "fsd_gs.train.command:make_finish_parser"
+    ),
+    "view": Entry(
+        "look at assets in the browser", "outputs/a-red-chair", _main("fsd_gs.viewer.command"), "fsd_gs.viewer.command:make_parser"
+    ),
+    "export": Entry(
+        "write an asset in another format", "outputs/a-red-chair/seed-0000 --format ply", export, "fsd_gs.export.command:make_parser"
+    ),
+    "info": Entry(
+        "what a file holds, where from", "outputs/a-red-chair/seed-0000", _main("fsd_gs.export.info"), "fsd_gs.export.info:make_parser"
+    ),
+    "words": Entry("what the prior understands", "chair", _main("fsd_gs.train.words"), "fsd_gs.train.words:make_parser"),
+    "sweep": Entry(
+        "compare methods and settings",
+        "configs/ablations/beta.yaml",
+        _main("fsd_gs.experiments.sweep.command"),
+        "fsd_gs.experiments.sweep.command:make_parser",
+    ),
+    "evaluate": Entry(
+        "measure diversity and quality",
+        "--suite nano --quick",
+        _main("fsd_gs.experiments.evaluate.command"),
+        "fsd_gs.experiments.evaluate.command:make_parser",
+    ),
+    "doctor": Entry("check this machine", "", _main("fsd_gs.doctor"), "fsd_gs.doctor:make_parser"),
+    "completion": Entry("for your shell", "bash", _completion, "fsd_gs.completion:make_parser"),
+    "train-prior": Entry(
+        "train a prior of your own",
+        "--config configs/nano/own.yaml data.meshes=my_assets",
+        _main("fsd_gs.pretrain.command"),
+        "fsd_gs.pretrain.command:make_parser",
+    ),
 }
+
+
+def usage() -> str:
+    """All commands, one a line."""
+    names, meanings = max(map(len, COMMANDS)), max(len(entry.meaning) for entry in COMMANDS.values())
+    lines = [f"  {name:<{names}}  {entry.meaning:<{meanings}}  fsd-gs {name} {entry.example}".rstrip() for name, entry in COMMANDS.items()]
+    return "\n".join(["usage: fsd-gs COMMAND ...", "", *lines, "", "fsd-gs COMMAND --help says more."])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``fsd-gs``."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in COMMANDS:
-        return guarded(COMMANDS[arguments[0]], arguments[1:], f"fsd-gs {arguments[0]}")
+        return guarded(COMMANDS[arguments[0]].run, arguments[1:], f"fsd-gs {arguments[0]}")
     return guarded(_without_command, arguments, "fsd-gs")
 
 
 def _without_command(arguments: Sequence[str], program: str) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
+        print(usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
         return _version()

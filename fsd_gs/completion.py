@@ -4,114 +4,165 @@
     fsd-gs completion zsh  > ~/.zfunc/_fsd-gs
     fsd-gs completion fish > ~/.config/fish/completions/fsd-gs.fish
 
-The words are written into the script, so that completing starts no Python; make it anew after an update.
+Everything in it is read from the commands' own parsers. The words are written into the script, so that completing starts no Python; make it
+anew after an update.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from fsd_gs.config import Config, config_names, rows_of
+from fsd_gs.config import config_names, rows_of
+from fsd_gs.core import commandline
 from fsd_gs.core.setting import names_of
-from fsd_gs.errors import InputError
 
 SHELLS = ("bash", "zsh", "fish")
-OPTIONS = {
-    "train": "--config --debug --help --version",
-    "finish": "--debug --help --version",
-    "view": "--host --port --up --backend --output --debug --help --version",
-    "export": "--format --output --target --up --overwrite --debug --help --version",
-    "sweep": "--output --workers --retry --report --no-plots --debug --help --version",
-    "evaluate": "--suite --quick --prior --methods --prompts --seeds --config --output --workers --report --debug --help --version",
-    "train-prior": "--config --init --debug --help --version",
-    "doctor": "--help --version",
-    "completion": "bash zsh fish",
-}
-WITH_SETTINGS = ("train", "sweep", "evaluate")
+_OF_FILES = ("FILE", "FOLDER", "PATH", "SWEEP")  # in the metavar of an argument: file names complete it
 
 
-def words() -> tuple[list[str], dict[str, list[str]]]:
-    """(settings as "key=", choices by key)."""
-    rows = rows_of(Config)
-    choices = {row.key: list(names_of(row.field)) or (["true", "false"] if isinstance(row.default, bool) else []) for row in rows}
-    return [f"{row.key}=" for row in rows], {key: names for key, names in choices.items() if names}
+@dataclass
+class Words:
+    """What may follow a command.
+
+    Attributes:
+        options: "--name" each.
+        values: Choices of an option, by its name.
+        settings: "key=" each.
+        choices: Choices of a setting, by its key.
+        files: Whether file names may stand there.
+    """
+
+    options: list[str] = field(default_factory=list)
+    values: dict[str, list[str]] = field(default_factory=dict)
+    settings: list[str] = field(default_factory=list)
+    choices: dict[str, list[str]] = field(default_factory=dict)
+    files: bool = False
 
 
-def script(shell: str) -> str:
-    """The script for ``shell``. Raises InputError for another shell."""
-    if shell not in SHELLS:
-        raise InputError(f"completion: expected one of {', '.join(SHELLS)}, got '{shell}'")
-    return _fish() if shell == "fish" else _bash(zsh=shell == "zsh")
+def words_of(parser: commandline.Parser) -> Words:
+    """The words of a command, from its parser."""
+    words = Words()
+    for action in parser._actions:
+        names = [name for name in action.option_strings if name.startswith("--")]
+        words.options += names or _positional_choices(action)
+        if names and action.choices is not None:
+            words.values |= {name: list(map(str, action.choices)) for name in names}
+        words.files |= any(kind in str(action.metavar) for kind in _OF_FILES)
+    if "--config" in words.options:
+        words.values["--config"] = config_names()
+    for row in rows_of(parser.settings) if parser.settings is not None else []:
+        words.settings.append(f"{row.key}=")
+        choices = list(names_of(row.field)) or (["true", "false"] if isinstance(row.default, bool) else [])
+        if choices:
+            words.choices[row.key] = choices
+    return words
 
 
-def _bash(zsh: bool) -> str:
-    keys, choices = words()
+def _positional_choices(action: argparse.Action) -> list[str]:
+    return [] if action.option_strings or action.choices is None else list(map(str, action.choices))
+
+
+def script(shell: str, parsers: Mapping[str, str]) -> str:
+    """The script for a shell.
+
+    Args:
+        shell: One of ``SHELLS``.
+        parsers: Command → "module:function", where the function makes the command's parser.
+    """
+    words = {name: words_of(_parser(place, name)) for name, place in parsers.items()}
+    return _fish(words) if shell == "fish" else _bash(words, zsh=shell == "zsh")
+
+
+def _parser(place: str, name: str) -> commandline.Parser:
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(module), function)(f"fsd-gs {name}")
+
+
+def _cases(indent: int, values: Mapping[str, str]) -> str:
+    """Branches of a shell's ``case``; patterns with the same values share one."""
+    patterns: dict[str, list[str]] = {}
+    for pattern, value in values.items():
+        patterns.setdefault(value, []).append(pattern)
+    return "\n".join(f"{' ' * indent}{'|'.join(names)}) words='{value}' ;;" for value, names in patterns.items())
+
+
+def _bash(words: Mapping[str, Words], zsh: bool) -> str:
     # Bash breaks words at "=": what is being typed is then the part after it, and the key two words back.
-    cases = "\n".join(f'      {key}) values="{" ".join(names)}" ;;' for key, names in choices.items())
-    commands = "\n".join(f'    {name}) options="{options}" ;;' for name, options in OPTIONS.items())
+    settings = {f"{c}:{key}": " ".join(names) for c, w in words.items() for key, names in w.choices.items()}
+    values = {f"{c}:{option}": " ".join(names) for c, w in words.items() for option, names in w.values.items()}
+    options = {c: " ".join([*w.options, *w.settings]) for c, w in words.items()}
     head = "#compdef fsd-gs\nautoload -U +X bashcompinit && bashcompinit\n" if zsh else ""
     return f"""{head}# completion of fsd-gs; made by: fsd-gs completion {"zsh" if zsh else "bash"}
 _fsd_gs() {{
-  local current="${{COMP_WORDS[COMP_CWORD]}}" key="" values="" options="" command="${{COMP_WORDS[1]}}"
+  local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="${{COMP_WORDS[1]}}" key="" words="" files=""
   COMPREPLY=()
   if [ "$COMP_CWORD" -le 1 ]; then
-    COMPREPLY=($(compgen -W "{" ".join(OPTIONS)} --help --version" -- "$current"))
+    COMPREPLY=($(compgen -W "{" ".join(words)} --help --version" -- "$current"))
     return
   fi
   case "$current" in
-    =) key="${{COMP_WORDS[COMP_CWORD-1]}}"; current="" ;;
+    =) key="$before"; current="" ;;
     *=*) key="${{current%%=*}}"; current="${{current#*=}}" ;;
-    *) if [ "${{COMP_WORDS[COMP_CWORD-1]}}" = "=" ]; then key="${{COMP_WORDS[COMP_CWORD-2]}}"; fi ;;
+    *) if [ "$before" = "=" ]; then key="${{COMP_WORDS[COMP_CWORD-2]}}"; fi ;;
   esac
   if [ -n "$key" ]; then
-    case "$key" in
-{cases}
+    case "$command:$key" in
+{_cases(6, settings)}
     esac
-    COMPREPLY=($(compgen -W "$values" -- "$current"))
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
     return
   fi
-  if [ "${{COMP_WORDS[COMP_CWORD-1]}}" = "--config" ]; then
-    COMPREPLY=($(compgen -f -W "{" ".join(config_names())}" -- "$current"))
+  case "$command:$before" in
+{_cases(4, values)}
+  esac
+  if [ -n "$words" ]; then
+    if [ "$before" = "--config" ]; then files="-f"; fi
+    COMPREPLY=($(compgen $files -W "$words" -- "$current"))
     return
   fi
   case "$command" in
-{commands}
+{_cases(4, options)}
   esac
   case "$command" in
-    {"|".join(WITH_SETTINGS)}) options="$options {" ".join(keys)}" ;;
-    *) COMPREPLY=($(compgen -f -W "$options" -- "$current")); return ;;
+    {"|".join(c for c, w in words.items() if w.files)}) files="-f" ;;
   esac
-  COMPREPLY=($(compgen -W "$options" -- "$current"))
+  COMPREPLY=($(compgen $files -W "$words" -- "$current"))
   case "${{COMPREPLY[0]}}" in *=) compopt -o nospace 2>/dev/null ;; esac
 }}
 complete -F _fsd_gs fsd-gs
 """
 
 
-def _fish() -> str:
-    keys, choices = words()
+def _fish(words: Mapping[str, Words]) -> str:
     lines = ["# completion of fsd-gs; made by: fsd-gs completion fish", "complete -c fsd-gs -f"]
-    lines += [f"complete -c fsd-gs -n __fish_use_subcommand -a {name}" for name in OPTIONS]
-    for name, options in OPTIONS.items():
-        seen = f"'__fish_seen_subcommand_from {name}'"
-        lines += [f"complete -c fsd-gs -n {seen} -l {option[2:]}" for option in options.split() if option.startswith("--")]
-        if name == "completion":
-            lines.append(f"complete -c fsd-gs -n {seen} -a '{options}'")
-        if name in ("view", "export", "finish", "sweep"):
-            lines.append(f"complete -c fsd-gs -n {seen} -F")
-    seen = f"'__fish_seen_subcommand_from {' '.join(WITH_SETTINGS)}'"
-    for key in keys:
-        values = " ".join(f"{key}{name}" for name in choices.get(key[:-1], [""]))
-        lines.append(f"complete -c fsd-gs -n {seen} -a '{values}'")
-    lines.append(f"complete -c fsd-gs -n {seen} -l config -x -a '{' '.join(config_names())}'")
+    lines += [f"complete -c fsd-gs -n __fish_use_subcommand -a {name}" for name in words]
+    for name, its in words.items():
+        seen = f"complete -c fsd-gs -n '__fish_seen_subcommand_from {name}'"
+        for word in its.options:
+            values = its.values.get(word)
+            lines.append(f"{seen} -l {word[2:]}{_fish_values(values)}" if word.startswith("--") else f"{seen} -a {word}")
+        for key in its.settings:
+            lines.append(f"{seen} -a '{' '.join(f'{key}{value}' for value in its.choices.get(key[:-1], ['']))}'")
+        if its.files:
+            lines.append(f"{seen} -F")
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str], program: str) -> int:
-    """Print the script."""
-    from fsd_gs.core.commandline import make_parser
+def _fish_values(values: Sequence[str] | None) -> str:
+    return "" if values is None else f" -x -a '{' '.join(values)}'"
 
-    parser = make_parser(program, __doc__ or "")
-    parser.add_argument("shell", metavar="SHELL", help=", ".join(SHELLS))
-    print(script(parser.parse_args(arguments).shell), end="")
+
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs completion``."""
+    parser = commandline.make_parser(program, __doc__ or "")
+    parser.add_argument("shell", choices=SHELLS)
+    return parser
+
+
+def main(arguments: Sequence[str], program: str, parsers: Mapping[str, str]) -> int:
+    """Print the script. parsers: as in :func:`script`."""
+    print(script(commandline.parse(make_parser(program), arguments).shell, parsers), end="")
     return 0

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from fsd_gs.core import commandline
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FsdGsError
@@ -272,13 +273,14 @@ def print_checks(checks: Sequence[Check]) -> None:
     Console().print(table)
 
 
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs doctor``."""
+    return commandline.make_parser(program, "Check this machine; no network is used and nothing is changed.")
+
+
 def main(arguments: Sequence[str], program: str) -> int:
     """``fsd-gs doctor``: exit code 0 if nothing failed, 1 otherwise."""
-    import argparse
-
-    parser = argparse.ArgumentParser(program, description="Check this machine; no network is used and nothing is changed.")
-    parser.add_argument("--debug", action="store_true", help="show a traceback for errors")
-    parser.parse_args(list(arguments))
+    commandline.parse(make_parser(program), arguments)
     checks = run_checks()
     print_checks(checks)
     failed = [check.name for check in checks if check.ok is False]

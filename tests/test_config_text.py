@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fsd_gs.cli import COMMANDS
 from fsd_gs.config import Config, config_from_dict, load_config, rows_of, to_yaml
 from fsd_gs.errors import ConfigError
 
@@ -247,13 +248,15 @@ def test_every_command_tells_its_version(arguments):
     assert run(*arguments).stdout.decode().strip() == __version__
 
 
-def test_completion_scripts(tmp_path):
+def test_completion_is_read_from_the_commands_own_parsers(tmp_path):
+    from fsd_gs.cli import COMMANDS
     from fsd_gs.completion import SHELLS, script
 
+    parsers = {name: entry.parser for name, entry in COMMANDS.items()}
     for shell in SHELLS:
-        assert "guidance.method=" in script(shell)
+        assert "guidance.method=" in script(shell, parsers)
     file = tmp_path / "completion.bash"
-    file.write_text(script("bash"))
+    file.write_text(script("bash", parsers))
 
     def complete(*words):
         quoted = " ".join(f"'{word}'" for word in words)
@@ -265,3 +268,27 @@ def test_completion_scripts(tmp_path):
     assert complete("train", "guidance.method", "=", "s") == ["score", "sdi"]
     assert complete("train", "viewer", "=") == ["true", "false"]
     assert "methods/sdi" in complete("train", "--config", "methods/s")
+    assert complete("export", "--targ") == ["--target"]
+    assert complete("export", "--up", "y-") == ["y-down"]
+    assert complete("completion", "z") == ["zsh"]
+    assert complete("info", "--deb") == complete("words", "--deb") == ["--debug"]
+    assert "data.meshes=" in complete("train-prior", "data.")  # its own settings, not those of train
+    assert complete("train-prior", "guidance.") == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_the_common_options_and_an_example(name):
+    import shlex
+
+    from fsd_gs.cli import COMMANDS, usage
+    from fsd_gs.completion import _parser
+    from fsd_gs.core import commandline
+
+    entry = COMMANDS[name]
+    assert f"fsd-gs {name}" in usage()
+    assert entry.meaning in usage()
+    parser = _parser(entry.parser, name)
+    arguments = ["--debug", *shlex.split(entry.example)]
+    assert commandline.parse(parser, arguments).debug
+    assert "--version" in parser.format_help()
+    assert "{program}" not in parser.format_help()

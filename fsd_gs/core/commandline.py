@@ -1,6 +1,7 @@
-"""What the commands' parsers share: settings as key=value anywhere between the options, ``--config``, ``--version``, and their help.
+"""What the commands' parsers share: the common options, settings as key=value anywhere between the options, ``--config``, and their help.
 
-argparse carries it: the grammar of the settings is ours, and help has to come at once (importing typer alone takes longer than this).
+argparse carries it: the grammar of the settings is ours, and help has to come at once (importing typer or tyro alone takes longer than
+this). A command is a parser and a function; :class:`Parser` knows which settings it takes, so that completion can read everything from it.
 """
 
 from __future__ import annotations
@@ -12,22 +13,54 @@ from fsd_gs.core.configure import Row, rows_of
 from fsd_gs.core.setting import names_of, range_of
 
 
-def make_parser(program: str, description: str, settings: type | None = None) -> argparse.ArgumentParser:
-    """A parser with the common options; settings: the tree of dataclasses whose keys the command takes and lists."""
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """An argument parser that remembers whose settings it takes.
+
+    Attributes:
+        settings: The tree of dataclasses whose keys may be given as key=value; None for a command without settings.
+    """
+
+    settings: type | None = None
+
+
+def make_parser(program: str, description: str, epilog: str | None = None) -> Parser:
+    """A parser with the options that every command has.
+
+    Args:
+        program: What the user typed, such as "fsd-gs train".
+        description: Shown above the options; {program} in it is replaced.
+        epilog: Shown below them, likewise.
+    """
+    parser = Parser(
         prog=program,
-        description=description,
-        epilog=None if settings is None else settings_help(settings),
+        description=description.replace("{program}", program),
+        epilog=None if epilog is None else epilog.replace("{program}", program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if settings is not None:
-        parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below; the last one wins")
-        parser.add_argument(
-            "--config", action="append", default=[], metavar="FILE", help="YAML file, or its name below configs/; may be repeated"
-        )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--version", action="store_true", help="print the version and end")
     return parser
+
+
+def add_settings(parser: Parser, settings: type, *, listed: bool = True, files: bool = True, metavar: str = "key=value") -> None:
+    """Let ``parser`` take key=value arguments (``overrides``) and settings files (``config``).
+
+    Args:
+        parser: Of the command.
+        settings: Tree of dataclasses with those keys.
+        listed: Whether the help lists every setting.
+        files: Whether there is ``--config``.
+        metavar: What such an argument is called in the help.
+    """
+    parser.settings = settings
+    where = "listed below" if listed else "as train takes them (fsd-gs train --help lists them)"
+    parser.add_argument("overrides", nargs="*", metavar=metavar, help=f"settings, {where}; the last one wins")
+    if files:
+        parser.add_argument(
+            "--config", action="append", default=[], metavar="FILE", help="YAML file, or its name below configs/; may be repeated"
+        )
+    if listed:
+        parser.epilog = "\n\n".join(text for text in (parser.epilog, settings_help(settings)) if text)
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from fsd_gs.core import commandline
 from fsd_gs.core.file_axes import SPLAT_AXES
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError, OutputError
@@ -31,7 +32,7 @@ MakeRasterizer = Callable[[], SplatRasterizer]
 
 def main(argv: Sequence[str] | None = None, *, make_rasterizer: MakeRasterizer, program: str = "export.py") -> int:
     """Exit status: 0, or 2 with one line on stderr for anything a person can put right (a traceback too with ``--debug``)."""
-    arguments = build_parser(program).parse_args(argv)
+    arguments = commandline.parse(make_parser(program), sys.argv[1:] if argv is None else argv)
     try:
         run(arguments, make_rasterizer)
     except (FsdGsError, OSError) as error:  # an OSError that slipped through names its file, and a person can put it right
@@ -47,13 +48,12 @@ def main(argv: Sequence[str] | None = None, *, make_rasterizer: MakeRasterizer, 
     return 0
 
 
-def build_parser(program: str) -> argparse.ArgumentParser:
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``export.py``."""
     formats = "\n".join(f"  {name:<15} {entry.suffix:<16} {entry.description}" for name, entry in EXPORTERS.items())
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description="Export splats to the files that other tools open.",
-        epilog=f"formats:\n{formats}\n\nexample:\n  {program} outputs/a-red-chair/seed-0000 --format ply,spz,html --target supersplat",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    example = "{program} outputs/a-red-chair/seed-0000 --format ply,spz,html --target supersplat"
+    parser = commandline.make_parser(
+        program, "Export splats to the files that other tools open.", epilog=f"formats:\n{formats}\n\nexample:\n  {example}"
     )
     parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help=f"a run's folder, or a file: {', '.join(LOADERS)}")
     parser.add_argument("--format", default="ply", metavar="A,B,…", help="formats to write, separated by commas (default: ply)")
@@ -68,7 +68,6 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--strict", action="store_true", help="refuse what a format cannot hold, instead of a warning that counts it")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    parser.add_argument("--debug", action="store_true", help="show a traceback with errors")
     _add_input_options(parser.add_argument_group("cleaning up, in this order"))
     _add_picture_options(parser.add_argument_group("pictures and meshes"))
     return parser

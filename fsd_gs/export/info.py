@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fsd_gs.core import commandline
 from fsd_gs.core.file_axes import FRAMES, MESH_AXES
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
@@ -19,12 +19,16 @@ from fsd_gs.export.sog_read import is_sog_folder
 _WORDS = {"prompt": "prompt", "seed": "seed", "config": "settings", "prior": "prior", "licence": "licence", "version": "made with fsd_gs"}
 
 
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs info``."""
+    parser = commandline.make_parser(program, "Say what files hold and where they come from.")
+    parser.add_argument("files", metavar="RUN_OR_FILE", nargs="+", type=Path, help="splats, meshes, pictures or videos, or a run's folder")
+    return parser
+
+
 def main(arguments: Sequence[str], program: str = "fsd-gs info") -> int:
     """Print it, one ``name: value`` a line, file by file; 0."""
-    parser = argparse.ArgumentParser(prog=program, description="Say what files hold and where they come from.")
-    parser.add_argument("files", metavar="RUN_OR_FILE", nargs="+", type=Path, help="splats, meshes, pictures or videos, or a run's folder")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    for path in parser.parse_args(arguments).files:
+    for path in commandline.parse(make_parser(program), arguments).files:
         for name, value in describe(path):
             print(f"{name}: {value}")
     return 0

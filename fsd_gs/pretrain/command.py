@@ -23,16 +23,18 @@ from fsd_gs.pretrain.views import make_source
 from fsd_gs.pretrain.watching import Interrupts, Stopped
 
 DESCRIPTION = """Train a small multi-view text-to-image diffusion model, on the catalogue or on your own meshes:
-fsd-gs train-prior --config configs/nano/own.yaml data.meshes=my_assets output=outputs/my_prior
-fsd-gs train-prior --network splat output=outputs/splat_prior        the splat-native network
+{program} --config configs/nano/own.yaml data.meshes=my_assets output=outputs/my_prior
+{program} --network splat output=outputs/splat_prior        the splat-native network
 
 After Ctrl-C the same command goes on. The result: fsd-gs train prior.name=outputs/my_prior/prior prompt="..." """
 
 BEGUN = "begun.json"
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
-    parser = commandline.make_parser(program, DESCRIPTION, PretrainConfig)
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs train-prior`` for the UNet."""
+    parser = commandline.make_parser(program, DESCRIPTION)
+    commandline.add_settings(parser, PretrainConfig)
     parser.add_argument("--init", metavar="FOLDER", help="start from a finished prior instead of new weights; 'nano' is the shipped one")
     add_network(parser)
     return parser
@@ -46,6 +48,7 @@ def _network(arguments: Sequence[str]) -> str:
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
+    """``--network``, which decides whose settings the other arguments are."""
     parser.add_argument(
         "--network",
         choices=("unet", "splat"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,13 +21,17 @@ if TYPE_CHECKING:  # torch and all that stands on it come when there is somethin
     from fsd_gs.train.loop import Observer
     from fsd_gs.train.session import Session
 
-DESCRIPTION = """Make 3D assets from words: python train.py prompt="a red chair" [key=value ...]
+DESCRIPTION = """Make 3D assets from words:
 
-Each seed gives another asset: python train.py prompt="a red chair" count=4"""
+  {program} prompt="a red chair"              one asset
+  {program} prompt="a red chair" count=4      four, each another one
+  {program} resume=outputs/a-red-chair/seed-0000"""
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
-    parser = commandline.make_parser(program, DESCRIPTION, Config)
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``train.py``."""
+    parser = commandline.make_parser(program, DESCRIPTION)
+    commandline.add_settings(parser, Config)
     parser.add_argument("--anyway", action="store_true", help="go on without words that the prior does not know (anyway=true)")
     return parser
 
@@ -189,12 +192,16 @@ def file_observers(config: Config, session: Session, folder: Path) -> list[Obser
 # -- fsd-gs finish ---------------------------------------------------------------------------------------------------------
 
 
+def make_finish_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs finish``."""
+    parser = commandline.make_parser(program, f"{finish.__doc__}", epilog="{program} outputs/a-red-chair/seed-0000")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a run, or of a prompt for all its unfinished runs")
+    return parser
+
+
 def finish(arguments: Sequence[str], program: str = "fsd-gs finish", *, write_gallery: Callable[[Path], Path] | None = None) -> int:
     """Keep unfinished assets as they are: splats, preview, videos and gallery. One that is being made now stops after its step."""
-    parser = argparse.ArgumentParser(prog=program, description=f"{finish.__doc__}", epilog=f"{program} outputs/a-red-chair/seed-0000")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a run, or of a prompt for all its unfinished runs")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
+    options = commandline.parse(make_finish_parser(program), arguments)
     from rich.console import Console
 
     from fsd_gs.train import runs
@@ -203,7 +210,7 @@ def finish(arguments: Sequence[str], program: str = "fsd-gs finish", *, write_ga
 
     say = partial(Console().print, highlight=False, markup=False, soft_wrap=True)
     code = 0
-    for folder in [run for given in parser.parse_args(arguments).folders for run in unfinished_runs(given)]:
+    for folder in [run for given in options.folders for run in unfinished_runs(given)]:
         config = runs.load_run_config(folder)
         try:
             outcome = keep_asset(folder)

@@ -6,20 +6,24 @@ its own (a real text encoder) takes any words.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from fsd_gs.catalogue.kinds import Kind
 from fsd_gs.catalogue.palette import COLORS
 from fsd_gs.catalogue.vocabulary import COLOR_SYNONYMS, Finding, PromptError, Vocabulary, question
-from fsd_gs.config import load_config
+from fsd_gs.config import Config, load_config
+from fsd_gs.core import commandline
 from fsd_gs.errors import InputError, unknown_name
 from fsd_gs.priors.base import Prior
 
 DESCRIPTION = """What the prior in use understands: kinds of object, their designs and colours.
 
-A prompt names a kind, and may name one of its colours and one of its designs: "a red chair with a tall back"."""
+A prompt names a kind, and may name one of its colours and one of its designs: "a red chair with a tall back".
+
+  {program}                    all kinds
+  {program} chair house        these kinds
+  {program} prior.name=FOLDER  those of another prior"""
 
 
 def vocabulary_of(prior: Prior) -> Vocabulary | None:
@@ -47,23 +51,26 @@ def check_words(prior: Prior, prompt: str, *, anyway: bool = False) -> None:
 # -- fsd-gs words ------------------------------------------------------------------------------------------------------------
 
 
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs words``; what is not key=value among the arguments is a kind."""
+    parser = commandline.make_parser(program, DESCRIPTION)
+    commandline.add_settings(parser, Config, listed=False, metavar="KIND|key=value")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="write a .png with one object of each kind")
+    return parser
+
+
 def main(arguments: Sequence[str], program: str = "fsd-gs words") -> int:
     """List what the prior of the settings knows, all of it or some kinds; ``--picture`` draws them."""
-    parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("words", nargs="*", metavar="KIND|key=value", help="only these kinds; settings that choose the prior")
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="as for train: the prior is the one it names")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="write a .png with one object of each kind")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_intermixed_args(arguments)
+    options = commandline.parse(make_parser(program), arguments)
     from fsd_gs.core.device import resolve_device
     from fsd_gs.train.backbones import load_prior
 
-    config = load_config(options.config, [word for word in options.words if "=" in word])
+    config = load_config(options.config, [word for word in options.overrides if "=" in word])
     vocabulary = vocabulary_of(load_prior(config, resolve_device(config.device)))
     if vocabulary is None:
         print(f"prior {config.prior.name}: a text encoder reads the prompt; any words will do")
         return 0
-    kinds = _chosen(vocabulary, [word for word in options.words if "=" not in word])
+    kinds = _chosen(vocabulary, [word for word in options.overrides if "=" not in word])
     print(f"prior {config.prior.name}: {len(vocabulary.kinds)} kinds of object; a prompt is a colour, a kind and a design of it\n")
     for kind in kinds:
         print(_described(kind))

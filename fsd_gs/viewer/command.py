@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from fsd_gs.core import commandline
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.axes import UP_PRESETS
 from fsd_gs.export.command import find_splats
@@ -27,10 +27,9 @@ DESCRIPTION = """Look at assets in the browser.
   {program}                                 a page to write prompts on and make assets"""
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=program, description=DESCRIPTION.format(program=program), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs view``."""
+    parser = commandline.make_parser(program, DESCRIPTION)
     parser.add_argument("source", nargs="?", type=Path, metavar="RUN_OR_FILE", help=f"a folder, or a file: {', '.join(LOADERS)}")
     parser.add_argument(
         "--host",
@@ -45,14 +44,13 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         help="the file's vertical axis; y-down for scans (default: as the file says)",
     )
     parser.add_argument("--backend", default="auto", choices=("auto", "cpu", "cuda"), help="renders depth, alpha and SH (default: auto)")
-    parser.add_argument("--output", default="outputs", help="start page: folder for results (default: outputs)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--output", default="outputs", metavar="FOLDER", help="start page: where results go (default: outputs)")
     return parser
 
 
 def main(arguments: Sequence[str], program: str = "fsd-gs view", until: threading.Event | None = None) -> int:
     """Serve the page until Ctrl-C (or ``until`` is set); 0. Errors with the source or the port come before anything listens."""
-    options = make_parser(program).parse_args(arguments)
+    options = commandline.parse(make_parser(program), arguments)
     entries = [] if options.source is None else all_prompts(options.source)
     assets = {entry.name: entry.run / runs.SPLATS for entry in entries} or (None if options.source is None else find_assets(options.source))
     if assets is not None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from fsd_gs.config import Config
+from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.experiments.evaluate.ablation import Axis, axes_of
@@ -42,16 +44,17 @@ from fsd_gs.train.identity import digest, files_fingerprint
 from fsd_gs.train.runs import file_stem
 
 DESCRIPTION = """Compare methods on the same prompts and seeds, and write tables, plots and a page:
-fsd-gs evaluate --suite nano --quick
+{program} --suite nano --quick
 
 Finished assets are never made again: after Ctrl-C or a crash, give the same command. All suites of one --output share their assets."""
 
 LoadScorers = Callable[[ScorerSettings, torch.device], Scorers]
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for every asset, as train.py takes them; they win")
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs evaluate``; settings and ``--config`` hold for every asset, below the methods' own."""
+    parser = commandline.make_parser(program, DESCRIPTION)
+    commandline.add_settings(parser, Config, listed=False)
     parser.add_argument("--suite", default="nano", metavar="NAME", help=f"{', '.join(SUITES)}, or a YAML file (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="the suite's small version")
     parser.add_argument("--prior", metavar="NAME", help="backbone, with its preset below configs/: a name, a folder or a hub id")
@@ -59,7 +62,6 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--baselines", metavar="A,B", help="methods that the others are compared with")
     parser.add_argument("--prompts", action="append", metavar="TEXT", help="a prompt, or several with ; between; may be repeated")
     parser.add_argument("--seeds", metavar="0,1,2,3", help="an even number of seeds")
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file merged before the methods, repeatable")
     parser.add_argument("--output", default="outputs/evaluate", metavar="FOLDER", help="where assets and reports go (default: %(default)s)")
     parser.add_argument("--reuse", action="append", default=[], metavar="FOLDER", help="look for finished runs of train.py there as well")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that make assets (default: %(default)s)")
@@ -74,13 +76,12 @@ def make_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--retry", action="store_true", help="make assets again that ended in an error")
     parser.add_argument("--report", action="store_true", help="make nothing, only report; refused while assets are missing")
     parser.add_argument("--no-plots", action="store_true", help="leave the plots out (they need matplotlib)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def main(arguments: Sequence[str], program: str = "fsd-gs evaluate", *, make_scorers: LoadScorers = load_scorers) -> int:
     """Run the command; the exit code is 0 where no asset ended in an error, else 1. make_scorers: for other networks than the usual."""
-    options = make_parser(program).parse_intermixed_args(arguments)
+    options = commandline.parse(make_parser(program), arguments)
     if options.workers < 1:
         raise ConfigError(f"--workers: expected at least 1, got {options.workers}")
     console = Console()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from fsd_gs.config import Config
+from fsd_gs.core import commandline
 from fsd_gs.errors import ConfigError
 from fsd_gs.experiments.sweep.cells import CellResult
 from fsd_gs.experiments.sweep.pictures import save_plots, save_sheet
@@ -18,27 +19,27 @@ from fsd_gs.io import make_folder, write_text
 from fsd_gs.train.runs import file_stem, slug
 
 DESCRIPTION = """Run a grid of methods, settings, prompts and seeds and lay the results side by side:
-fsd-gs sweep ablations/beta --workers 2
+{program} ablations/beta --workers 2
 
 Finished cells are never run again: after Ctrl-C or a crash, give the same command. Cells are shared by all sweeps of one --output."""
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs sweep``."""
+    parser = commandline.make_parser(program, DESCRIPTION)
     parser.add_argument("spec", metavar="SWEEP", help="YAML file of the sweep, or its name below configs/, such as ablations/beta")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings for every cell, as train.py takes them; they win")
+    commandline.add_settings(parser, Config, listed=False, files=False)
     parser.add_argument("--output", default="outputs/sweeps", metavar="FOLDER", help="where results go (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that run cells (default: %(default)s)")
     parser.add_argument("--retry", action="store_true", help="run cells again that ended in an error")
     parser.add_argument("--report", action="store_true", help="only write tables and pictures of what is finished")
     parser.add_argument("--no-plots", action="store_true", help="leave the plots out (they need matplotlib)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def main(arguments: Sequence[str], program: str = "fsd-gs sweep") -> int:
     """Run the command; the exit code is 0 when every cell has a result without an error, else 1."""
-    options = make_parser(program).parse_intermixed_args(arguments)
+    options = commandline.parse(make_parser(program), arguments)
     if options.workers < 1:
         raise ConfigError(f"--workers: expected at least 1, got {options.workers}")
     console = Console()

@@ -9,7 +9,6 @@ OUTPUT/prior                   the prior as it stands, ready for prior.name=OUTP
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import time
@@ -20,7 +19,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from fsd_gs.config import describe_settings, to_yaml
+from fsd_gs.config import to_yaml
+from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.io import append_line, make_folder, write_text
@@ -35,29 +35,24 @@ from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
 from fsd_gs.priors.splat.folder import INDEX, load_network, save_folder
 
 DESCRIPTION = """Train the splat-native prior, on the catalogue or on your own meshes:
-fsd-gs train-prior --network splat data.meshes=my_assets output=outputs/my_prior
+{program} --network splat data.meshes=my_assets output=outputs/my_prior
 
 After Ctrl-C the same command goes on. The result: fsd-gs train prior.name=outputs/my_prior/prior prompt="..." """
 BEGUN, LOG = "begun.json", "log.jsonl"
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
-    rows = describe_settings(SplatPretrainConfig)
-    listed = "\n".join(["settings (key=default  meaning):", *(f"  {k}={'' if d is None else d}\n      {m}" for k, d, m in rows)])
-    parser = argparse.ArgumentParser(
-        prog=program, description=DESCRIPTION, epilog=listed.replace("%", "%%"), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, listed below; the last one wins")
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="YAML file; may be repeated")
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs train-prior --network splat``."""
+    parser = commandline.make_parser(program, DESCRIPTION)
+    commandline.add_settings(parser, SplatPretrainConfig)
     parser.add_argument("--init", metavar="FOLDER", help="start from a finished splat prior instead of new weights")
     parser.add_argument("--network", choices=("splat",), default="splat", help="this network")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
 def main(arguments: Sequence[str], program: str = "fsd-gs train-prior") -> int:
     """Run the command; 0 when a limit of steps or minutes is reached, 130 or 143 after Ctrl-C or kill."""
-    options = make_parser(program).parse_intermixed_args(arguments)
+    options = commandline.parse(make_parser(program), arguments)
     config = load_splat_config(options.config, [*options.overrides, *([f"init={options.init}"] if options.init else [])])
     device = resolve_device(config.device)
     if config.threads:
