@@ -28,6 +28,8 @@ __all__ = [
     "Row",
     "config_files",
     "config_from_dict",
+    "config_names",
+    "config_roots",
     "describe_settings",
     "free_settings",
     "group",
@@ -177,23 +179,34 @@ class Config:
             )
 
 
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def config_roots() -> list[Path]:
+    """Where names of configurations are looked up: ``configs/`` of this folder, then the package's own.
+
+    An installed package holds them as ``fsd_gs/configs``; in a source tree that is the top-level folder.
+    """
+    shipped = _PACKAGE / "configs"
+    return [Path("configs"), shipped if shipped.is_dir() else _PACKAGE.parent / "configs"]
+
+
 def config_files(name: str) -> Path:
-    """The YAML file that ``name`` means: a path, or a name below ``configs/`` of this folder or of the source tree."""
-    roots = [Path(), Path("configs"), Path(__file__).resolve().parent.parent / "configs"]
-    for root in roots:
-        for candidate in (root / name, root / f"{name}.yaml"):
-            try:
-                if candidate.is_file():
-                    return candidate
-            except (OSError, ValueError):  # a name that no file can have
-                break
+    """The YAML file that ``name`` means: a path, else a name in one of :func:`config_roots`, with or without ``configs/`` and ``.yaml``."""
+    inside = name.removeprefix("configs/")
+    for candidate in (Path(name), Path(f"{name}.yaml"), *(root / f"{inside}{end}" for root in config_roots() for end in ("", ".yaml"))):
+        try:
+            if candidate.is_file():
+                return candidate
+        except (OSError, ValueError):  # a name that no file can have
+            break
     raise ConfigError(f"--config: no file '{name}' (known: {', '.join(config_names())})")
 
 
-def config_names() -> list[str]:
-    """The names of the files below ``configs/`` of this folder and of the source tree."""
-    roots = [Path("configs"), Path(__file__).resolve().parent.parent / "configs"]
-    return sorted({p.relative_to(r).with_suffix("").as_posix() for r in roots for p in r.rglob("*.yaml")})
+def config_names(*patterns: str) -> list[str]:
+    """The names of the files in :func:`config_roots`; patterns: only those that match one of them (default: all)."""
+    found = ((root, path) for root in config_roots() for pattern in patterns or ("**/*.yaml",) for path in root.glob(pattern))
+    return sorted({path.relative_to(root).with_suffix("").as_posix() for root, path in found})
 
 
 def load_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> Config:

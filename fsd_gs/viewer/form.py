@@ -10,10 +10,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from fsd_gs.config import Config, load_config
+from fsd_gs.config import Config, config_names, load_config
 from fsd_gs.errors import ConfigError
 
 DEFAULTS = "default"
@@ -39,11 +38,8 @@ class Request:
 
 
 def presets() -> list[str]:
-    """Names of the configurations of this folder and of the source tree that make 3D assets, the default first."""
-    roots = [Path("configs"), Path(__file__).resolve().parents[2] / "configs"]
-    files = [(root, path) for root in roots for pattern in ("*.yaml", "methods/*.yaml") for path in root.glob(pattern)]
-    names = {path.relative_to(root).with_suffix("").as_posix() for root, path in files}
-    return [DEFAULTS, *sorted(names - {"2d"})]
+    """Names of the configurations of this folder and of the package that make 3D assets, the default first."""
+    return [DEFAULTS, *(name for name in config_names("*.yaml", "methods/*.yaml") if name != "2d")]
 
 
 def requested_config(request: Request, output: str, overrides: Sequence[str] = ()) -> Config:
