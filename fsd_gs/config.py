@@ -19,6 +19,7 @@ from fsd_gs.core.setting import check, group, setting
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance.settings import GuidanceSettings, ScheduleSettings
 from fsd_gs.noise.settings import NoiseSettings
+from fsd_gs.priors.settings import PriorSettings
 from fsd_gs.render.settings import RenderSettings
 from fsd_gs.splats.regularizers import Regularizers
 from fsd_gs.splats.settings import DensifySettings, LearningRates, StartSettings
@@ -42,41 +43,6 @@ __all__ = [
 ]
 
 Settings = TypeVar("Settings")
-
-
-@dataclass(frozen=True)
-class PriorSettings:
-    """Which diffusion model, and how it is loaded (``priors.options``)."""
-
-    name: str = setting(
-        "nano",
-        "backbone: nano (small, ships with the package), exact (looks objects up; --config exact), sd15, sd21, sdxl, lcm, turbo, sd3, "
-        "flux, mvdream, a folder or a hub id",
-        text=True,
-    )
-    dtype: str = setting("auto", "precision of the network; splats stay float32", choices=("auto", "float32", "bfloat16", "float16"))
-    objects: int = setting(24, "exact prior: objects that match the prompt in its finite set", low=1, high=1000)
-    distractors: int = setting(12, "exact prior: objects of other kinds in its unconditional set", low=0, high=1000)
-    catalogue_seed: int = setting(0, "exact prior: which objects are drawn from the procedural catalogue", low=0, high=2**63 - 1)
-    cfg_rescale: float = setting(
-        0.0, "diffusers backbones: CFG rescale inside the network's own combination (arXiv 2305.08891), which costs nothing", low=0, high=1
-    )
-    lora: str | None = setting(None, "diffusers backbones: path of LoRA weights", text=True)
-    lora_scale: float = setting(1.0, "diffusers backbones: strength of the LoRA weights", low=-100, high=100)
-    compile: bool = setting(False, "diffusers backbones: torch.compile the network and the encoder")
-    tiny_vae: str | None = setting(None, "diffusers backbones: path or id of an AutoencoderTiny (TAESD) used as encoder", text=True)
-    view_prompts: bool = setting(True, "single-view backbones: add 'front view', 'side view', … by azimuth")
-    perp_neg: bool = setting(False, "single-view backbones: Perp-Neg against the opposite views (arXiv 2304.04968)")
-    image_size: int | None = setting(
-        None, "diffusers backbones: side of the images in pixels; null is the network's own", low=16, high=16384
-    )
-    config: str | None = setting(None, "single-file checkpoints: folder or hub id with the configs and tokenizers they lack", text=True)
-    offline: bool = setting(False, "never contact a hub, even for configuration files")
-
-    def __post_init__(self) -> None:
-        check(self)
-        if not self.name.strip():
-            raise ConfigError("name: expected a backbone, got nothing; nano ships with the package")
 
 
 @dataclass(frozen=True)

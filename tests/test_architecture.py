@@ -23,6 +23,7 @@ LEVEL = {
     "catalogue": 3,
     "priors.base": 3,  # the seam that guidance is written against: the protocol and the schedules, no implementation
     "priors.schedule": 3,
+    "priors.settings": 3,
     "render": 3,  # a leaf; of the families only the splat-native prior draws, see below
     **dict.fromkeys(("splats", "noise", "priors", "guidance", "export", "metrics"), 4),
     "metrics.judge.train": 5,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
 
 from fsd_gs.errors import ConfigError, unknown_name
 from fsd_gs.priors.prompts import PerpNeg, ViewPrompts
+from fsd_gs.priors.settings import LoadSettings, PriorSettings
 
 TextPolicy = Literal["free", "cpu", "keep"]
 _DTYPES: dict[str, torch.dtype] = {
@@ -23,57 +24,47 @@ _DTYPES: dict[str, torch.dtype] = {
 
 
 @dataclass(frozen=True)
-class LoadOptions:
+class LoadOptions(LoadSettings):
     """Settings of a real backbone; the defaults are the ones that fit most.
 
-    view_prompts: words added by azimuth, None for the plain prompt. Multi-view priors ignore it: they see the cameras.
-    perp_neg: Perp-Neg between neighbouring views (implies interpolation); None is off.
-    cfg_rescale: CFG rescale (arXiv 2305.08891) in [0, 1].
-    lora, lora_scale: path of LoRA weights (.safetensors) and their strength; fused into the weights at loading.
-    text_encoder: after the prompts are embedded, "free" it (a new prompt loads it again), park it on the "cpu", or "keep" it.
-    tiny_vae: folder or hub id of an AutoencoderTiny (TAESD) that replaces the VAE's encoder: faster gradients, rougher latents.
-    vae_checkpointing: recompute the encoder's activations in the backward pass: less memory, about a third more time in it.
-    vae_slicing, vae_tiling: decode image by image, tile by tile.
-    channels_last: memory format of the convolutions (CUDA only; measured slower on CPUs in float32).
-    compile: torch.compile the network and the encoder; falls back to eager with a warning where that fails.
-    image_size: side in pixels, None for the network's own.
-    config: folder or hub id that supplies the configs and tokenizers which a single-file checkpoint lacks.
-    guidance: guidance value at s = 1 and s = 0 for guidance-distilled networks (LCM, FLUX-dev).
-    offline: never contact a hub.
-    objects, distractors, catalogue_seed: of the exact prior: objects that fit the prompt, others, and which ones.
+    Attributes:
+        view_prompts: Words added by azimuth, None for the plain prompt. Multi-view priors ignore it: they see the cameras.
+        perp_neg: Perp-Neg between neighbouring views (implies interpolation); None is off.
+        text_encoder: After the prompts are embedded, "free" it (a new prompt loads it again), park it on the "cpu", or "keep" it.
+        vae_checkpointing: Recompute the encoder's activations in the backward pass: less memory, about a third more time in it.
+        vae_slicing: Decode image by image.
+        vae_tiling: Decode tile by tile.
+        channels_last: Memory format of the convolutions (CUDA only; measured slower on CPUs in float32).
+        guidance: Guidance value at s = 1 and s = 0 for guidance-distilled networks (LCM, FLUX-dev).
     """
 
     view_prompts: ViewPrompts | None = field(default_factory=ViewPrompts)
     perp_neg: PerpNeg | None = None
-    cfg_rescale: float = 0.0
-    lora: str | None = None
-    lora_scale: float = 1.0
     text_encoder: TextPolicy = "free"
-    tiny_vae: str | None = None
     vae_checkpointing: bool = True
     vae_slicing: bool = True
     vae_tiling: bool = False
     channels_last: bool = True
-    compile: bool = False
-    image_size: int | None = None
-    config: str | None = None
     guidance: float = 1.0
-    offline: bool = False
-    objects: int = 24
-    distractors: int = 12
-    catalogue_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.cfg_rescale <= 1.0:
-            raise ConfigError(f"cfg_rescale: expected a value in [0, 1], got {self.cfg_rescale:g}")
+        super().__post_init__()
         if self.text_encoder not in ("free", "cpu", "keep"):
             raise ConfigError(unknown_name("text_encoder", self.text_encoder, ("free", "cpu", "keep")))
-        if self.image_size is not None and (self.image_size < 16 or self.image_size % 8):
-            raise ConfigError(f"image_size: expected a multiple of 8 from 16 upwards, got {self.image_size}")
         if self.perp_neg is not None and self.view_prompts is None:
             raise ConfigError("perp_neg: needs view prompts to repel; set view_prompts as well, or perp_neg=None")
         if self.perp_neg is not None and self.view_prompts is not None and not self.view_prompts.interpolate:
             object.__setattr__(self, "view_prompts", replace(self.view_prompts, interpolate=True))
+
+    @classmethod
+    def of(cls, settings: PriorSettings) -> LoadOptions:
+        """The options that a run's settings mean; the defaults for what only Python can say."""
+        shared = {f.name: getattr(settings, f.name) for f in fields(LoadSettings)}
+        return cls(
+            **shared,
+            view_prompts=ViewPrompts() if settings.view_prompts else None,
+            perp_neg=PerpNeg() if settings.perp_neg else None,
+        )
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,9 @@ from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.splats.prune import clean
 from fsd_gs.train import runs
 from fsd_gs.train.backbones import load_prior
-from fsd_gs.train.build import build_guard, build_session
+from fsd_gs.train.build import build_session
 from fsd_gs.train.checkpoint import load_checkpoint
+from fsd_gs.train.guard import Guard
 from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.observers import Checkpoints, JsonLog, Previews
 from fsd_gs.train.result import Result, draw_preview
@@ -64,7 +65,7 @@ def run(config: Config, session: Session, observers: Sequence[Observer] = (), ch
     """
     if checkpoint is not None:
         restore(session, checkpoint)
-    guard = build_guard(config, partial(_tell, observers))
+    guard = Guard(config.guard, partial(_tell, observers))
     kept = False
     try:
         for observer in observers:

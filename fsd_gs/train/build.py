@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.initialize import MESH_SUFFIXES, ball, from_mesh_file, from_splats
 from fsd_gs.splats.optimizers import build_optimizers
 from fsd_gs.splats.parameters import from_gaussians
-from fsd_gs.train.guard import Guard
 from fsd_gs.train.session import Generators, Parts, Session
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
 
@@ -121,7 +119,3 @@ def direct_splats(config: Config, prior: Prior, device: torch.device) -> Gaussia
     noise = build_noise(config, prior, device)(cameras, torch.ones(views, size, size, 1, device=device), None)
     text = prior.encode_text(config.prompt, config.negative_prompt, cameras, torch.ones(3, device=device))
     return sample_splats(prior, text, cameras, noise, steps=config.splats.direct_steps, cfg_scale=config.guidance.cfg_scale)
-
-
-def build_guard(config: Config, say: Callable[[str], None]) -> Guard:
-    return Guard(config.guard.snapshot_every, config.guard.max_rollbacks, config.guard.rate_factor, say)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsd_gs.config import GuardSettings
 from fsd_gs.errors import DivergenceError
 from fsd_gs.train.checkpoint import nonfinite_entry
 from fsd_gs.train.session import Session
@@ -44,23 +45,24 @@ def problem_after(session: Session, loss: Tensor) -> str | None:
 class Guard:
     """Keeps the last good state of a session and returns to it when a step went wrong.
 
-    say: called with one line for people.
+    Attributes:
+        settings: How often it looks and how often it goes back.
+        say: Called with one line for people.
+        rollbacks: How often it has gone back.
     """
 
-    snapshot_every: int
-    max_rollbacks: int
-    rate_factor: float
+    settings: GuardSettings
     say: Callable[[str], None]
     rollbacks: int = 0
     _snapshot: dict[str, Any] = field(default_factory=dict)
 
     def remember(self, session: Session) -> None:
-        """Call before each step; takes a snapshot every ``snapshot_every`` steps.
+        """Call before each step; takes a snapshot every ``settings.snapshot_every`` steps.
 
         Raises:
             DivergenceError: the run starts from values that are not finite, so there is nothing to go back to.
         """
-        if self._snapshot and session.step % self.snapshot_every:
+        if self._snapshot and session.step % self.settings.snapshot_every:
             return
         state = session.state_dict()
         bad = nonfinite_entry(state)
@@ -75,12 +77,12 @@ class Guard:
         """Restore the last good state with lower rates; DivergenceError after ``max_rollbacks``, with the last good state restored."""
         self.rollbacks += 1
         failed_at = session.step
-        rate_factor = session.rate_factor * self.rate_factor
+        rate_factor = session.rate_factor * self.settings.rate_factor
         session.load_state_dict(self._snapshot)
         session.rate_factor = rate_factor
         # The generators continue from the snapshot, so the same draws meet a gentler step instead of failing in the same way.
         self._snapshot["rate_factor"] = rate_factor
         session.apply_rates()
-        if self.rollbacks > self.max_rollbacks:
-            raise DivergenceError(f"{problem} at step {failed_at}, after {self.max_rollbacks} rollbacks; {ADVICE}")
+        if self.rollbacks > self.settings.max_rollbacks:
+            raise DivergenceError(f"{problem} at step {failed_at}, after {self.settings.max_rollbacks} rollbacks; {ADVICE}")
         self.say(f"{problem} at step {failed_at}: back to step {session.step}, learning rates × {rate_factor:g}")

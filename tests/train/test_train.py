@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fsd_gs
-from fsd_gs.config import Config, load_config
+from fsd_gs.config import Config, GuardSettings, load_config
 from fsd_gs.errors import DivergenceError, FileFormatError, InputError, OutputError
 from fsd_gs.export.ply import load_ply
 from fsd_gs.train import runs
@@ -147,7 +147,7 @@ def test_weight_auto_is_the_published_one(method, published):
 
 
 def make_guard(said: list[str], **settings: float) -> Guard:
-    return Guard(**{"snapshot_every": 2, "max_rollbacks": 2, "rate_factor": 0.5, **settings}, say=said.append)  # type: ignore[arg-type]
+    return Guard(GuardSettings(**{"snapshot_every": 2, "max_rollbacks": 2, "rate_factor": 0.5, **settings}), say=said.append)  # type: ignore[arg-type]
 
 
 def test_the_guard_rolls_back_lowers_the_rates_and_says_so():
