@@ -348,7 +348,7 @@ def test_a_folder_gives_the_same_network_back(tmp_path):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("model_index.json", {"version": 9}, "version 9, this is version 1"),
+        ("model_index.json", {"version": 9}, "version 9, this is version 2"),
         ("transformer/config.json", {"wings": 2}, "missing or unknown: wings"),
         ("transformer/config.json", {"width": 32}, "does not fit its config.json"),
     ],

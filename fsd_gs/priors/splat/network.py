@@ -1,12 +1,15 @@
 """The splat-native denoiser: V noisy views, cameras and words → Gaussians, whose renders are the clean views x̂_0.
 
-    features  every view through a small UNet at half and quarter resolution, told the noise level
+    features  every view through a small UNet at half and quarter resolution, told the noise level; and how far each pixel of x_t/α is from
+              the background, where that is told: at low noise this is the silhouette
     lift      the cells of a coarse grid (8³, those that touch the ball) read mean and deviation of the views' features at 4³ points each
     think     a transformer over cells and words, modulated by (log-SNR, words, background); after ``early`` blocks it says which cells
               hold a surface, and only the likeliest ``kept`` go on: half of the cells, and more than half of the work, are empty space
     emit      each kept cell draws 5³ Gaussians, one a sub-voxel: a small head looks at the cell's thought and at the views again,
               weighted by how well each sees the point, w_v = softmax_v(q·f_v + n·d_v): q and n are the cell's own, f_v is the feature,
-              d_v the direction to the camera. The colour is a gate between what the views show, Σ w_v x_v/α, and what the network thinks
+              d_v the direction to the camera, and at the share of views in whose silhouette the point lies (1: the visual hull).
+              Convolutions over the sub-voxels, two by two by two together, let neighbours agree on a surface before the head speaks.
+              The colour is a gate between what the views show, Σ w_v x_v/α, and what the network thinks
 
 The views of one set of Gaussians cannot disagree: that is the point (DMV3D, arXiv 2311.09217, with splats as in LGM, arXiv 2402.05054).
 """
@@ -21,7 +24,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fsd_gs.core.setting import setting
-from fsd_gs.priors.splat.volume import RADIUS, Rays, cell_centers, cell_points, inside, mean_and_deviation, project, sample_views
+from fsd_gs.priors.splat.volume import (
+    RADIUS,
+    Rays,
+    block_places,
+    cell_centers,
+    cell_points,
+    inside,
+    mean_and_deviation,
+    project,
+    sample_views,
+)
 from fsd_gs.priors.splat.words import WordEncoder, Words
 
 SIZE = 64  # pixels of the views that the network looks at
@@ -44,6 +57,9 @@ class NetworkSettings:
     view_features: int = setting(8, "features of a view's pixel", low=1)
     voxel_features: int = setting(12, "numbers that a cell hands to each of its Gaussians", low=1)
     head_width: int = setting(32, "hidden units of the head that draws a Gaussian", low=1)
+    block_features: int = setting(16, "numbers that a Gaussian hands to its neighbours", low=1)
+    block_width: int = setting(32, "channels of the convolutions over blocks of 2 x 2 x 2 Gaussians", low=1)
+    block_depth: int = setting(2, "of those convolutions; 0: none", low=0)
     text_rows: int = setting(4096, "rows of the table of letter groups", low=2)
     text_width: int = setting(128, "channels of a word", low=4)
 
@@ -139,6 +155,40 @@ class Block(torch.nn.Module):
         return x + 0.5 * (1 + f) * self.narrow(y)
 
 
+class Neighbours(torch.nn.Module):
+    """What the sub-voxels around each Gaussian say: [B, M, hidden] → [B, M, hidden], 0 at first.
+
+    The grid of sub-voxels is cut into blocks of 2³; a block's eight Gaussians are one voxel of the convolutions (space to depth), so that
+    3³ of them reach over 6³ Gaussians at an eighth of the places. Where no cell is kept there is nothing, 0.
+    """
+
+    places: Tensor  # [N, q³] of each cell's Gaussians: 8 · block + corner
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        s = settings
+        self.side = s.cells * s.emit_points // 2
+        self.register_buffer("places", block_places(s.cells, s.emit_points), persistent=False)
+        self.speak = torch.nn.Linear(s.head_width, s.block_features)
+        self.enter = torch.nn.Linear(8 * s.block_features, s.block_width)
+        self.convolutions = torch.nn.ModuleList(torch.nn.Conv3d(s.block_width, s.block_width, 3, padding=1) for _ in range(s.block_depth))
+        self.leave = torch.nn.Linear(s.block_width, 8 * s.head_width)
+        torch.nn.init.zeros_(self.leave.weight)
+        torch.nn.init.zeros_(self.leave.bias)
+
+    def forward(self, hidden: Tensor, kept: Tensor) -> Tensor:
+        """hidden [B, K · q³, C] of the kept cells [B, K]."""
+        B, _, C = hidden.shape
+        places = self.places[kept].flatten(1)[..., None]
+        said = self.speak(hidden)
+        grid = said.new_zeros(B, 8 * self.side**3, said.shape[2]).scatter(1, places.expand(-1, -1, said.shape[2]), said)
+        x = self.enter(grid.view(B, self.side**3, -1)).transpose(1, 2).unflatten(2, (self.side,) * 3)
+        for convolution in self.convolutions:
+            x = x + convolution(F.silu(x))
+        heard = self.leave(F.silu(x).flatten(2).transpose(1, 2)).view(B, -1, C)
+        return heard.gather(1, places.expand(-1, -1, C))
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """softmax(q kᵀ/√c + bias) v for [B, h, N, c]. On a CPU plain products: the fused kernel's backward pass costs several times as much."""
     if q.device.type != "cpu":
@@ -166,7 +216,7 @@ class SplatDenoiser(torch.nn.Module):
             torch.nn.Linear(64 + s.text_width + 4, width), torch.nn.SiLU(), torch.nn.Linear(width, width), torch.nn.SiLU()
         )
         self.encoder = ViewEncoder(s.view_features, width)
-        seen = s.view_features + 3
+        seen = s.view_features + 4
         self.lift = torch.nn.Linear(s.lift_points**3 * (2 * seen + 1), width)
         self.cell_places = torch.nn.Parameter(torch.randn(len(self.centers), width) * 0.2)
         self.word_tokens = torch.nn.Linear(s.text_width, width)
@@ -176,7 +226,8 @@ class SplatDenoiser(torch.nn.Module):
         self.backdrop = torch.nn.Linear(width, 3)
         self.emit = torch.nn.Linear(width, s.emit_points**3 * s.voxel_features)
         self.look = torch.nn.Linear(s.voxel_features, seen + 3)
-        self.head_in = torch.nn.Linear(s.voxel_features + seen + 3, s.head_width)
+        self.head_in = torch.nn.Linear(s.voxel_features + seen + 4, s.head_width)
+        self.neighbours = Neighbours(s) if s.block_depth else None
         self.head_out = torch.nn.Linear(s.head_width, OUTPUTS)
         for layer in (self.modulation, self.head_out, self.look):
             torch.nn.init.zeros_(layer.weight)
@@ -193,7 +244,7 @@ class SplatDenoiser(torch.nn.Module):
         keep_first: [B, N] a bonus on the cells' logits when the kept ones are chosen (training shows the true ones now and then).
         """
         maps, clean, e, words = self._features(views_t, condition)
-        cells, bias = self._lift(maps, views_t, rays), self._word_bias(condition.words)
+        cells, bias = self._lift(maps, clean, views_t, rays), self._word_bias(condition.words)
         modulation = self.modulation(e).view(len(e), 6, -1)
         tokens = torch.cat([cells, words], dim=1)
         early = self.settings.early
@@ -212,7 +263,8 @@ class SplatDenoiser(torch.nn.Module):
         return self._emit(tokens[:, : kept.shape[1]], kept, logits, maps, clean, rays, backdrop)
 
     def _features(self, views_t: Tensor, condition: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Maps [B, V, F, S/2, S/2], x_t/α [B, V, 3, S, S] held in [−1, 1], the condition [B, width], word tokens [B, W, width]."""
+        """Maps [B, V, F, S/2, S/2]; x_t/α held in [−1, 1] and the silhouette in [0, 1], [B, V, 4, S, S]; the condition [B, width]; word
+        tokens [B, W, width]."""
         B, V = views_t.shape[:2]
         word_vectors, text = self.words(condition.words)
         known = condition.known[:, None]
@@ -220,17 +272,21 @@ class SplatDenoiser(torch.nn.Module):
         e = self.condition(told)
         maps = self.encoder(views_t.flatten(0, 1), e.repeat_interleave(V, dim=0)).unflatten(0, (B, V)).float()
         alpha = torch.sigmoid(condition.log_snr).sqrt().clamp_min(1e-3).view(B, 1, 1, 1, 1)
-        return maps, (views_t / alpha).clamp(-1, 1), e, self.word_tokens(word_vectors)
+        clean = (views_t / alpha).clamp(-1, 1)
+        silhouette = 1 - torch.exp(-8 * (clean - condition.background[:, None, :, None, None]).square().sum(2, keepdim=True))
+        clean = torch.cat([clean, silhouette * known[..., None, None, None]], dim=2)
+        return maps, clean, e, self.word_tokens(word_vectors)
 
     def _word_bias(self, words: Words) -> Tensor:
         """[B, 1, 1, N + W]: −∞ on the words that are not there."""
         hidden = torch.zeros(words.present.shape, device=words.groups.device).masked_fill(~words.present, float("-inf"))
         return F.pad(hidden, (len(self.centers), 0))[:, None, None]
 
-    def _lift(self, maps: Tensor, views_t: Tensor, rays: Rays) -> Tensor:
+    def _lift(self, maps: Tensor, clean: Tensor, views_t: Tensor, rays: Rays) -> Tensor:
         """[B, N, width]: each cell's first thought."""
         B, V = maps.shape[:2]
-        maps = torch.cat([F.avg_pool2d(views_t.flatten(0, 1), 2).unflatten(0, (B, V)), maps], dim=2)
+        shown = torch.cat([views_t, clean[:, :, 3:]], dim=2)
+        maps = torch.cat([F.avg_pool2d(shown.flatten(0, 1), 2).unflatten(0, (B, V)), maps], dim=2)
         points = (self.centers[:, None] + self.lift_offsets).flatten(0, 1).expand(B, -1, -1)
         places, depths = project(points, rays)
         weights = inside(places, depths)
@@ -245,10 +301,14 @@ class SplatDenoiser(torch.nn.Module):
         u = self.emit(F.layer_norm(cells, cells.shape[-1:])).view(B, -1, s.voxel_features)
         places, depths = project(points, rays)
         colors, features = sample_views(clean, places), sample_views(maps, places)
-        seen = torch.cat([colors, features], dim=2)  # [B, V, 3 + F, M]
-        weights = self._view_weights(u, seen, points, rays, inside(places, depths))
+        seen, visible = torch.cat([colors, features], dim=2), inside(places, depths)  # [B, V, 4 + F, M]
+        weights = self._view_weights(u, seen, points, rays, visible)
         mean, deviation = (x.transpose(1, 2) for x in mean_and_deviation(seen, weights, spread=3))
-        out = self.head_out(F.silu(self.head_in(torch.cat([u, mean.to(u.dtype), deviation.to(u.dtype)], dim=-1)))).float()
+        hull = ((colors[:, :, 3] * visible).sum(1) / visible.sum(1).clamp_min(1))[..., None]
+        hidden = self.head_in(torch.cat([x.to(u.dtype) for x in (u, mean, deviation, hull)], dim=-1))
+        if self.neighbours is not None:
+            hidden = hidden + self.neighbours(F.silu(hidden), kept)
+        out = self.head_out(F.silu(hidden)).float()
         offset, log_scale, quat, opacity, color, gate = out.split([3, 3, 4, 1, 3, 1], dim=-1)
         share = torch.sigmoid(gate)
         return SplatField(

@@ -68,6 +68,17 @@ def cell_points(cells: int, points: int) -> Tensor:
     return torch.cartesian_prod(axis, axis, axis)
 
 
+def block_places(cells: int, points: int) -> Tensor:
+    """[N, points³] int64: where each sub-voxel of :func:`cell_points` lies in the grid of blocks of 2³ sub-voxels, 8 · block + corner, both
+    with x slowest; cells · points must be even."""
+    centers, offsets = cell_centers(cells), cell_points(cells, points)
+    side = cells * points
+    x, y, z = ((centers[:, None] + offsets + RADIUS) / (2 * RADIUS) * side).floor().long().unbind(-1)
+    half = side // 2
+    block = ((x // 2) * half + y // 2) * half + z // 2
+    return 8 * block + 4 * (x % 2) + 2 * (y % 2) + z % 2
+
+
 def project(points: Tensor, rays: Rays) -> tuple[Tensor, Tensor]:
     """points [B, N, 3] → (places [B, V, N, 2] in [0, 1] where inside the image, depths [B, V, N] along z)."""
     in_camera = points[:, None] @ rays.viewmats[..., :3, :3].transpose(-1, -2) + rays.viewmats[..., None, :3, 3]
