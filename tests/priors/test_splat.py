@@ -15,12 +15,13 @@ from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.priors.base import CleanPrior, Prior, SplatNativePrior
 from fsd_gs.priors.splat.draw import draw, draw_gaussians, gaussians
 from fsd_gs.priors.splat.folder import load_network, save_folder
-from fsd_gs.priors.splat.network import SIZE, Condition, NetworkSettings, SplatDenoiser, SplatField, attend, frequencies
+from fsd_gs.priors.splat.network import SIZE, Condition, Neighbours, NetworkSettings, SplatDenoiser, SplatField, attend, frequencies
 from fsd_gs.priors.splat.prior import CosineSchedule, SplatPrior, check_cameras
 from fsd_gs.priors.splat.sampling import sample_splats
 from fsd_gs.priors.splat.volume import (
     RADIUS,
     Rays,
+    block_places,
     cell_centers,
     cell_points,
     inside,
@@ -99,6 +100,56 @@ def test_cells_cover_the_ball_and_points_tile_the_cells():
     assert offsets.shape == (27, 3)
     assert offsets.abs().max().item() == pytest.approx(edge / 3)
     assert torch.allclose(offsets.sum(0), torch.zeros(3), atol=1e-6)
+
+
+def test_blocks_hold_the_eight_sub_voxels_of_their_place():
+    cells, points = 4, 3
+    places = block_places(cells, points)
+    positions = (cell_centers(cells)[:, None] + cell_points(cells, points)).flatten(0, 1)
+    assert places.unique().numel() == places.numel()  # one place each
+    block, corner, edge = places.flatten() // 8, places.flatten() % 8, 2 * RADIUS / 6
+    origin = torch.stack([block // 36, block // 6 % 6, block % 6], dim=1) * edge - RADIUS
+    inner = torch.stack([corner // 4, corner // 2 % 2, corner % 2], dim=1) * (edge / 2) + edge / 4
+    assert torch.allclose(origin + inner, positions, atol=1e-5)
+
+
+def test_neighbours_equal_convolutions_over_the_grid_written_out():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = Neighbours(TINY).double()
+        torch.nn.init.normal_(layer.leave.weight, std=0.3)
+    hidden = noise(1, 3 * 8, 8).double().requires_grad_()
+    kept = torch.tensor([[1, 4, 11]])
+    heard = layer(hidden, kept)
+    places, side = layer.places[kept[0]].flatten().tolist(), layer.side
+    grid = {}
+    for row, place in enumerate(places):
+        grid.setdefault(place // 8, {})[place % 8] = layer.speak(hidden[0, row])
+    x = torch.zeros(side, side, side, TINY.block_width, dtype=torch.float64)
+    for block in range(side**3):
+        corners = [grid.get(block, {}).get(c, torch.zeros(TINY.block_features, dtype=torch.float64)) for c in range(8)]
+        x[block // side**2, block // side % side, block % side] = layer.enter(torch.cat(corners))
+    for convolution in layer.convolutions:
+        padded = torch.nn.functional.pad(torch.nn.functional.silu(x), (0, 0, 1, 1, 1, 1, 1, 1))
+        around = sum(
+            padded[i : i + side, j : j + side, k : k + side] @ convolution.weight[:, :, i, j, k].T
+            for i in range(3) for j in range(3) for k in range(3)
+        )  # fmt: skip
+        x = x + around + convolution.bias
+    left = layer.leave(torch.nn.functional.silu(x)).reshape(side**3, 8, 8)
+    expected = torch.stack([left[place // 8, place % 8] for place in places])
+    assert torch.allclose(heard[0], expected, atol=1e-12)
+    weights = noise(3 * 8, 8).double()
+    ours, twin = (torch.autograd.grad((y * weights).sum(), hidden, retain_graph=True)[0] for y in (heard[0], expected))
+    assert torch.allclose(ours, twin, atol=1e-12)
+
+
+def test_neighbours_are_heard():
+    network, rays, x = make_network(), stack_rays([Rays.of(cameras())]), noise(1, 4, 3, SIZE, SIZE)
+    before = network(x, rays, make_condition([""])).opacity_logits
+    torch.nn.init.zeros_(network.neighbours.leave.weight)
+    torch.nn.init.zeros_(network.neighbours.leave.bias)
+    assert (network(x, rays, make_condition([""])).opacity_logits - before).abs().max() > 1e-3
 
 
 def test_mean_and_deviation_over_the_views_that_count():
