@@ -313,10 +313,10 @@ def split_long_edges(part: Part, longest: float) -> Part:
         long = np.linalg.norm(vertices[edges[..., 0], :3] - vertices[edges[..., 1], :3], axis=2) > longest
         if not long.any():
             return Part(vertices, faces, colors)
-        pairs, index = np.unique(edges[long], axis=0, return_inverse=True)
+        first, index = unique_rows(edges[long])
         middle = np.full(faces.shape, -1)
-        middle[long] = len(vertices) + index.reshape(-1)
-        vertices = np.concatenate([vertices, vertices[pairs].mean(1)])
+        middle[long] = len(vertices) + index
+        vertices = np.concatenate([vertices, vertices[edges[long][first]].mean(1)])
         faces, parents = split_faces(faces, middle)
         colors = colors[parents]
 
@@ -375,9 +375,25 @@ def split_corners(part: Part, crease_deg: float = CREASE_DEG) -> tuple[Array, np
     """(vertices [P, 3], faces [F, 3], normals [P, 3], colors [P, 3]) with one vertex for each different normal and colour at a point."""
     normals = crease_normals(part.vertices, part.faces, crease_deg).reshape(-1, 3)
     colors = np.repeat(part.colors, 3, axis=0)
-    key = np.c_[part.faces.reshape(-1), np.round(normals, 4), np.round(colors, 4)]
-    _, first, index = np.unique(key, axis=0, return_index=True, return_inverse=True)
+    first, index = unique_rows(np.c_[part.faces.reshape(-1), np.rint(np.c_[normals, colors] * 1e4).astype(np.int64)])
     return part.vertices[part.faces.reshape(-1)[first]], index.reshape(-1, 3), normals[first], colors[first]
+
+
+def unique_rows(rows: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(first, index) of the different rows of integers [N, K], in lexicographic order: the first row of each, and which one each row is.
+
+    As ``np.unique(axis=0)``, ten times as fast: columns are folded into one integer, which is ranked where it would overflow.
+    """
+    key, span = np.zeros(len(rows), np.int64), 1
+    for column in rows.T:
+        low = int(column.min()) if len(column) else 0
+        width = int(column.max()) - low + 1 if len(column) else 1
+        if span * width >= 1 << 63:
+            ranks, key = np.unique(key, return_inverse=True)
+            span = len(ranks)
+        key, span = key * width + (column - low), span * width
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+    return first, index
 
 
 def fit_ball(part: Part, radius: float = 0.9) -> Part:

@@ -111,14 +111,15 @@ def _clip_near(camera_points, face, colors, polygon):  # noqa: ANN001, ANN202
 
 @njit()
 def _plane_equations(triangle, planes):  # noqa: ANN001, ANN202
-    """f_0, f_x, f_y of 1/z and the three c/z from rows (x, y, 1/z, r/z, g/z, b/z); False for a triangle without area."""
+    """f_0, f_x, f_y of as many of 1/z and the three c/z as ``planes`` has rows, from rows (x, y, 1/z, r/z, g/z, b/z); False for a triangle
+    without area."""
     x0, y0 = triangle[0, 0], triangle[0, 1]
     x1, y1 = triangle[1, 0] - x0, triangle[1, 1] - y0
     x2, y2 = triangle[2, 0] - x0, triangle[2, 1] - y0
     area = x1 * y2 - x2 * y1
     if abs(area) < 1e-9:
         return False
-    for c in range(4):
+    for c in range(len(planes)):
         f1, f2 = triangle[1, 2 + c] - triangle[0, 2 + c], triangle[2, 2 + c] - triangle[0, 2 + c]
         planes[c, 1] = (f1 * y2 - f2 * y1) / area
         planes[c, 2] = (f2 * x1 - f1 * x2) / area
@@ -191,7 +192,7 @@ def sky_visibility(vertices, faces, points, directions, resolution, extent, bias
     """
     visible = np.empty((len(directions), len(points)), dtype=np.bool_)
     triangle = np.zeros((3, 6), dtype=np.float64)
-    planes = np.empty((4, 3), dtype=np.float64)
+    planes = np.empty((1, 3), dtype=np.float64)  # of the height alone
     screen = np.empty((len(vertices), 3), dtype=np.float64)
     for d in range(len(directions)):
         frame = _light_frame(directions[d])

@@ -14,10 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fsd_gs.core.kernels import njit
 from fsd_gs.core.srgb import linear_from_srgb, srgb_from_linear
 
 Array = npt.NDArray[Any]
 Wrap = Literal["repeat", "mirror", "clamp"]
+WRAPS: tuple[Wrap, ...] = ("repeat", "mirror", "clamp")
+_MIRROR, _CLAMP = 1, 2
 GREY = 0.72  # sRGB of a surface that nothing colours
 
 
@@ -50,21 +53,10 @@ class Texture:
     def sample(self, uv: Array, levels: npt.NDArray[np.integer]) -> Array:
         """[P, 4] sRGB and alpha, bilinear, at ``uv`` [P, 2] (v grows downwards) and pyramid ``levels`` [P]."""
         result = np.empty((len(uv), 4), np.float32)
+        u, v = (WRAPS.index(wrap) for wrap in self.wrap)
         for index in np.unique(levels):
-            chosen = levels == index
-            result[chosen] = self._bilinear(self.level(int(index)), uv[chosen])
+            _bilinear(self.level(int(index)), uv, levels == index, u, v, result)
         return result
-
-    def _bilinear(self, pixels: Array, uv: Array) -> Array:
-        height, width = pixels.shape[:2]
-        x, y = uv[:, 0] * width - 0.5, uv[:, 1] * height - 0.5  # texel centres lie at half numbers
-        left, top = np.floor(x), np.floor(y)
-        fx, fy = (x - left)[:, None], (y - top)[:, None]
-        columns = [_wrapped(left + i, width, self.wrap[0]) for i in (0, 1)]
-        rows = [_wrapped(top + i, height, self.wrap[1]) for i in (0, 1)]
-        upper = pixels[rows[0], columns[0]] * (1 - fx) + pixels[rows[0], columns[1]] * fx
-        lower = pixels[rows[1], columns[0]] * (1 - fx) + pixels[rows[1], columns[1]] * fx
-        return upper * (1 - fy) + lower * fy
 
 
 @dataclass(frozen=True)
@@ -87,6 +79,11 @@ class Surface:
     linear: bool = False
     cutoff: float | None = None
 
+    @property
+    def cut_out(self) -> bool:
+        """Whether its texture decides where it is."""
+        return self.cutoff is not None and self.texture is not None
+
     def levels(self, spacing: float, corners: Array | None = None, uv: Array | None = None) -> npt.NDArray[np.int64]:
         """[F] level of the texture's pyramid at which a texel is about ``spacing`` long on the surface, in the units of ``corners``."""
         corners, uv = self.corners if corners is None else corners, self.uv if uv is None else uv
@@ -104,6 +101,8 @@ class Surface:
         texels = self.texture.sample(uv, levels)
         if not self.linear:
             return texels
+        if (tint == 1).all():
+            return texels.astype(float)
         product = srgb_from_linear(linear_from_srgb(texels[:, :3]) * tint[:, :3])
         return np.concatenate([product, texels[:, 3:] * tint[:, 3:]], axis=1)
 
@@ -130,10 +129,30 @@ def _halved(pixels: Array) -> Array:
     return pixels
 
 
-def _wrapped(index: Array, size: int, wrap: Wrap) -> npt.NDArray[np.int64]:
-    if wrap == "clamp":
-        return np.clip(index, 0, size - 1).astype(np.int64)
-    if wrap == "mirror":
-        folded = index % (2 * size)
-        return np.where(folded < size, folded, 2 * size - 1 - folded).astype(np.int64)
-    return (index % size).astype(np.int64)
+@njit(error_model="numpy")
+def _bilinear(pixels, uv, chosen, wrap_u, wrap_v, result):  # noqa: ANN001, ANN202
+    """result [P, 4] ← ``pixels`` [h, w, 4] at uv [P, 2], for the ``chosen`` [P]; wrap_u, wrap_v: places in WRAPS."""
+    height, width = pixels.shape[:2]
+    for p in range(len(uv)):
+        if chosen[p]:
+            x, y = uv[p, 0] * width - 0.5, uv[p, 1] * height - 0.5  # texel centres lie at half numbers
+            left, top = np.floor(x), np.floor(y)
+            fx, fy = x - left, y - top
+            c0, c1 = _wrapped(left, width, wrap_u), _wrapped(left + 1, width, wrap_u)
+            r0, r1 = _wrapped(top, height, wrap_v), _wrapped(top + 1, height, wrap_v)
+            for k in range(4):
+                upper = pixels[r0, c0, k] * (1 - fx) + pixels[r0, c1, k] * fx
+                lower = pixels[r1, c0, k] * (1 - fx) + pixels[r1, c1, k] * fx
+                result[p, k] = upper * (1 - fy) + lower * fy
+
+
+@njit(error_model="numpy")
+def _wrapped(index, size, wrap):  # noqa: ANN001, ANN202
+    """The texel [0, size) that stands at a whole number beyond the borders."""
+    if wrap == _CLAMP:
+        return int(min(max(index, 0.0), size - 1.0))
+    period = 2.0 * size if wrap == _MIRROR else 1.0 * size
+    folded = index - period * np.floor(index / period)
+    if folded >= size:
+        folded = period - 1 - folded
+    return int(min(max(folded, 0.0), size - 1.0))

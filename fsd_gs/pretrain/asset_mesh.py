@@ -5,7 +5,8 @@ place      axes to ours (z up, front +x), centred, scaled so that the farthest c
 refine     edges are halved where the colours at a face's corners do not stand for the texture between them, the worst first, and where
            they are too long for light at the corners; both sides of an edge agree, and ``max_faces`` is never passed
 thin out   a file of more than ``max_faces`` faces by quadric edge collapses (Garland & Heckbert 1997); colours from the nearest old corner
-light      parts whose faces look inwards are turned (their other side sees more sky), then lit as the catalogue is (``catalogue.bake``)
+light      parts whose faces look inwards are turned (their other side sees more sky), then lit as the catalogue is (``catalogue.bake``);
+           what blocks light is the shape before refinement, which is the same with fewer faces
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fsd_gs.catalogue.bake import RADIUS, lit_colors, openness
-from fsd_gs.catalogue.mesh import Array, Mesh, Part, crease_normals, face_normals, fit_ball, split_faces
+from fsd_gs.catalogue.mesh import Array, Mesh, Part, crease_normals, face_normals, fit_ball, split_faces, unique_rows
 from fsd_gs.errors import BackendError, FileFormatError, InputError, unknown_name
 from fsd_gs.meshes import read
 from fsd_gs.meshes.read import SUFFIXES, read_surfaces, to_world, up_of
@@ -30,6 +31,7 @@ MAX_READ_FACES = read.MAX_FACES
 TEXTURE_EDGE, PLAIN_EDGE = 0.06, 0.2  # shortest edge halved for a texture, longest left whole; a pixel of a 64-pixel view is about 0.03
 TOLERANCE = 0.05  # of sRGB between a texture and what the corners make of it
 _MAX_NORMAL_PAIRS = 20_000_000
+_LEAST_AREA = 1e-12  # twice that of a face
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,14 @@ def load_asset(path: Path, root: Path, settings: AssetSettings) -> Mesh:
         raise FileFormatError(f"{path.name}: all its faces lie in one point")
     corners = fit_ball(Part(corners, np.zeros((0, 3), dtype=int), np.zeros((0, 3))), RADIUS).vertices.reshape(-1, 3, 3)
     painted = _Painted.of(surfaces, corners)
-    dense = len(corners) > settings.max_faces
-    soup = (painted if dense else _refined(painted, settings.max_faces)).soup()
-    if dense:
-        soup = _thinned(soup, settings.max_faces, path.name)
-    return _finished(soup, settings.lit, path.name)
+    if len(corners) > settings.max_faces:
+        soup = _outwards(_thinned(painted.soup(), settings.max_faces, path.name), path.name)
+        return _finished(soup, soup.points, settings.lit)
+    if any(s.cut_out for s in surfaces):  # what is there is known after refinement only
+        soup = _outwards(_refined(painted, settings.max_faces).soup(), path.name)
+        return _finished(soup, soup.points, settings.lit)
+    painted = painted.outwards(path.name)
+    return _finished(_refined(painted, settings.max_faces).soup(), painted.attributes[..., :3], settings.lit)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class _Painted:
 
     def colors(self, weights: Array) -> Array:
         """[F, P, 4] sRGB and opacity at barycentric ``weights`` [P, 3] of every face."""
-        at = np.einsum("pk,fkc->fpc", weights, self.attributes[..., 3:])
+        at = _mixed(weights, self.attributes[..., 3:])
         result = np.empty((*at.shape[:2], 4))
         for index, surface in enumerate(self.surfaces):
             chosen = self.surface == index
@@ -115,9 +120,16 @@ class _Painted:
             result[chosen] = surface.colors(values[:, :4], uv, levels).reshape(-1, len(weights), 4)
         return result
 
+    def outwards(self, name: str) -> _Painted:
+        """As :func:`_outwards`."""
+        solid, inward = _solid_and_inward(self.attributes[..., :3], name)
+        attributes = self.attributes[solid]
+        attributes = np.where(inward[:, None, None], attributes[:, ::-1], attributes)
+        return _Painted(self.surfaces, attributes, self.surface[solid], self.level[solid], self.error[solid])
+
     def soup(self) -> Soup:
         colors = self.colors(np.eye(3))
-        cutoffs = np.array([-1.0 if s.cutoff is None or s.texture is None else s.cutoff for s in self.surfaces])
+        cutoffs = np.array([s.cutoff if s.cut_out and s.cutoff is not None else -1.0 for s in self.surfaces])
         there = colors[..., 3].mean(1) >= cutoffs[self.surface]
         return Soup(self.attributes[there, :, :3], np.clip(colors[there, :, :3], 0, 1))
 
@@ -125,6 +137,11 @@ class _Painted:
 _EDGE_POINTS = np.array([[1 - t, t, 0.0] for t in (0.25, 0.5, 0.75)])  # on the edge from corner 0 to corner 1
 _INSIDE = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]]) / np.array([[3], [6], [6], [6]])
 _PROBES = np.concatenate([np.roll(_EDGE_POINTS, k, axis=1) for k in range(3)] + [_INSIDE])
+
+
+def _mixed(weights: Array, corners: Array) -> Array:
+    """[F, P, C]: values at the corners [F, 3, C] at barycentric ``weights`` [P, 3]."""
+    return np.tensordot(weights, corners, axes=(1, 1)).transpose(1, 0, 2)
 
 
 def _refined(painted: _Painted, max_faces: int) -> _Painted:
@@ -153,8 +170,8 @@ def _edges_to_cut(painted: _Painted, budget: int) -> npt.NDArray[np.bool_]:
     need = np.maximum(need, np.where(lengths > TEXTURE_EDGE, painted.error, 0.0))
     _, faces = _welded(points)
     ends = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=2), axis=2)
-    _, edge, sharing = np.unique(ends.reshape(-1, 2), axis=0, return_inverse=True, return_counts=True)
-    edge = edge.reshape(-1)
+    _, edge = unique_rows(ends.reshape(-1, 2))
+    sharing = np.bincount(edge)
     most = np.zeros(len(sharing))
     np.maximum.at(most, edge, need.reshape(-1))  # both sides of an edge are halved, or none
     order = np.argsort(-most, kind="stable")
@@ -177,7 +194,7 @@ def _texture_error(painted: _Painted) -> Array:
     part = _Painted(
         painted.surfaces, painted.attributes[textured], painted.surface[textured], painted.level[textured], painted.error[textured]
     )
-    fault = np.abs(part.colors(_PROBES) - np.einsum("pk,fkc->fpc", _PROBES, part.colors(np.eye(3))))
+    fault = np.abs(part.colors(_PROBES) - _mixed(_PROBES, part.colors(np.eye(3))))
     cut_out = np.array([s.cutoff is not None for s in painted.surfaces])[part.surface]
     fault[~cut_out, :, 3] = 0  # opacity counts where it decides what is there
     worst = fault.max(axis=2)
@@ -209,24 +226,37 @@ def _thinned(soup: Soup, max_faces: int, name: str) -> Soup:
 
 def _welded(points: Array) -> tuple[Array, npt.NDArray[np.int64]]:
     """(vertices [P, 3], faces [F, 3]) of loose triangles; corners nearer than about 1e-5 become one."""
-    vertices, index = np.unique(np.round(points.reshape(-1, 3), 5), axis=0, return_inverse=True)
-    return vertices, index.reshape(-1, 3)
+    grid = np.rint(points.reshape(-1, 3) * 1e5).astype(np.int64)
+    first, index = unique_rows(grid)
+    return grid[first] / 1e5, index.reshape(-1, 3)
 
 
-def _finished(soup: Soup, lit: bool, name: str) -> Mesh:
-    """Weld, drop faces without area, turn parts outwards, bake the light."""
-    vertices, faces = _welded(soup.points)
-    solid = np.linalg.norm(face_normals(vertices, faces), axis=1) > 1e-12
-    faces, colors = faces[solid], soup.colors[solid]
-    if not len(faces):
+def _outwards(soup: Soup, name: str) -> Soup:
+    """Without faces that have no area, the others looking outwards. FileFormatError if none is left."""
+    solid, inward = _solid_and_inward(soup.points, name)
+    points, colors = soup.points[solid], soup.colors[solid]
+    return Soup(*(np.where(inward[:, None, None], values[:, ::-1], values) for values in (points, colors)))
+
+
+def _solid_and_inward(points: Array, name: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """[F] which faces have an area; of those, which belong to a part that is inside out."""
+    vertices, faces = _welded(points)
+    solid = np.linalg.norm(face_normals(vertices, faces), axis=1) > _LEAST_AREA
+    if not solid.any():
         raise FileFormatError(f"{name}: none of its faces has an area")
-    inward = _inward(vertices, faces)
-    faces, colors = np.where(inward[:, None], faces[:, ::-1], faces), np.where(inward[:, None, None], colors[:, ::-1], colors)
+    return solid, _inward(vertices, faces[solid])
+
+
+def _finished(soup: Soup, blockers: Array, lit: bool) -> Mesh:
+    """Weld and bake the light that ``blockers`` [B, 3, 3], triangles of the same shape, let through."""
+    vertices, faces = _welded(soup.points)
+    solid = np.linalg.norm(face_normals(vertices, faces), axis=1) > _LEAST_AREA
+    faces, colors = faces[solid], soup.colors[solid].reshape(-1, 3)
     normals = _corner_normals(vertices, faces)
-    key = np.c_[faces.reshape(-1), np.round(normals, 3), np.round(colors.reshape(-1, 3), 3)]
-    _, first, index = np.unique(key, axis=0, return_index=True, return_inverse=True)
-    points, albedo = vertices[faces.reshape(-1)[first]], colors.reshape(-1, 3)[first]
-    shown = albedo if lit else lit_colors(vertices, faces, points, normals[first], albedo)
+    key = np.c_[faces.reshape(-1), np.rint(np.c_[normals, colors] * 1000).astype(np.int64)]
+    first, index = unique_rows(key)
+    points, albedo = vertices[faces.reshape(-1)[first]], colors[first]
+    shown = albedo if lit else lit_colors(*_welded(blockers), points, normals[first], albedo)
     return Mesh(points.astype(np.float32), index.reshape(-1, 3).astype(np.int32), shown.astype(np.float32))
 
 
@@ -244,9 +274,9 @@ def _inward(vertices: Array, faces: npt.NDArray[np.integer]) -> npt.NDArray[np.b
     weighted = face_normals(vertices, faces)
     area = np.linalg.norm(weighted, axis=1)
     unit, centres = weighted / area[:, None], vertices[faces].mean(1)
-    gain = openness(vertices, faces, centres, -unit) - openness(vertices, faces, centres, unit)
+    front, back = np.split(openness(vertices, faces, np.tile(centres, (2, 1)), np.concatenate([unit, -unit])), 2)
     # A sheet is open on both sides: only a clear difference counts.
-    return np.where(closed, volume < 0, np.bincount(part, gain * area) > 0.05 * np.bincount(part, area))[part]
+    return np.where(closed, volume < 0, np.bincount(part, (back - front) * area) > 0.05 * np.bincount(part, area))[part]
 
 
 def _closed_parts(vertices: Array, faces: npt.NDArray[np.integer], part: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.bool_], Array]:

@@ -24,6 +24,7 @@ from fsd_gs.catalogue.mesh import (
     split_long_edges,
     torus,
     tube,
+    unique_rows,
 )
 from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.core.cameras import orbit_cameras
@@ -210,3 +211,14 @@ def test_light_comes_from_above_is_soft_and_is_blocked_below_a_table() -> None:
     top = covered.vertices[:, 2] > covered.vertices[:, 2].max() - 1e-3
     assert inner.any()
     assert covered.colors[inner].mean() < 0.75 * covered.colors[top].mean()
+
+
+@pytest.mark.parametrize("spread", [5, 1 << 40])  # the second overflows 64 bits unless columns are ranked
+def test_unique_rows_are_numpys(spread):
+    rows = np.random.default_rng(0).integers(-spread, spread, (60, 4))[np.random.default_rng(1).integers(0, 60, 500)]
+    first, index = unique_rows(rows)
+    expected, expected_first, expected_index = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    assert (rows[first] == expected).all()
+    assert first.tolist() == expected_first.tolist()
+    assert index.tolist() == expected_index.reshape(-1).tolist()
+    assert [len(a) for a in unique_rows(np.zeros((0, 3), int))] == [0, 0]

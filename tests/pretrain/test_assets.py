@@ -160,6 +160,20 @@ def test_light_is_baked_as_in_the_catalogue(tmp_path):
     assert float(top) > 1.15 * float(under)
 
 
+def test_light_is_blocked_by_the_shape_before_refinement(tmp_path, monkeypatch):
+    """It is the same shape with a fraction of the faces, and loading is mostly this."""
+    roof = red_box((2, 2, 0.3)).apply_translation((0, 0, 1))
+    path = saved(trimesh.util.concatenate([red_box((1, 1, 1)), roof]), tmp_path / "box.ply")
+    asked = []
+    cast = asset_mesh.lit_colors
+    monkeypatch.setattr(asset_mesh, "lit_colors", lambda v, f, *rest: asked.append(len(f)) or cast(v, f, *rest))
+    mesh = load_asset(path, tmp_path, AssetSettings())
+    assert asked == [24]
+    assert len(mesh.faces) > 100
+    monkeypatch.setattr(asset_mesh, "lit_colors", lambda v, f, *rest: cast(mesh.vertices, mesh.faces, *rest))
+    assert np.abs(load_asset(path, tmp_path, AssetSettings()).colors - mesh.colors).max() < 1e-5
+
+
 def test_an_inside_out_mesh_is_turned(tmp_path):
     good, bad = red_box((1, 1, 1)), red_box((1, 1, 1))
     bad.invert()
