@@ -92,6 +92,13 @@ def _completion(arguments: Sequence[str], program: str) -> int:
 
 COMMANDS = {
     "train": Entry("make assets from words", 'prompt="a red chair" count=4', train, "fsd_gs.train.command:make_parser"),
+    "batch": Entry(
+        "make the assets of a file of prompts",
+        "prompts.csv --seeds 0-3 --workers 2",
+        _main("fsd_gs.fleet.command"),
+        "fsd_gs.fleet.command:make_parser",
+    ),
+    "fleet": Entry("look after batches", "status outputs/night", _main("fsd_gs.fleet.manage"), "fsd_gs.fleet.manage:make_parser"),
     "finish": Entry(
         "keep unfinished assets as they are", "outputs/a-red-chair/seed-0000", _finish, "fsd_gs.train.command:make_finish_parser"
     ),

@@ -7,6 +7,7 @@ Later sources win: defaults < files in order < overrides. Unknown keys are refus
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +195,7 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     return settings_from(Config, values)
 
 
+@functools.cache
 def free_settings(cls: type = Config) -> frozenset[str]:
     """Dotted names of the settings that cannot change what the splats become (``setting(..., free=True)``)."""
     return frozenset(row.key for row in rows_of(cls) if row.field.metadata.get("free"))

@@ -31,6 +31,7 @@ LEVEL = {
     **dict.fromkeys(("train", "pretrain"), 6),
     "image2d.command": 7,
     "train.command": 8,
+    "fleet": 8,
     **dict.fromkeys(("viewer", "experiments"), 9),
     "experiments.evaluate": 10,
     "completion": 10,

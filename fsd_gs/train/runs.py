@@ -12,10 +12,8 @@ A killed process can leave any beginning of this order, never another run's file
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,6 +25,7 @@ import yaml
 from fsd_gs import __version__
 from fsd_gs.config import Config, config_from_dict, describe_settings, free_settings, to_yaml
 from fsd_gs.core.device import resolve_device
+from fsd_gs.core.naming import seed_name, slug
 from fsd_gs.errors import FileFormatError, FsdGsError, OutputError
 from fsd_gs.export.provenance import Provenance
 from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
@@ -56,40 +55,8 @@ _WRITTEN = {
 }
 
 
-def slug(prompt: str, longest: int = 60) -> str:
-    """A folder name for any text; prompts that differ in anything get different folders.
-
-    A prompt of lower-case ASCII letters, digits and single blanks, such as "a red chair", is its own name with hyphens for the blanks. Any
-    other one ("A red chair!", accents, foreign scripts, more than ``longest`` signs) has the first 8 digits of its SHA-256 at the end.
-    """
-    plain = _plain(prompt)
-    if prompt and plain.replace("-", " ") == prompt and len(plain) <= longest:
-        return plain
-    return _hashed(plain, prompt, longest)
-
-
-def file_stem(name: str, longest: int = 60) -> str:
-    """A file or folder name for the name of something that is not a prompt (a suite, a prior): letters, digits and hyphens."""
-    plain = _plain(name)
-    return plain if plain and name.isascii() and len(plain) <= longest else _hashed(plain, name, longest)
-
-
-def _plain(text: str) -> str:
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^a-z0-9]+", "-", ascii_text.lower()).strip("-")
-
-
-def _hashed(plain: str, text: str, longest: int) -> str:
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{plain[:longest].strip('-')}-{digest}".strip("-")
-
-
 def run_folder(config: Config) -> Path:
     return Path(config.output) / slug(config.prompt) / seed_name(config.seed)
-
-
-def seed_name(seed: int) -> str:
-    return f"seed-{seed:04d}"
 
 
 # -- one process a folder --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from rich.console import Console
 from fsd_gs.config import Config
 from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
+from fsd_gs.core.naming import file_stem
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.experiments.evaluate.ablation import Axis, axes_of
 from fsd_gs.experiments.evaluate.assets import Record, find_runs
@@ -41,7 +42,6 @@ from fsd_gs.io import make_folder, write_text
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.loading import EMBEDDED
 from fsd_gs.train.identity import digest, files_fingerprint
-from fsd_gs.train.runs import file_stem
 
 DESCRIPTION = """Compare methods on the same prompts and seeds, and write tables, plots and a page:
 {program} --suite nano --quick

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fsd_gs.config import Config
 from fsd_gs.core import commandline
+from fsd_gs.core.naming import file_stem, slug
 from fsd_gs.errors import ConfigError
 from fsd_gs.experiments.sweep.cells import CellResult
 from fsd_gs.experiments.sweep.pictures import save_plots, save_sheet
@@ -16,7 +17,6 @@ from fsd_gs.experiments.sweep.runner import cell_folder, finished, run_sweep
 from fsd_gs.experiments.sweep.spec import Cell, expand, load_spec
 from fsd_gs.experiments.sweep.table import cells_csv, markdown, prompt_rows, prompts_csv, setting_rows, settings_csv, view_loader
 from fsd_gs.io import make_folder, write_text
-from fsd_gs.train.runs import file_stem, slug
 
 DESCRIPTION = """Run a grid of methods, settings, prompts and seeds and lay the results side by side:
 {program} ablations/beta --workers 2
