@@ -16,13 +16,14 @@ from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.fleet.driver import Driver, Rules, Tally, Team
 from fsd_gs.fleet.estimate import estimate, run_book
 from fsd_gs.fleet.local import Inline, Processes, new_team_name
+from fsd_gs.fleet.make import MakeAsset
 from fsd_gs.fleet.plan import plan_files, record_plan
 from fsd_gs.fleet.progress import Reporter, read_status, table
 from fsd_gs.fleet.prompts import Row, parse_seeds, read_prompts
 from fsd_gs.fleet.protocol import COUNTED, Claims, marker_of
 from fsd_gs.fleet.scan import PAGE, write_manifest
 from fsd_gs.fleet.store import FLEET, FolderStore, Store, open_store
-from fsd_gs.fleet.task import MakeAsset, Rehearse, Task
+from fsd_gs.fleet.task import Rehearse, Task
 from fsd_gs.fleet.unit import Unit, shard, units_of
 from fsd_gs.fleet.worker import Setup
 from fsd_gs.interrupts import SignalWatch

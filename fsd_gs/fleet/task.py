@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fsd_gs.errors import FsdGsError
-from fsd_gs.fleet.unit import Unit, run_config
+from fsd_gs.fleet.unit import Unit
 
 if TYPE_CHECKING:
     from fsd_gs.config import Config
@@ -61,20 +61,11 @@ class UnitError(FsdGsError):
 
 
 @dataclass(frozen=True)
-class MakeAsset:
-    """An asset: splats, preview, videos, log; judged by its geometry. judge: look at it from 24 sides when it is done (a second)."""
-
-    judge: bool = True
-
-    def make(self, unit: Unit, place: Path, tools: Tools) -> dict[str, Any]:
-        from fsd_gs.fleet.asset import make_asset
-
-        return make_asset(run_config(unit.payload), place, tools, judge=self.judge)
-
-
-@dataclass(frozen=True)
 class Rehearse:
-    """Takes ``seconds`` and leaves a small file. fail: a word; units with it in their label end in an error."""
+    """Takes ``seconds`` and leaves a small file: a cluster, a disk and the rights to them are tried out without a prior or a GPU.
+
+    fail: a word; units with it in their label end in an error.
+    """
 
     seconds: float
     fail: str = ""
