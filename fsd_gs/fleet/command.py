@@ -1,4 +1,4 @@
-"""``fsd-gs batch``: from a file of prompts to assets; and ``fsd-gs fleet``, which looks after batches."""
+"""``fsd-gs batch``: from a file of prompts to assets."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from fsd_gs.config import Config
 from fsd_gs.core import commandline
 from fsd_gs.core.terminal import duration
-from fsd_gs.errors import ConfigError, FileFormatError, InputError
+from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.fleet.driver import Driver, Rules, Tally, Team
 from fsd_gs.fleet.estimate import estimate, run_book
 from fsd_gs.fleet.local import Inline, Processes, new_team_name
 from fsd_gs.fleet.make import MakeAsset
-from fsd_gs.fleet.plan import plan_files, record_plan
-from fsd_gs.fleet.progress import Reporter, read_status, table
+from fsd_gs.fleet.plan import record_plan
+from fsd_gs.fleet.progress import Reporter
 from fsd_gs.fleet.prompts import Row, parse_seeds, read_prompts
-from fsd_gs.fleet.protocol import COUNTED, Claims, marker_of
+from fsd_gs.fleet.protocol import marker_of
 from fsd_gs.fleet.scan import PAGE, write_manifest
 from fsd_gs.fleet.store import FLEET, FolderStore, Store, open_store
 from fsd_gs.fleet.task import Rehearse, Task
@@ -32,16 +32,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CANCEL = f"{FLEET}/cancel"
-DESCRIPTION = """Make the assets of a file of prompts: fsd-gs batch prompts.csv --seeds 0-3 --output outputs/night --workers 2
+DESCRIPTION = """Make the assets of a file of prompts: {program} prompts.csv --seeds 0-3 --output outputs/night --workers 2
 
 The same command goes on after a stop, a crash or a power cut, and may be started several times at once (docs/fleet.md)."""
 #: What schedulers call the number of a process among its like, and how many there are.
 RANKS = (("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"), ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"))
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
-    parser = commandline.make_parser(program, DESCRIPTION, Config)
-    parser.usage = f"{program} FILE [key=value ...] [options]\n\nFILE: .txt (a prompt a line), .csv or .jsonl (with settings of their own)"
+def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs batch``."""
+    parser = commandline.make_parser(program, DESCRIPTION)
+    parser.add_argument("prompts", type=Path, metavar="FILE", help=".txt (a prompt a line), .csv or .jsonl (with settings of their own)")
+    commandline.add_settings(parser, Config, listed=False)
     parser.add_argument("--seeds", default="0", metavar="0-3,7", help="for every prompt without seeds of its own (default: %(default)s)")
     parser.add_argument("--output", default="outputs", metavar="PLACE", help="folder, or s3://…, gs://… (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes, or actors with --ray (default: %(default)s)")
@@ -66,15 +68,14 @@ def make_parser(program: str) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str], program: str = "fsd-gs batch") -> int:
     """Run the command; 0 when every unit is done, 1 when some were given up, 128 + signal when it was stopped."""
-    parser = make_parser(program)
-    options = commandline.parse(parser, arguments)
-    path, settings = _file_and_settings(options.overrides)
+    options = commandline.parse(make_parser(program), arguments)
+    path = options.prompts
     from rich.console import Console
 
     console = Console()
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     _check(options)
-    overrides = [*settings, *(["anyway=true"] if options.anyway else [])]
+    overrides = [*options.overrides, *(["anyway=true"] if options.anyway else [])]
     rows, notes = read_prompts(path, overrides, options.config)
     units = _units(rows, parse_seeds(options.seeds), path, options.rehearse is not None)
     for note in notes:
@@ -96,14 +97,6 @@ def main(arguments: Sequence[str], program: str = "fsd-gs batch") -> int:
         write_manifest(store)
         say(f"overview: {store.address}/{PAGE}")
     return report(tally, signal, say)
-
-
-def _file_and_settings(words: Sequence[str]) -> tuple[Path, list[str]]:
-    """The file of prompts among the words without a dash, and the settings."""
-    files = [word for word in words if "=" not in word]
-    if len(files) != 1:
-        raise InputError(f"expected one file of prompts, got {', '.join(files) or 'none'}; quote a value that has blanks in it")
-    return Path(files[0]), [word for word in words if "=" in word]
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -303,78 +296,3 @@ def _ranges(seeds: Sequence[int]) -> str:
         else:
             parts.append((seed, seed))
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
-
-
-# -- fsd-gs fleet ----------------------------------------------------------------------------------------------------------
-
-FLEET_DESCRIPTION = """Look after batches.
-
-  fsd-gs fleet status OUTPUT            how far everything is
-  fsd-gs fleet scan OUTPUT [--verify]   write manifest and overview page from the files
-  fsd-gs fleet failed OUTPUT            the errors and logs of what failed
-  fsd-gs fleet cancel OUTPUT            ask every driver at work there to stop; the same batch command goes on later
-  fsd-gs fleet submit --address http://HEAD:8265 -- prompts.csv --output s3://… [options of batch]
-  fsd-gs fleet status|cancel|logs --address http://HEAD:8265 JOB"""
-
-
-def fleet(arguments: Sequence[str], program: str = "fsd-gs fleet") -> int:
-    """Run ``fsd-gs fleet``."""
-    own, _, rest = _split(arguments)
-    parser = argparse.ArgumentParser(prog=program, description=FLEET_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("status", "scan", "failed", "cancel", "submit", "logs"), metavar="ACTION", help="see above")
-    parser.add_argument("place", nargs="?", metavar="OUTPUT|JOB", help="of a batch; with --address the id of a job")
-    parser.add_argument("--address", metavar="URL", help="of the dashboard of a Ray cluster, http://HEAD:8265")
-    parser.add_argument("--working-dir", metavar="FOLDER", help="submit: a folder that travels to the cluster (the prompt file)")
-    parser.add_argument("--verify", action="store_true", help="scan: read every file and compare it with its marker")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(own)
-    from rich.console import Console
-
-    console = Console()
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    if options.action in ("submit", "logs") or options.address is not None:
-        from fsd_gs.fleet.jobs import run_action
-
-        return run_action(options.action, options.address, options.place, rest, options.working_dir, say)
-    if options.place is None:
-        raise InputError(f"{options.action}: expected the output of a batch, got nothing")
-    store = open_store(options.place)
-    if options.action == "cancel":
-        store.replace(CANCEL, os.urandom(8).hex().encode())
-        say("asked; drivers stop after the steps in hand")
-        return 0
-    if not plan_files(store):
-        raise FileFormatError(f"{options.place}: no batch here")
-    if options.action == "failed":
-        return _show_failed(store, say)
-    counts = write_manifest(store, verify=options.verify)
-    say("  ".join(f"{state}: {count}" for state, count in sorted(counts.items())))
-    if options.action == "status" and (statuses := read_status(store)):
-        console.print(table(statuses), highlight=False)
-    if options.action == "scan":
-        say(f"overview: {store.address}/{PAGE}")
-    return 1 if counts["damaged"] else 0
-
-
-def _split(arguments: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    words = list(arguments)
-    cut = words.index("--") if "--" in words else len(words)
-    return words[:cut], "--", words[cut + 1 :]
-
-
-def _show_failed(store: Store, say: Callable[[str], None]) -> int:
-    from fsd_gs.fleet.plan import planned_units
-
-    claims, found = Claims(store), 0
-    claimed = claims.claimed()
-    for unit in planned_units(store):
-        if unit.key not in claimed or store.read(marker_of(unit.folder)) is not None:
-            continue
-        failures = [failure for failure in claims.standing(unit.key).failures if failure.kind in COUNTED]
-        for failure in failures:
-            say(f"{unit.label}, attempt {failure.attempt} by {failure.worker}: {failure.error}")
-            for line in failure.log.splitlines():
-                say(f"    {line}")
-        found += bool(failures)
-    say(f"{found} units failed" if found else "nothing failed")
-    return 0

@@ -38,6 +38,7 @@ def record_plan(store: Store, units: Sequence[Unit]) -> list[str]:
     if any(file.endswith(name) for file in earlier):
         return []
     settings = decisive_settings(units[0].payload) if units and isinstance(units[0].payload, Config) else {}
+    settings = json.loads(json.dumps(settings))  # as they will be read again
     notes = _what_changed(store, earlier, units, settings)
     head = json.dumps({"settings": settings, "units": len(units)}, ensure_ascii=False)
     lines = (json.dumps(asdict(Planned(u.key, u.folder, u.label, dict(u.columns))), ensure_ascii=False) for u in units)
