@@ -111,6 +111,7 @@ COMMANDS = {
     "info": Entry(
         "what a file holds, where from", "outputs/a-red-chair/seed-0000", _main("fsd_gs.export.info"), "fsd_gs.export.info:make_parser"
     ),
+    "app": Entry("a queue and a page for several people", "--host 0.0.0.0", _main("fsd_gs.app.command"), "fsd_gs.app.command:make_parser"),
     "words": Entry("what the prior understands", "chair", _main("fsd_gs.train.words"), "fsd_gs.train.words:make_parser"),
     "sweep": Entry(
         "compare methods and settings",

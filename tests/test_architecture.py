@@ -34,6 +34,7 @@ LEVEL = {
     "fleet": 8,
     **dict.fromkeys(("viewer", "experiments"), 9),
     "experiments.evaluate": 10,
+    "app": 10,
     "completion": 10,
     "cli": 11,
     "__main__": 12,

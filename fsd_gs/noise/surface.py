@@ -30,11 +30,12 @@ from fsd_gs.noise.base import NoiseState, check_choice, check_fraction, mix
 class SurfaceNoise(NoiseState):
     """Noise fixed to the surface; needs the rendered opacity and expected depth of every view.
 
-    texels_per_cell: the texture has (4 w · k) × (2 h · k) texels, k = √texels_per_cell/2; the default holds about a dozen texels for each
-        cell of an object that fills the view, fine enough to follow rotations smaller than a cell.
-    samples: depth is read on a grid of at least this many samples a latent cell and side.
-    alpha_threshold: opacity above which a pixel shows the surface.
-    beta, gamma, background: as in :class:`~fsd_gs.noise.world_map.WorldMapNoise`.
+    Args:
+        texels_per_cell: the texture has (4 w · k) × (2 h · k) texels, k = √texels_per_cell/2; the default holds about a dozen texels for
+            each cell of an object that fills the view, fine enough to follow rotations smaller than a cell.
+        samples: depth is read on a grid of at least this many samples a latent cell and side.
+        alpha_threshold: opacity above which a pixel shows the surface.
+        beta, gamma, background: as in :class:`~fsd_gs.noise.world_map.WorldMapNoise`.
     """
 
     needs_depth = True

@@ -40,12 +40,14 @@ _TIE = 1e-4
 class WorldMapNoise(NoiseState):
     """Noise that follows the camera around the object.
 
-    latent_shape: (C, h, w).
-    theta_deg: Θ in (0, 360], or "auto" for the matching parallax of a ball of ``radius`` seen from ``distance`` with ``fov_y_deg``
-        (then both must be given: nominal values if the cameras vary, since one run has one map).
-    beta: share of the fixed noise in the variance, [0, 1]; 1 is FSD, 0 is SDS.
-    background: where the pooled opacity is below 0.5: "fixed" is one patch fixed to the screen, "fresh" new noise in every call.
-    gamma: refresh a step, [0, 1]. subcell: "off" or "fourier".
+    Args:
+        latent_shape: (C, h, w).
+        theta_deg: Θ in (0, 360], or "auto" for the matching parallax of a ball of ``radius`` seen from ``distance`` with ``fov_y_deg``
+            (then both must be given: nominal values if the cameras vary, since one run has one map).
+        beta: share of the fixed noise in the variance, [0, 1]; 1 is FSD, 0 is SDS.
+        background: where the pooled opacity is below 0.5: "fixed" is one patch fixed to the screen, "fresh" new noise in every call.
+        gamma: refresh a step, [0, 1].
+        subcell: "off" or "fourier".
     """
 
     def __init__(

@@ -45,7 +45,7 @@ MESSAGE_BYTES = 2**20  # a camera or a control is some hundred bytes; no page of
 CONNECTIONS = 100
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
-_HEADERS = {
+PROTECTION = {
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -111,7 +111,7 @@ class Door:
             return False
 
     def _has_token(self, request: Request) -> bool:
-        given = [*_tokens_in_address(request), *_cookies(request, self._cookie(request))]
+        given = [*_tokens_in_address(request), *_cookies(request, self._cookie(request)), *_bearers(request)]
         return any(secrets.compare_digest(text.encode(), self.token.encode()) for text in given)
 
     def _cookie(self, request: Request) -> str:
@@ -140,8 +140,12 @@ class Door:
         """The token goes from the address, which people share and screens show, into a cookie."""
         response = connection.respond(http.HTTPStatus.SEE_OTHER, "")
         response.headers["Location"] = "/"  # never a part of the request: "//elsewhere/" is an address, too
-        response.headers["Set-Cookie"] = f"{self._cookie(request)}={self.token}; Path=/; HttpOnly; SameSite=Lax"
+        response.headers["Set-Cookie"] = self.cookie(request)
         return response
+
+    def cookie(self, request: Request) -> str:
+        """``Set-Cookie`` for whoever came with the token in the address."""
+        return f"{self._cookie(request)}={self.token}; Path=/; HttpOnly; SameSite=Lax"
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments of ``websockets.serve`` with the rules and limits in them."""
@@ -218,7 +222,7 @@ def _response(connection: ServerConnection, reply: Reply) -> Response:
 
 
 def _protected(response: Response, request: Request) -> Response:
-    for name, value in _HEADERS.items():
+    for name, value in PROTECTION.items():
         response.headers[name] = value
     hosts = request.headers.get_all("Host")
     known = len(hosts) == 1 and _HOST.fullmatch(hosts[0].lower())
@@ -237,6 +241,11 @@ def _only(request: Request, name: str) -> str | None:
 
 def _tokens_in_address(request: Request) -> list[str]:
     return parse_qs(request.path.partition("?")[2]).get("token", [])
+
+
+def _bearers(request: Request) -> list[str]:
+    """Programs say it in a header of their own, which no page of another site can set."""
+    return [header[len("Bearer ") :].strip() for header in request.headers.get_all("Authorization") if header.startswith("Bearer ")]
 
 
 def _cookies(request: Request, name: str) -> list[str]:
