@@ -36,7 +36,7 @@ from fsd_gs.core.rng import make_generator, stream_seed
 from fsd_gs.core.types import Cameras
 from fsd_gs.metrics.judge import Judge
 from fsd_gs.pretrain.folder import checksums
-from fsd_gs.pretrain.views import over
+from fsd_gs.pretrain.views import picture_over
 from fsd_gs.priors import LoadOptions, load
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.backbones.sd import StableDiffusionPrior
@@ -123,7 +123,7 @@ def sample_all(
 def true_renders(captions: Sequence[Caption], rigs: Sequence[Cameras], seed: int) -> Tensor:
     """[S, V, 3, H, W] of catalogue objects that training never draws."""
     rng = np.random.default_rng(stream_seed(seed, "card/objects"))
-    return torch.stack([over(render_mesh(c.object(rng).mesh, rig), c.color) for c, rig in zip(captions, rigs, strict=True)])
+    return torch.stack([picture_over(render_mesh(c.object(rng).mesh, rig), c.color) for c, rig in zip(captions, rigs, strict=True)])
 
 
 def draw_samples(path: Path, captions: Sequence[Caption], images: Tensor, rows: int) -> None:

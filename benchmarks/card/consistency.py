@@ -26,7 +26,7 @@ from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.metrics import statistics
-from fsd_gs.pretrain.views import over
+from fsd_gs.pretrain.views import picture_over
 from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 from fsd_gs.priors.sampling import sample_views, views_together
 from fsd_gs.render.base import make_rasterizer
@@ -174,7 +174,7 @@ def true_cases(captions: Sequence[Caption], turns: Sequence[float], size: int, r
     cases = []
     for caption, turn in zip(captions, turns, strict=True):
         cameras = ring(turn, size)
-        own, other = (over(render_mesh(caption.object(rng).mesh, cameras), caption.color) for _ in range(2))
+        own, other = (picture_over(render_mesh(caption.object(rng).mesh, cameras), caption.color) for _ in range(2))
         cases.append(Case(cameras, caption.color, own, other))
     return cases
 

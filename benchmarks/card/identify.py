@@ -30,7 +30,7 @@ from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.core.types import Cameras
 from fsd_gs.metrics import statistics
 from fsd_gs.pretrain.sources import HELD_OUT_SEEDS
-from fsd_gs.pretrain.views import over
+from fsd_gs.pretrain.views import picture_over
 from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 
 MEASURES = ("own", "chance", "best", "beaten")
@@ -61,7 +61,7 @@ def identify(lineup: Lineup) -> dict[str, float]:
 def objects_of(kind: str, cameras: Cameras, background: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     """[count, V, 3, H, W]: random objects of a kind, any design and colour, with proportions that training never draws."""
     seeds = HELD_OUT_SEEDS + rng.integers(HELD_OUT_SEEDS, size=count)
-    return torch.stack([over(render_mesh(make_object(kind, int(seed)).mesh, cameras), background) for seed in seeds])
+    return torch.stack([picture_over(render_mesh(make_object(kind, int(seed)).mesh, cameras), background) for seed in seeds])
 
 
 def lineups(

@@ -14,7 +14,8 @@ import torch
 from fsd_gs.config import load_config
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.device import resolve_device
-from fsd_gs.export.pictures import contact_sheet, save_png, to_uint8
+from fsd_gs.core.sheets import contact_sheet, to_uint8
+from fsd_gs.export.pictures import save_png
 from fsd_gs.train.api import prepare, run
 from fsd_gs.train.backbones import load_prior
 

@@ -14,10 +14,11 @@ import torch
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.rng import make_generator
+from fsd_gs.core.sheets import contact_sheet, to_uint8
 from fsd_gs.core.types import Gaussians
 from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, load_splats
 from fsd_gs.export.mesh import MeshSettings
-from fsd_gs.export.pictures import contact_sheet, save_png, to_uint8
+from fsd_gs.export.pictures import save_png
 from fsd_gs.render import make_rasterizer
 from fsd_gs.splats.initialize import from_mesh_file
 

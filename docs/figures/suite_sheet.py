@@ -15,7 +15,7 @@ from PIL import Image
 
 import fsd_gs
 from fsd_gs.core.cameras import evaluation_orbit
-from fsd_gs.export.pictures import contact_sheet, to_uint8
+from fsd_gs.core.sheets import contact_sheet, to_uint8
 from fsd_gs.render.base import make_rasterizer
 
 SIZE, VIEWS, LABEL = 80, 4, 14

@@ -9,50 +9,41 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from fsd_gs.catalogue.mesh import Mesh
 from fsd_gs.catalogue.objects import CATEGORIES, get_category, sample_objects
 from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.sheets import Frame, contact_sheet, to_uint8
 
 BACKGROUND = (0.93, 0.94, 0.95)
 
 
-def draw(mesh: Mesh, size: int, azimuths_deg: Sequence[float] = (30.0, 215.0), elevation_deg: float = 18.0) -> np.ndarray:
+def draw(mesh: Mesh, size: int, azimuths_deg: Sequence[float] = (30.0, 215.0), elevation_deg: float = 18.0) -> Frame:
     """[size, views · size, 3] uint8: the views side by side over a light background."""
     rgba = render_mesh(mesh, orbit_cameras(list(azimuths_deg), elevation_deg, width=size), supersample=3)
     rgb = rgba[..., :3] + (1 - rgba[..., 3:]) * torch.tensor(BACKGROUND)
-    return (torch.cat(list(rgb), dim=1).clamp(0, 1) * 255).round().byte().numpy()
+    return to_uint8(torch.cat(list(rgb), dim=1))
 
 
-def sheet(categories: Sequence[str], size: int = 96, seed: int = 0, columns: int = 4, label: int = 14) -> Image.Image:
-    """A labelled sheet with one row a category and one cell (two views) a design."""
-    image = Image.new("RGB", (columns * 2 * size, len(categories) * (size + label)), "white")
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(9)
-    for row, name in enumerate(categories):
+def sheet(categories: Sequence[str], size: int = 96, seed: int = 0, columns: int = 4) -> Frame:
+    """A captioned sheet with one row a category and one cell (two views) a design."""
+    things = []
+    for name in categories:
         kind = get_category(name)
         colors = [obj.color for obj in sample_objects(name, columns, seed)]
         for column in range(columns):
             design = kind.designs[column % len(kind.designs)]
             obj = sample_objects(name, 1, seed + column, design=design, color=colors[column])[0]
-            x, y = column * 2 * size, row * (size + label)
-            image.paste(Image.fromarray(draw(obj.mesh, size)), (x, y + label))
-            pen.text((x + 3, y), obj.caption, fill="black", font=font)
-    return image
+            things.append((obj.caption, obj.mesh))
+    return captioned_sheet(things, size, columns)
 
 
-def captioned_sheet(things: Sequence[tuple[str, Mesh]], size: int = 96, columns: int = 4, label: int = 14) -> Image.Image:
-    """Any (caption, mesh), two views each, row by row."""
-    image = Image.new("RGB", (columns * 2 * size, -(-len(things) // columns) * (size + label)), "white")
-    pen, font = ImageDraw.Draw(image), ImageFont.load_default(9)
-    for number, (caption, mesh) in enumerate(things):
-        x, y = number % columns * 2 * size, number // columns * (size + label)
-        image.paste(Image.fromarray(draw(mesh, size)), (x, y + label))
-        pen.text((x + 3, y), caption[: size // 3], fill="black", font=font)
-    return image
+def captioned_sheet(things: Sequence[tuple[str, Mesh]], size: int = 96, columns: int = 4) -> Frame:
+    """Any (caption, mesh), two views of ``size`` pixels each, row by row."""
+    return contact_sheet([draw(mesh, size) for _, mesh in things], columns, captions=[caption for caption, _ in things], gap=0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = options.only or list(CATEGORIES)
     for number, start in enumerate(range(0, len(names), options.rows), 1):
         path = options.out / f"catalogue-{number}.png"
-        picture = sheet(names[start : start + options.rows], options.size, options.seed)
+        picture = Image.fromarray(sheet(names[start : start + options.rows], options.size, options.seed))
         # Seven bits a channel are enough to look at and pack a third smaller.
         picture.point([v & 0xFE for v in range(256)] * 3).save(path, optimize=True)
         print(path)

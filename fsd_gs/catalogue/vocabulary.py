@@ -18,10 +18,11 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fsd_gs.catalogue.kinds import KINDS, Kind, article, plural_of
 from fsd_gs.catalogue.palette import COLORS
+from fsd_gs.core.words import Match, find_phrases, stem
 from fsd_gs.errors import InputError
 
 if TYPE_CHECKING:
@@ -227,20 +228,13 @@ def note(findings: Sequence[Finding], *, anyway: bool = False) -> str:
 # -- reading -----------------------------------------------------------------------------------------------------------------
 
 
-class _Match(NamedTuple):
-    """A known phrase: what it means and the places of its words in the prompt."""
-
-    meaning: str
-    places: range
-
-
 class _Reader:
     """One prompt on its way from words to what is taken (``taken``: places of the words that are accounted for)."""
 
     def __init__(self, prompt: str, kinds: Mapping[str, Kind]) -> None:
         self.kinds = kinds
         self.words, self.breaks = split_words(prompt)
-        self.stems = [_stem(word) for word in self.words]
+        self.stems = [stem(word) for word in self.words]
         self.taken: set[int] = set()
         self.findings: list[Finding] = []
         self.known: list[int] = []
@@ -253,7 +247,7 @@ class _Reader:
         noun = set(self.known)
         design = self._design(kind) if kind else None
         if kind:
-            self._take(_find(self.stems, _feature_phrases(kind.name), self.taken))
+            self._take(find_phrases(self.stems, _feature_phrases(kind.name), self.taken))
             self._leave_out_colors_of_parts(set(self.known) - noun)
         color = self._color(kind)
         self._leave_out_counts(subject)
@@ -262,7 +256,7 @@ class _Reader:
         known = tuple(self.words[i] for i in sorted(set(self.known)))
         return ParsedPrompt(subject, color, design, known, tuple(self.findings))
 
-    def _take(self, matches: Sequence[_Match]) -> None:
+    def _take(self, matches: Sequence[Match]) -> None:
         for match in matches:
             self.taken.update(match.places)
             self.known.extend(match.places)
@@ -299,15 +293,15 @@ class _Reader:
                 self._note("background", range(start, place + 1), "is chosen by render.background")
 
     def _subject(self) -> str | None:
-        found = _find(self.words, _category_phrases(), self.taken)
+        found = find_phrases(self.words, _category_phrases(), self.taken)
         self._take(found[:1])
         return found[0].meaning if found else None
 
     def _design(self, kind: Kind) -> str | None:
         """The first design named. The noun can imply it as well: "cupcake", "palm tree"."""
         negated = {i for i in self.taken if i not in self.known}
-        explicit = _find(self.stems, _design_phrases(kind.name), negated)
-        found = explicit or _find(self.words, _design_nouns(kind.name), negated)
+        explicit = find_phrases(self.stems, _design_phrases(kind.name), negated)
+        found = explicit or find_phrases(self.words, _design_nouns(kind.name), negated)
         self._take(found)
         if not found:
             return None
@@ -324,7 +318,7 @@ class _Reader:
                 self._note("part color", [before], f"cannot be done: '{self.words[place]}' has no colour of its own here")
 
     def _color(self, kind: Kind | None) -> str | None:
-        found = _find(self.words, _color_phrases(), self.taken)
+        found = find_phrases(self.words, _color_phrases(), self.taken)
         self._take(found)
         if not found:
             return None
@@ -351,7 +345,7 @@ class _Reader:
             self._note("qualifier", places, "is not understood here")
 
     def _ask_about_the_rest(self, kind: Kind | None) -> None:
-        objects = {place for match in _find(self.words, _category_phrases(), self.taken) for place in match.places}
+        objects = {place for match in find_phrases(self.words, _category_phrases(), self.taken) for place in match.places}
         said: set[str] = set()
         for place, word in enumerate(self.words):
             if place in self.taken or word in FILLER or word in said:
@@ -410,25 +404,6 @@ def _is_number(word: str) -> bool:
     return word in NUMBERS or word in CROWDS or (word.isdecimal() and word != "1")
 
 
-def _find(words: list[str], phrases: Mapping[tuple[str, ...], str], taken: set[int]) -> list[_Match]:
-    """The phrases that occur, left to right, the longest at each place; words at the places ``taken`` are passed over."""
-    matches: list[_Match] = []
-    longest = max((len(p) for p in phrases), default=0)
-    start = 0
-    while start < len(words):
-        spans = (range(start, start + n) for n in range(min(longest, len(words) - start), 0, -1))
-        match = next((s for s in spans if tuple(words[i] for i in s) in phrases and not taken.intersection(s)), None)
-        if match:
-            matches.append(_Match(phrases[tuple(words[i] for i in match)], match))
-        start = match.stop if match else start + 1
-    return matches
-
-
-def _stem(word: str) -> str:
-    """The word without a plural s, so that "a tall back" and "tall backs" agree."""
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
 @lru_cache(maxsize=1)
 def _category_phrases() -> dict[tuple[str, ...], str]:
     phrases: dict[tuple[str, ...], str] = {}
@@ -459,7 +434,7 @@ def _color_phrases() -> dict[tuple[str, ...], str]:
 
 def _core(phrase: str) -> tuple[str, ...]:
     """The words of a design that carry its meaning: "with a tall back" → (tall, back)."""
-    return tuple(_stem(w) for w in phrase.split() if w not in _JOINERS)
+    return tuple(stem(w) for w in phrase.split() if w not in _JOINERS)
 
 
 @cache

@@ -1,6 +1,8 @@
 """Names of background colours, for priors whose training captions say what is behind the object.
 
-A renderer knows its background for certain; a prior that has to guess it takes a haze of splats for a backdrop and keeps it.
+A renderer knows its background for certain; a prior that has to guess it takes a haze of splats for a backdrop and keeps it. These are
+walls, not the paints of objects (``catalogue.palette.COLORS``): the shipped weights were trained in front of exactly these, and a red chair
+in front of a red wall should still be seen.
 """
 
 from __future__ import annotations
@@ -28,6 +30,19 @@ def nearest_background(color: Tensor) -> str:
     """The name of the nearest background of an sRGB colour [3] in [0, 1], by Euclidean distance."""
     named = torch.tensor(list(BACKGROUNDS.values()), dtype=torch.float64)
     return list(BACKGROUNDS)[int((named - color.detach().double().cpu()).pow(2).sum(1).argmin())]
+
+
+def composite(rgba: Tensor, background: Tensor) -> Tensor:
+    """Pictures in front of a background.
+
+    Args:
+        rgba: [B, 4, H, W], colours premultiplied by alpha.
+        background: What broadcasts to [B, 3, H, W].
+
+    Returns:
+        [B, 3, H, W].
+    """
+    return rgba[:, :3] + (1 - rgba[:, 3:]) * background
 
 
 def in_front_of(prompt: str, name: str) -> str:

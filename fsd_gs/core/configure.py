@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from fsd_gs.core.setting import default_of
+from fsd_gs.core.setting import check, default_of
 from fsd_gs.errors import ConfigError, FsdGsError
 
 Settings = TypeVar("Settings")
@@ -335,6 +335,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def decisive_values(settings: Any) -> dict[str, Any]:
+    """Every setting of a tree that is not free, by its dotted name: what decides a result."""
+    return {row.key: value_of(settings, row.key) for row in rows_of(type(settings)) if not row.field.metadata.get("free")}
+
+
+def check_tree(settings: Any, prefix: str = "") -> None:
+    """ConfigError, one line that begins with the dotted name, for the first value out of its range or not among its choices."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            check_tree(value, f"{prefix}{field.name}.")
+    try:
+        check(settings)
+    except ConfigError as error:
+        raise ConfigError(_in_group(prefix, str(error))) from error
 
 
 def walk_values(settings: Any) -> Iterator[tuple[str, Any]]:

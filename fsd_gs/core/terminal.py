@@ -131,13 +131,16 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def make_bar(console: Console, *, count: Callable[[float, float | None], str] | None = None, memory: float = 30.0) -> Progress:
+def make_bar(
+    console: Console, *, count: Callable[[float, float | None], str] | None = None, memory: float = 30.0, vanishes: bool = False
+) -> Progress:
     """A rich Progress of :func:`progress_line` lines, silent where there is no terminal; ``fields["details"]`` of a task are its details.
 
     Args:
         console: where to draw.
         count: (completed, total) → words; "completed/total" by default.
         memory: seconds over which the speed is averaged.
+        vanishes: leave nothing behind when done.
     """
     from rich.progress import Progress, ProgressColumn, Task
     from rich.text import Text
@@ -154,4 +157,4 @@ def make_bar(console: Console, *, count: Callable[[float, float | None], str] | 
             )
             return Text(text, no_wrap=True, overflow="crop")
 
-    return Progress(Line(), console=console, disable=not console.is_terminal, speed_estimate_period=memory)
+    return Progress(Line(), console=console, disable=not console.is_terminal, speed_estimate_period=memory, transient=vanishes)

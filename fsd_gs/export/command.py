@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fsd_gs.core import commandline
 from fsd_gs.core.file_axes import SPLAT_AXES
+from fsd_gs.core.terminal import make_bar
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError, OutputError
 from fsd_gs.export.axes import TARGETS, UP_PRESETS
@@ -231,9 +232,8 @@ def _progress(name: str) -> Iterator[Progress | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress as Bars
 
-    with Bars(console=Console(stderr=True), transient=True) as bars:
+    with make_bar(Console(stderr=True), vanishes=True) as bars:
         task = bars.add_task(name, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 

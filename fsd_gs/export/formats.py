@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fsd_gs.core.file_axes import FRAMES, MESH_AXES, SPLAT_AXES, FormatAxes, splat_axes
+from fsd_gs.core.sheets import Frame, contact_sheet
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError, unknown_name
 from fsd_gs.export.axes import TARGETS, from_target, to_target, turn_up
@@ -25,15 +26,7 @@ from fsd_gs.export.html import save_html
 from fsd_gs.export.ksplat import load_ksplat
 from fsd_gs.export.mesh import collision_hulls, extract_mesh, save_mesh
 from fsd_gs.export.options import ExportOptions
-from fsd_gs.export.pictures import (
-    Frame,
-    SplatRasterizer,
-    TurntableSettings,
-    contact_sheet,
-    save_gif,
-    save_png,
-    turntable_frames,
-)
+from fsd_gs.export.pictures import SplatRasterizer, TurntableSettings, save_gif, save_png, turntable_frames
 from fsd_gs.export.ply import load_ply, save_ply
 from fsd_gs.export.ply_file import read_header
 from fsd_gs.export.provenance import Provenance, read_provenance

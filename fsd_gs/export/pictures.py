@@ -1,4 +1,4 @@
-"""Turntables and contact sheets: rendered frames → gif, png (and mp4: ``video.py``).
+"""Turntables: rendered frames → gif, png (and mp4: ``video.py``).
 
 The rasterizer comes as an argument (any ``fsd_gs.render`` Rasterizer). Frames are uint8 [H, W, 3], made one at a time, so that a long
 video does not fill the memory. Normals are those of the depth map: n ∝ ∂P/∂v × ∂P/∂u of the back-projected points P, turned towards the
@@ -7,23 +7,20 @@ camera, coloured as 0.5 + 0.5 n in world axes.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.sheets import Frame, to_uint8
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import InputError, unknown_name
 from fsd_gs.io import atomic_write
 
-Frame = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 
@@ -75,11 +72,6 @@ def turntable_frames(
         yield to_uint8(picture[0])
         if progress is not None:
             progress(view + 1, len(cameras))
-
-
-def to_uint8(picture: Tensor) -> Frame:
-    """[H, W, 3] in [0, 1] → uint8 on the CPU."""
-    return (picture.detach().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
 
 
 def _rgb_picture(render: Render, camera: Cameras, background: Tensor) -> Tensor:
@@ -143,37 +135,6 @@ def colour_map(values: Tensor) -> Tensor:
     lower = position.floor().long().clamp(max=len(stops) - 2)
     fraction = (position - lower)[..., None]
     return stops[lower] * (1 - fraction) + stops[lower + 1] * fraction
-
-
-def contact_sheet(frames: Sequence[Frame], columns: int, *, labels: Sequence[str] | None = None, gap: int = 4) -> Frame:
-    """Frames of one size side by side, row by row, on white; a label is written into the top left corner of each."""
-    if not frames or columns < 1:
-        raise InputError(f"contact_sheet: expected at least one frame and one column, got {len(frames)} and {columns}")
-    if labels is not None and len(labels) != len(frames):
-        raise InputError(f"labels: expected one for each of {len(frames)} frames, got {len(labels)}")
-    if len({frame.shape for frame in frames}) > 1:
-        raise InputError(f"frames: expected one size, got {sorted({frame.shape for frame in frames})}")
-    height, width = frames[0].shape[:2]
-    columns = min(columns, len(frames))
-    rows = math.ceil(len(frames) / columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
-    for i, frame in enumerate(frames):
-        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = write_label(frame, labels[i]) if labels else frame
-    return sheet
-
-
-def write_label(frame: Frame, text: str) -> Frame:
-    """``frame`` with ``text`` in the top left corner, dark on a light plate so that it reads on any picture."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    image = Image.fromarray(frame)
-    draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(max(10, frame.shape[0] // 16))
-    left, top, right, bottom = draw.textbbox((5, 4), text, font=font)
-    draw.rectangle((left - 3, top - 2, right + 3, bottom + 2), fill=(255, 255, 255))
-    draw.text((5, 4), text, fill=(30, 30, 30), font=font)
-    return np.asarray(image)
 
 
 def save_png(picture: Frame, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None) -> None:

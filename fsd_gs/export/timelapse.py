@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fsd_gs.core.sheets import Frame, write_label
 from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.export.pictures import Frame, save_gif, write_label
+from fsd_gs.export.pictures import save_gif
 from fsd_gs.export.video import save_mp4
 
 PREVIEWS, TIMELAPSE = "previews", "timelapse.mp4"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fsd_gs.core.sheets import Frame
 from fsd_gs.errors import BackendError, InputError
-from fsd_gs.export.pictures import Frame
 from fsd_gs.io import atomic_write, output_error
 
 if TYPE_CHECKING:

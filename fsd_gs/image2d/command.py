@@ -15,8 +15,9 @@ from rich.console import Console
 
 from fsd_gs import image2d
 from fsd_gs.config import Config, to_yaml
+from fsd_gs.core.sheets import Frame, contact_sheet, to_uint8
 from fsd_gs.errors import OutputError
-from fsd_gs.export.pictures import Frame, contact_sheet, save_png, to_uint8
+from fsd_gs.export.pictures import save_png
 from fsd_gs.guidance import ScoreGuidance, TimeSchedule
 from fsd_gs.guidance.time_schedules import Linear, RandomUniform
 from fsd_gs.image2d import AdamRule, Grid, Method2D

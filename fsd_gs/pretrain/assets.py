@@ -169,6 +169,7 @@ def _csv_captions(path: Path) -> dict[str, list[str]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the first objects of a folder as the training will see them."""
     from fsd_gs.catalogue.contact_sheet import captioned_sheet
+    from fsd_gs.export.pictures import save_png
 
     parser = argparse.ArgumentParser(description="draw a folder of meshes as the training will see them: front and back of each")
     parser.add_argument("folder", type=Path)
@@ -181,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = MeshFolder(options.folder, AssetSettings(options.up, options.lit))
     except FsdGsError as error:
         parser.exit(2, f"error: {error}\n")
-    captioned_sheet([(thing.captions[0], thing.mesh) for thing in source.objects[: options.count]]).save(options.out)
+    save_png(captioned_sheet([(thing.captions[0], thing.mesh) for thing in source.objects[: options.count]]), options.out)
     print(f"{options.out}: {min(options.count, len(source.objects))} of {len(source.objects)} objects; words: {' '.join(source.words)}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from fsd_gs.config import to_yaml
 from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
-from fsd_gs.errors import ConfigError, FileFormatError
-from fsd_gs.io import make_folder, write_text
-from fsd_gs.pretrain.settings import PretrainConfig, decisive, load_pretrain_config
+from fsd_gs.pretrain.begin import begin
+from fsd_gs.pretrain.settings import PretrainConfig, load_pretrain_config
 from fsd_gs.pretrain.stages import Job, make_decoder, make_denoiser, make_latents, make_prior, make_views
 from fsd_gs.pretrain.start import load_finished
 from fsd_gs.pretrain.views import make_source
@@ -27,8 +24,6 @@ DESCRIPTION = """Train a small multi-view text-to-image diffusion model, on the 
 {program} --network splat output=outputs/splat_prior        the splat-native network
 
 After Ctrl-C the same command goes on. The result: fsd-gs train prior.name=outputs/my_prior/prior prompt="..." """
-
-BEGUN = "begun.json"
 
 
 def make_parser(program: str) -> commandline.Parser:
@@ -91,21 +86,3 @@ def run(job: Job) -> Path:
     vae, autoencoder = make_decoder(job, code, finished)
     trainer, denoiser = make_denoiser(job, source, vae, finished)
     return make_prior(job, source, trainer, vae, autoencoder, denoiser)
-
-
-def begin(config: PretrainConfig) -> None:
-    """Note the settings in the folder, or compare them with those it was begun with; ConfigError names the first that differs."""
-    folder = make_folder(config.output)
-    path, settings = folder / BEGUN, decisive(config)
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text())
-        except ValueError as error:
-            raise FileFormatError(f"{path} is damaged; choose another output, or delete the folder to start anew") from error
-        for name, value in settings.items():
-            if before.get(name) != value:
-                raise ConfigError(
-                    f"{name}: '{folder}' was begun with {before.get(name)!r}, now it is {value!r}; take the old value, or another output="
-                )
-    write_text(path, json.dumps(settings, indent=2))
-    write_text(folder / "config.yaml", to_yaml(config))

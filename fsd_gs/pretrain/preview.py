@@ -16,13 +16,13 @@ from torch import Tensor
 
 from fsd_gs.core.backgrounds import in_front_of
 from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.sheets import contact_sheet
 from fsd_gs.pretrain.diffusion import Denoiser, make_scheduler
 from fsd_gs.pretrain.settings import DataSettings
 from fsd_gs.priors.backbones.mvdream import camera_numbers
 from fsd_gs.priors.schedule import combine_cfg
 
 CFG_SCALE, STEPS, COUNT = 3.0, 30, 12
-LABEL = 12  # pixels above each row
 
 
 def preview_cameras(data: DataSettings) -> Tensor:
@@ -62,19 +62,12 @@ def sample(
 def preview_picture(
     latents: Tensor, captions: Sequence[str], decode: Callable[[Tensor], Tensor], columns: int = 3, scale: int = 2
 ) -> NDArray[np.uint8]:
-    """uint8 [rows · (scale·H + label), columns · V · scale·W, 3]. decode: latents → pictures [B, 3, H, W] in [−1, 1]."""
-    from PIL import Image, ImageDraw, ImageFont
+    """uint8 [rows · (scale·H + caption), columns · V · scale·W, 3]. decode: latents → pictures [B, 3, H, W] in [−1, 1]."""
+    from PIL import Image
 
     pictures = ((decode(latents).float().clamp(-1, 1) + 1) * 127.5).round().byte()
     views, size = len(latents) // len(captions), pictures.shape[-1]
-    width, height = scale * size * views, scale * size + LABEL
-    rows = -(-len(captions) // columns)
-    sheet = Image.new("RGB", (width * min(columns, len(captions)), height * rows), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(9)
-    for number, caption in enumerate(captions):
-        left, top = number % columns * width, number // columns * height
-        strip = pictures[number * views : (number + 1) * views].permute(2, 0, 3, 1).reshape(size, views * size, 3)
-        enlarged = Image.fromarray(strip.numpy()).resize((width, scale * size), Image.Resampling.BICUBIC)
-        pen.text((left + 3, top), caption[: width // 5], fill="black", font=font)
-        sheet.paste(enlarged, (left, top + LABEL))
-    return np.asarray(sheet)
+    strips = pictures.unflatten(0, (len(captions), views)).permute(0, 3, 1, 4, 2).flatten(2, 3).numpy()
+    shape = (scale * size * views, scale * size)
+    frames = [np.asarray(Image.fromarray(strip).resize(shape, Image.Resampling.BICUBIC)) for strip in strips]
+    return contact_sheet(frames, columns, captions=captions, gap=0)

@@ -1,7 +1,7 @@
 """The settings of training a prior: one dataclass a stage, merged from a YAML file and the command line with strict keys.
 
-A stage's own settings decide its result together with ``data.seed``; :data:`FREE` lists those that decide nothing that is already on disk,
-so that they may change when a training goes on.
+A stage's own settings decide its result together with ``data.seed``; free ones decide nothing that is already on disk, so that they may
+change when a training goes on.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fsd_gs.config import describe_settings, group, load_settings, setting
-from fsd_gs.errors import ConfigError, unknown_name
+from fsd_gs.config import group, load_settings, setting
+from fsd_gs.core.configure import check_tree
+from fsd_gs.errors import ConfigError
 from fsd_gs.pretrain.patch_code import check_channels
 
 UNET_GROUPS = 8  # of the UNet's group norms
@@ -22,23 +22,23 @@ UNET_GROUPS = 8  # of the UNet's group norms
 class DataSettings:
     """What the prior learns from. Cameras should be those of the runs that will use it: the network is told directions, not distances."""
 
-    seed: int = setting(0, "of everything random: objects, cameras, captions, starting weights, noise")
+    seed: int = setting(0, "of everything random: objects, cameras, captions, starting weights, noise", low=0)
     meshes: str = setting("", "a folder of your own meshes; empty: the catalogue", text=True)
-    mesh_up: str = setting("auto", "axis of your meshes that points up: y, z or auto (by file type)")
+    mesh_up: str = setting("auto", "axis of your meshes that points up: y, z or auto (by file type)", choices=("auto", "y", "z"))
     mesh_lit: bool = setting(False, "the colours of your meshes already hold light and shadow, add none")
     categories: list[str] = setting([], "only these categories of the catalogue; empty: all")
     image_size: int = setting(64, "pixels of the square views")
     elevation_deg: list[float] = setting([-5.0, 35.0], "lowest and highest elevation of the cameras")
-    distance: float = setting(2.2, "distance of the cameras, as in the training run's cameras.distance")
-    fov_y_deg: float = setting(49.1, "field of view, as in the training run's cameras.fov_y_deg")
-    views: int = setting(4, "views denoised jointly, their azimuths 360°/views apart")
-    rigs: int = setting(4, "sets of such views of an object, each with its own turn, elevation and background")
-    supersample: int = setting(3, "samples a pixel side of the renders")
-    pictures: int = setting(1200, "objects whose views the autoencoder learns from (of data.objects)")
-    objects: int = setting(16000, "objects whose latents the denoiser learns from")
-    shard: int = setting(250, "objects a file")
-    captions: int = setting(8, "captions drawn for each object")
-    workers: int = setting(1, "processes that render; 0: one for each CPU core")
+    distance: float = setting(2.2, "distance of the cameras, as in the training run's cameras.distance", above=0)
+    fov_y_deg: float = setting(49.1, "field of view, as in the training run's cameras.fov_y_deg", above=0)
+    views: int = setting(4, "views denoised jointly, their azimuths 360°/views apart", low=1)
+    rigs: int = setting(4, "sets of such views of an object, each with its own turn, elevation and background", low=1)
+    supersample: int = setting(3, "samples a pixel side of the renders", low=1)
+    pictures: int = setting(1200, "objects whose views the autoencoder learns from (of data.objects)", low=1)
+    objects: int = setting(16000, "objects whose latents the denoiser learns from", low=1)
+    shard: int = setting(250, "objects a file", low=1)
+    captions: int = setting(8, "captions drawn for each object", low=1)
+    workers: int = setting(1, "processes that render; 0: one for each CPU core", low=0, free=True)
 
 
 @dataclass
@@ -46,13 +46,13 @@ class AutoencoderSettings:
     """AutoencoderKL; f = 2^(levels − 1). Training ends at ``steps`` or ``minutes``, whichever comes first; the rate falls to 0 by then."""
 
     channels: list[int] = setting([16, 48, 104], "channels of each level; the latents are 2^(levels − 1) times smaller than the pictures")
-    latent_channels: int = setting(12, "components of the patch code")
-    batch: int = setting(16, "pictures a step")
-    lr: float = setting(1e-3, "learning rate of the decoder at the start")
-    steps: int = setting(20000, "steps of the decoder at most")
-    minutes: float = setting(0.0, "minutes of the decoder at most; 0: no limit")
-    edges: float = setting(0.5, "weight of the gradient term")
-    jitter: float = setting(0.05, "noise on the latents that the decoder learns from")
+    latent_channels: int = setting(12, "components of the patch code", low=1)
+    batch: int = setting(16, "pictures a step", low=1)
+    lr: float = setting(1e-3, "learning rate of the decoder at the start", above=0)
+    steps: int = setting(20000, "steps of the decoder at most", low=1, free=True)
+    minutes: float = setting(0.0, "minutes of the decoder at most; 0: no limit", low=0, free=True)
+    edges: float = setting(0.5, "weight of the gradient term", low=0)
+    jitter: float = setting(0.05, "noise on the latents that the decoder learns from", low=0)
 
 
 @dataclass
@@ -60,51 +60,40 @@ class DiffusionSettings:
     """UNet2DConditionModel with camera projection, a small CLIPTextModel, v-prediction."""
 
     channels: list[int] = setting([64, 96, 128], "channels of each level of the UNet")
-    layers: int = setting(1, "residual blocks a level")
-    head_width: int = setting(32, "channels of an attention head")
-    text_width: int = setting(128, "channels of the text encoder")
-    text_layers: int = setting(2, "layers of the text encoder")
-    objects: int = setting(8, "objects a batch, each with data.views views")
-    lr: float = setting(2e-3, "learning rate of Muon (the matrices)")
-    other_lr: float = setting(8e-4, "learning rate of AdamW (everything else)")
-    warmup: int = setting(100, "steps in which the rates rise")
-    cooldown: float = setting(0.3, "last share of the training in which the rates fall")
-    weight_decay: float = setting(0.01, "of the matrices")
-    steps: int = setting(200000, "steps at most")
-    minutes: float = setting(0.0, "minutes at most, over all sessions; 0: no limit")
-    drop_text: float = setting(0.1, "share of examples without their caption (classifier-free guidance)")
-    drop_cameras: float = setting(0.15, "share of steps without cameras and cross-view attention (single pictures)")
+    layers: int = setting(1, "residual blocks a level", low=1)
+    head_width: int = setting(32, "channels of an attention head", low=1)
+    text_width: int = setting(128, "channels of the text encoder", low=1)
+    text_layers: int = setting(2, "layers of the text encoder", low=1)
+    objects: int = setting(8, "objects a batch, each with data.views views", low=1)
+    lr: float = setting(2e-3, "learning rate of Muon (the matrices)", above=0)
+    other_lr: float = setting(8e-4, "learning rate of AdamW (everything else)", above=0)
+    warmup: int = setting(100, "steps in which the rates rise", low=0)
+    cooldown: float = setting(0.3, "last share of the training in which the rates fall", low=0, below=1, free=True)
+    weight_decay: float = setting(0.01, "of the matrices", low=0)
+    steps: int = setting(200000, "steps at most", low=1, free=True)
+    minutes: float = setting(0.0, "minutes at most, over all sessions; 0: no limit", low=0, free=True)
+    drop_text: float = setting(0.1, "share of examples without their caption (classifier-free guidance)", low=0, below=1)
+    drop_cameras: float = setting(0.15, "share of steps without cameras and cross-view attention (single pictures)", low=0, below=1)
     ema: float = setting(600.0, "horizon of the average of the weights, in steps")
-    compile: bool = setting(False, "torch.compile the UNet (needs a C++ compiler): some minutes first, then faster steps")
-    log_every: int = setting(20, "steps between two lines of log.jsonl")
-    save_every_minutes: float = setting(5.0, "minutes between two saved states")
-    preview_every_minutes: float = setting(20.0, "minutes between two previews; 0: none but the last")
+    compile: bool = setting(False, "torch.compile the UNet (needs a C++ compiler): some minutes first, then faster steps", free=True)
+    log_every: int = setting(20, "steps between two lines of log.jsonl", low=1, free=True)
+    save_every_minutes: float = setting(5.0, "minutes between two saved states", above=0, free=True)
+    preview_every_minutes: float = setting(20.0, "minutes between two previews; 0: none but the last", low=0, free=True)
 
 
 @dataclass
 class PretrainConfig:
     """One file of ``configs/nano``."""
 
-    output: str = setting("outputs/prior", "the folder of the training; its folder 'prior' is what prior.name= takes", text=True)
+    output: str = setting("outputs/prior", "folder of the training; its folder 'prior' is what prior.name= takes", text=True, free=True)
     init: str = setting(
         "", "a finished prior (a folder, or nano) whose weights, autoencoder, tokenizer the training starts from", text=True
     )
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    threads: int = setting(0, "CPU threads; 0: torch's own choice")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)
+    threads: int = setting(0, "CPU threads; 0: torch's own choice", low=0, free=True)
     data: DataSettings = group(DataSettings, "what the prior learns from")
     autoencoder: AutoencoderSettings = group(AutoencoderSettings, "pictures to latents and back")
     diffusion: DiffusionSettings = group(DiffusionSettings, "the denoiser")
-
-
-FREE = (
-    "output",
-    "device",
-    "threads",
-    "data.workers",
-    *(f"autoencoder.{name}" for name in ("steps", "minutes")),
-    *(f"diffusion.{name}" for name in ("steps", "minutes", "cooldown", "compile", "log_every")),
-    *(f"diffusion.{name}" for name in ("save_every_minutes", "preview_every_minutes")),
-)
 
 
 def load_pretrain_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> PretrainConfig:
@@ -112,40 +101,9 @@ def load_pretrain_config(files: Sequence[str | Path] = (), overrides: Sequence[s
     return check(load_settings(PretrainConfig, files, overrides))
 
 
-def decisive(config: PretrainConfig) -> dict[str, Any]:
-    """Every setting by its dotted name but those of :data:`FREE`, as plain values."""
-    return {key: _value(config, key) for key, _, _ in describe_settings(PretrainConfig) if key not in FREE}
-
-
-def _value(config: Any, key: str) -> Any:
-    for name in key.split("."):
-        config = getattr(config, name)
-    return config
-
-
-_AT_LEAST_ONE = (
-    *(f"data.{name}" for name in ("views", "rigs", "objects", "pictures", "shard", "captions", "supersample")),
-    *(f"autoencoder.{name}" for name in ("batch", "latent_channels", "steps")),
-    *(f"diffusion.{name}" for name in ("layers", "head_width", "text_width", "text_layers", "objects", "steps", "log_every")),
-)
-_SHARES = ("diffusion.drop_text", "diffusion.drop_cameras", "diffusion.cooldown")
-_POSITIVE = ("data.distance", "data.fov_y_deg", "autoencoder.lr", "diffusion.lr", "diffusion.other_lr", "diffusion.save_every_minutes")
-_NOT_NEGATIVE = (
-    *("threads", "data.workers", "data.seed", "autoencoder.minutes", "autoencoder.edges", "autoencoder.jitter"),
-    *("diffusion.minutes", "diffusion.warmup", "diffusion.weight_decay", "diffusion.preview_every_minutes"),
-)
-
-
 def check(config: PretrainConfig) -> PretrainConfig:
     """``config`` itself; ConfigError names the first setting that cannot work."""
-    for names, lowest, strict in ((_AT_LEAST_ONE, 1, False), (_POSITIVE, 0, True), (_NOT_NEGATIVE, 0, False)):
-        for name in names:
-            value = _value(config, name)
-            if not (value > lowest if strict else value >= lowest):
-                raise ConfigError(f"{name}: expected {'more than' if strict else 'at least'} {lowest}, got {value}")
-    for name in _SHARES:
-        if not 0 <= _value(config, name) < 1:
-            raise ConfigError(f"{name}: expected a share in [0, 1), got {_value(config, name):g}")
+    check_tree(config)
     _check_data(config)
     _check_networks(config)
     return config
@@ -158,8 +116,6 @@ def _check_data(config: PretrainConfig) -> None:
         raise ConfigError(f"data.image_size: expected {wanted}, got {data.image_size}")
     if len(data.elevation_deg) != 2 or data.elevation_deg[0] > data.elevation_deg[1]:
         raise ConfigError(f"data.elevation_deg: expected [low, high], got {data.elevation_deg}")
-    if data.mesh_up not in ("auto", "y", "z"):
-        raise ConfigError(unknown_name("data.mesh_up", data.mesh_up, ("auto", "y", "z")))
     if data.pictures > data.objects:
         raise ConfigError(f"data.pictures: expected at most data.objects ({data.objects}), got {data.pictures}")
     if data.meshes and data.categories:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fsd_gs.core.backgrounds import composite
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.settings import DataSettings
@@ -75,13 +76,13 @@ def make_example(source: ObjectSource, data: DataSettings, index: int) -> Exampl
     for _ in range(data.rigs):
         cameras, background = rig_cameras(data, rng), torch.tensor(draw_background(rng))
         rgba = thing.render(cameras)
-        images.append(over(rgba, background))
+        images.append(picture_over(rgba, background))
         numbers.append(camera_numbers(cameras))
         backgrounds.append(background)
     captions = tuple(thing.caption(rng) for _ in range(data.captions))
     return Example(torch.stack(images), torch.stack(numbers), torch.stack(backgrounds), captions)
 
 
-def over(rgba: Tensor, background: Tensor) -> Tensor:
+def picture_over(rgba: Tensor, background: Tensor) -> Tensor:
     """Premultiplied [V, H, W, 4] over a colour [3] → [V, 3, H, W] in [0, 1]."""
-    return (rgba[..., :3] + (1 - rgba[..., 3:]) * background).permute(0, 3, 1, 2).clamp(0, 1).contiguous()
+    return composite(rgba.permute(0, 3, 1, 2), background[:, None, None]).clamp(0, 1).contiguous()

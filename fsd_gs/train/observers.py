@@ -13,9 +13,10 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import TaskID
 
+from fsd_gs.core.sheets import Frame
 from fsd_gs.core.terminal import duration, make_bar
 from fsd_gs.core.types import Gaussians
-from fsd_gs.export.pictures import Frame, save_png
+from fsd_gs.export.pictures import save_png
 from fsd_gs.interrupts import SignalWatch
 from fsd_gs.io import output_error, write_text
 from fsd_gs.train.checkpoint import save_checkpoint

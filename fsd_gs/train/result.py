@@ -11,10 +11,11 @@ from torch import Tensor
 
 from fsd_gs.config import Config
 from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.sheets import Frame, contact_sheet, to_uint8
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import FsdGsError, VideoError
 from fsd_gs.export.formats import save_splats
-from fsd_gs.export.pictures import Frame, TurntableSettings, contact_sheet, save_png, to_uint8, turntable_frames
+from fsd_gs.export.pictures import TurntableSettings, save_png, turntable_frames
 from fsd_gs.export.provenance import Provenance
 from fsd_gs.export.timelapse import preview_files, write_timelapse
 from fsd_gs.export.video import save_mp4

@@ -102,8 +102,6 @@ def _described(kind: Kind) -> str:
 
 def save_picture(kinds: Sequence[Kind], path: Path, size: int = 96, columns: int = 4) -> None:
     """A sheet with one object of each kind, from the front and from behind, under its name."""
-    import numpy as np
-
     from fsd_gs.catalogue.contact_sheet import captioned_sheet
     from fsd_gs.catalogue.objects import make_object
     from fsd_gs.export.pictures import save_png
@@ -111,4 +109,4 @@ def save_picture(kinds: Sequence[Kind], path: Path, size: int = 96, columns: int
     if path.suffix.lower() != ".png":
         raise InputError(f"picture: expected a name that ends in .png, got '{path.name}'")
     things = [(kind.name, make_object(kind.name, 0, design=kind.designs[0], color=kind.colors[0]).mesh) for kind in kinds]
-    save_png(np.asarray(captioned_sheet(things, size, min(columns, len(things)))), path)
+    save_png(captioned_sheet(things, size, columns), path)

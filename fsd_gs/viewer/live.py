@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fsd_gs.core.sheets import to_uint8
 from fsd_gs.errors import FsdGsError
-from fsd_gs.export.pictures import to_uint8
 from fsd_gs.export.ply import save_ply
 from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.session import Session

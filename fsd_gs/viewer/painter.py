@@ -19,8 +19,9 @@ import torch
 from fsd_gs.core.cameras import intrinsics
 from fsd_gs.core.device import resolve_device
 from fsd_gs.core.quaternions import matrix_from_quat
+from fsd_gs.core.sheets import Frame, to_uint8
 from fsd_gs.core.types import Cameras
-from fsd_gs.export.pictures import MODES, Frame, SplatRasterizer, to_uint8
+from fsd_gs.export.pictures import MODES, SplatRasterizer
 from fsd_gs.render.base import Rasterizer, make_rasterizer
 from fsd_gs.viewer.latest import LatestWins
 from fsd_gs.viewer.scene import Scene

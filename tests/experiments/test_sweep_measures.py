@@ -15,7 +15,7 @@ from fsd_gs.experiments.sweep.measures import (
     distinct_objects,
     mean_pairwise,
     nearest_object,
-    over_both,
+    on_white_and_black,
     uniform_distinct,
 )
 
@@ -61,14 +61,14 @@ def test_pairwise_distance_equals_the_double_loop():
 
 def test_pictures_are_over_white_and_then_over_black():
     rgba = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.25, 0.0, 0.5, 0.5], [0.1, 0.2, 0.3, 1.0]]).view(1, 1, 3, 4)
-    white, black = over_both(rgba)
+    white, black = on_white_and_black(rgba)
     torch.testing.assert_close(white[0], torch.tensor([[1.0, 1.0, 1.0], [0.75, 0.5, 1.0], [0.1, 0.2, 0.3]]))
     torch.testing.assert_close(black[0], rgba[0, 0, :, :3])
 
 
 def test_a_ghost_is_not_taken_for_a_white_object():
     nothing, white = torch.zeros(1, 2, 2, 4), torch.ones(1, 2, 2, 4)
-    assert nearest_object(over_both(nothing), over_both(white)[None]).distance == pytest.approx(0.5)
+    assert nearest_object(on_white_and_black(nothing), on_white_and_black(white)[None]).distance == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("objects", "draws"), [(24, 4), (3, 8), (1, 5)])

@@ -12,24 +12,14 @@ from export_scenes import egg, random_gaussians
 from PIL import Image
 
 from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.sheets import contact_sheet, write_label
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export._fusion import fuse_views
 from fsd_gs.export.formats import ExportOptions, export
 from fsd_gs.export.mesh import MeshSettings, extract_mesh
 from fsd_gs.export.mesh_colours import project
-from fsd_gs.export.pictures import (
-    MODES,
-    TurntableSettings,
-    back_project,
-    colour_map,
-    contact_sheet,
-    depth_normals,
-    save_gif,
-    save_png,
-    turntable_frames,
-    write_label,
-)
+from fsd_gs.export.pictures import MODES, TurntableSettings, back_project, colour_map, depth_normals, save_gif, save_png, turntable_frames
 from fsd_gs.render import make_rasterizer
 
 RASTERIZER = make_rasterizer("cpu")

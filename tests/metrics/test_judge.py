@@ -11,13 +11,14 @@ import torch
 from fsd_gs.catalogue.objects import CATEGORIES, CatalogueObject, article, make_object
 from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.catalogue.vocabulary import caption_variants, parse_prompt
+from fsd_gs.core.backgrounds import composite
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.metrics import protocols
 from fsd_gs.metrics.judge import RECORD, SHIPPED, WEIGHTS, Judge, JudgeOutput
 from fsd_gs.metrics.judge.network import JudgeNetwork, JudgeSizes
 from fsd_gs.metrics.judge.train import training
-from fsd_gs.metrics.judge.train.augment import augment, gaussian_blur, over, quantize_blocks, to_float
+from fsd_gs.metrics.judge.train.augment import augment, gaussian_blur, quantize_blocks, to_float
 from fsd_gs.metrics.judge.train.data import (
     CATEGORY_NAMES,
     COLOR_NAMES,
@@ -48,7 +49,7 @@ def orbits():
     cameras = evaluation_orbit(6, distance=2.2, width=96)
     built = [make_object(kind, FRESH_SEED + i) for i, kind in enumerate(KINDS)]
     views = [render_mesh(o.mesh, cameras, supersample=2).permute(0, 3, 1, 2) for o in built]
-    return [(o, over(v, torch.full((1, 3, 1, 1), 0.5))) for o, v in zip(built, views, strict=True)]
+    return [(o, composite(v, torch.full((1, 3, 1, 1), 0.5))) for o, v in zip(built, views, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +279,7 @@ def test_augmentation_is_bounded_and_repeatable(tiny_views):
 
 
 def test_degradations_keep_what_they_should(tiny_views):
-    image = over(to_float(torch.from_numpy(tiny_views.images[0].copy())), torch.ones(1, 3, 1, 1))
+    image = composite(to_float(torch.from_numpy(tiny_views.images[0].copy())), torch.ones(1, 3, 1, 1))
     constant = torch.full((1, 3, 32, 32), 0.3)
     torch.testing.assert_close(gaussian_blur(constant, 1.2), constant)
     assert gaussian_blur(image, 1.2).var() < image.var()

@@ -160,7 +160,7 @@ def test_several_processes_render_the_same_views(trained, tmp_path):
     ("override", "message"),
     [
         ("data.sed=1", "unknown key 'data.sed'; did you mean 'data.seed'"),
-        ("data.objects=0", r"data\.objects: expected at least 1, got 0"),
+        ("data.objects=0", r"data\.objects: expected a value of at least 1, got 0"),
         ("data.image_size=33", r"data\.image_size: expected a multiple of the autoencoder's factor 2"),
         ("data.elevation_deg=[40,0]", r"data\.elevation_deg: expected \[low, high\]"),
         ("data.pictures=100", r"data\.pictures: expected at most data\.objects \(12\), got 100"),
@@ -169,7 +169,7 @@ def test_several_processes_render_the_same_views(trained, tmp_path):
         ("autoencoder.channels=[16,24]", r"autoencoder\.channels: expected at least \[16, 32\]"),
         ("autoencoder.latent_channels=13", r"autoencoder\.latent_channels: expected at most the 12 numbers"),
         ("diffusion.channels=[24,32]", r"diffusion\.channels \(24\): expected a multiple of diffusion\.head_width 16"),
-        ("diffusion.drop_text=1.0", r"diffusion\.drop_text: expected a share in \[0, 1\)"),
+        ("diffusion.drop_text=1.0", r"diffusion\.drop_text: expected a value of at least 0 and below 1, got 1"),
         ("diffusion.lr=abc", "lr"),
     ],
 )

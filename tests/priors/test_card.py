@@ -20,7 +20,7 @@ from fsd_gs.errors import InputError
 from fsd_gs.metrics.judge import Judge, JudgeOutput
 from fsd_gs.metrics.judge.words import Asked
 from fsd_gs.pretrain.sources import is_held_out
-from fsd_gs.pretrain.views import over
+from fsd_gs.pretrain.views import picture_over
 from fsd_gs.priors import LoadOptions
 from fsd_gs.priors.backbones.nano import NanoPrior
 from fsd_gs.priors.sampling import ddim, join_texts, sample_views, views_together
@@ -251,7 +251,7 @@ def test_summary_counts_confusions_and_categories(judge):
 def test_hull_contains_the_object_and_little_else():
     cameras = consistency.ring(20.0, 48)
     mesh = make_object("mug", 5).mesh
-    images = over(render_mesh(mesh, cameras), torch.zeros(3))
+    images = picture_over(render_mesh(mesh, cameras), torch.zeros(3))
     points = consistency.hull_points(consistency.foreground(images, torch.zeros(3)), cameras, 40)
     vertices = torch.from_numpy(mesh.vertices)
     cell = 2 / 39
@@ -273,7 +273,7 @@ def test_psnr_by_hand():
 
 def test_splats_of_a_true_object_predict_its_other_views_better_than_another_object():
     cameras, background = consistency.ring(10.0, 32), torch.ones(3)
-    own, other = (over(render_mesh(make_object("chair", seed, color="red").mesh, cameras), background) for seed in (1, 2))
+    own, other = (picture_over(render_mesh(make_object("chair", seed, color="red").mesh, cameras), background) for seed in (1, 2))
     case = consistency.Case(cameras, background, own, other)
     seen, scores = consistency.predict_between(case, consistency.FitSettings(splats=1200, steps=80, grid=32), seeded())
     assert seen.shape == (8, 3, 32, 32)

@@ -15,6 +15,7 @@ from typing import Any
 
 from fsd_gs.config import to_yaml
 from fsd_gs.core.pages import data_url, render_page, resource
+from fsd_gs.core.sheets import Frame
 from fsd_gs.experiments.evaluate.ablation import SHOWN, Axis
 from fsd_gs.experiments.evaluate.evaluation import Evaluation, Row
 from fsd_gs.experiments.evaluate.paper import PaperRow
@@ -33,7 +34,6 @@ from fsd_gs.experiments.evaluate.tables import (
     versions,
 )
 from fsd_gs.experiments.sweep.spec import setting_label
-from fsd_gs.export.pictures import Frame
 from fsd_gs.metrics.statistics import Comparison
 
 JPEG_QUALITY = 82

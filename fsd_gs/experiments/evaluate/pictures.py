@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
+from fsd_gs.core.sheets import Frame, contact_sheet, framed, resized, to_uint8
 from fsd_gs.experiments.evaluate.ablation import SHOWN, Axis
 from fsd_gs.experiments.evaluate.assets import asset_folder
 from fsd_gs.experiments.evaluate.evaluation import Evaluation, Row
@@ -20,7 +20,6 @@ from fsd_gs.experiments.evaluate.suite import DDIM, Setting
 from fsd_gs.experiments.evaluate.tables import shown_measures
 from fsd_gs.experiments.evaluate.views import asset_views
 from fsd_gs.experiments.figures import is_number, pyplot, save_figure
-from fsd_gs.export.pictures import Frame, to_uint8
 from fsd_gs.metrics.statistics import Estimate
 
 TILE, GAP, VIEWS_SHOWN = 112, 2, 4
@@ -30,15 +29,10 @@ GREY, RED = 235, (200, 30, 30)
 def sheet(evaluation: Evaluation, setting: Setting, prompt: str) -> Frame:
     """One row a seed, four views a quarter turn apart (or DDIM images); a red frame marks what counts as failed, grey what left nothing."""
     rows = _image_tiles(evaluation, prompt) if setting == DDIM else _asset_tiles(evaluation, setting, prompt)
-    step = TILE + GAP
     columns = max((len(tiles) for tiles, _ in rows), default=1)
-    picture = np.full((step * len(rows) - GAP, step * columns - GAP, 3), 255, dtype=np.uint8)
-    for r, (tiles, failed) in enumerate(rows):
-        for c, tile in enumerate(tiles):
-            if failed:
-                tile[:3], tile[-3:], tile[:, :3], tile[:, -3:] = (np.array(RED, dtype=np.uint8),) * 4
-            picture[r * step : r * step + TILE, c * step : c * step + TILE] = tile
-    return picture
+    white = np.full((TILE, TILE, 3), 255, dtype=np.uint8)
+    frames = [framed(tile, RED) if failed else tile for tiles, failed in rows for tile in [*tiles, *[white] * (columns - len(tiles))]]
+    return contact_sheet(frames, columns, gap=GAP)
 
 
 def _asset_tiles(evaluation: Evaluation, setting: Setting, prompt: str) -> list[tuple[list[Frame], bool]]:
@@ -69,7 +63,7 @@ def _image_tiles(evaluation: Evaluation, prompt: str) -> list[tuple[list[Frame],
 
 def _tile(image: torch.Tensor) -> Frame:
     """[3, H, W] → uint8 [TILE, TILE, 3]."""
-    return np.array(Image.fromarray(to_uint8(image.permute(1, 2, 0))).resize((TILE, TILE), Image.Resampling.BICUBIC))
+    return resized(to_uint8(image.permute(1, 2, 0)), TILE)
 
 
 def _blank() -> Frame:

@@ -14,9 +14,10 @@ from torch import Tensor
 from fsd_gs.config import Config
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.device import resolve_device
+from fsd_gs.core.sheets import to_uint8
 from fsd_gs.experiments.evaluate.assets import Record, load_splats
 from fsd_gs.experiments.evaluate.suite import Protocol
-from fsd_gs.export.pictures import save_png, to_uint8
+from fsd_gs.export.pictures import save_png
 from fsd_gs.metrics.geometry import GeometryReport, geometry_report
 from fsd_gs.metrics.geometry.report import SIZE, VIEWS
 from fsd_gs.render import make_rasterizer

@@ -20,11 +20,12 @@ from torch import Tensor
 from fsd_gs.config import Config
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.device import resolve_device
+from fsd_gs.core.sheets import to_uint8
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import FileFormatError, FsdGsError
-from fsd_gs.experiments.sweep.measures import MeasureSettings, nearest_object, over_both
+from fsd_gs.experiments.sweep.measures import MeasureSettings, nearest_object, on_white_and_black
 from fsd_gs.experiments.sweep.spec import Cell
-from fsd_gs.export.pictures import save_png, to_uint8
+from fsd_gs.export.pictures import save_png
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.metrics.geometry import geometry_report
 from fsd_gs.priors.backbones.exact import ExactPrior
@@ -80,8 +81,8 @@ class PriorCache:
         return self._prior
 
     def references(self, config: Config, cameras: Cameras) -> tuple[Tensor, list[str]] | None:
-        """Pictures [M, 2V, H, W, 3] (``over_both``) of the prompt's objects with their captions, from the last prior; None where it has no
-        finite set."""
+        """Pictures [M, 2V, H, W, 3] (``on_white_and_black``) of the prompt's objects with their captions, from the last prior; None without
+        a finite set."""
         prior = self._prior
         if not isinstance(prior, ExactPrior):
             return None
@@ -89,7 +90,7 @@ class PriorCache:
         if key not in self._references:
             weights = prior.objects.weights(config.prompt, "")
             chosen = [index for index, log_p in zip(weights.objects, weights.positive.tolist(), strict=True) if log_p > -torch.inf]
-            views = torch.stack([over_both(prior.objects.render(index, cameras)) for index in chosen])
+            views = torch.stack([on_white_and_black(prior.objects.render(index, cameras)) for index in chosen])
             self._references = {key: (views, [caption_of(prior, index) for index in chosen])}
         return self._references[key]
 
@@ -135,7 +136,7 @@ def measure(asset: Result, settings: MeasureSettings, folder: Path, cache: Prior
     config = asset.config
     cameras = evaluation_cameras(config, settings, max(config.render.sizes))
     render = asset.render(cameras, background=torch.zeros(3))
-    pictures = over_both(torch.cat([render.rgb, render.alpha], dim=-1).cpu().clamp(0, 1))
+    pictures = on_white_and_black(torch.cat([render.rgb, render.alpha], dim=-1).cpu().clamp(0, 1))
     rows = [np.concatenate([to_uint8(picture) for picture in half], axis=1) for half in pictures.chunk(2)]
     save_png(np.concatenate(rows), folder / VIEWS)
     return {"splats": len(asset.splats), **_geometry(asset), **_nearest(config, pictures, cameras, cache)}

@@ -63,7 +63,7 @@ class Interval:
     n: int
 
 
-def over_both(rgba: Tensor) -> Tensor:
+def on_white_and_black(rgba: Tensor) -> Tensor:
     """Premultiplied views [V, H, W, 4] in [0, 1] → pictures [2V, H, W, 3]: all views over white, then all over black."""
     return torch.cat([rgba[..., :3] + (1 - rgba[..., 3:]), rgba[..., :3]])
 

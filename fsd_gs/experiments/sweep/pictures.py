@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fsd_gs.core.sheets import Frame, contact_sheet, framed, resized, to_uint8
 from fsd_gs.experiments.figures import is_number, pyplot, save_figure
 from fsd_gs.experiments.sweep.cells import CellResult, load_views
 from fsd_gs.experiments.sweep.measures import Interval
 from fsd_gs.experiments.sweep.spec import Cell, setting_label
 from fsd_gs.experiments.sweep.table import MEASURES, SettingRow, is_failed
-from fsd_gs.export.pictures import Frame, save_png, to_uint8
+from fsd_gs.export.pictures import save_png
 
 TILE, GAP, LABEL_WIDTH, HEADER = 96, 3, 190, 18
 
@@ -102,30 +103,24 @@ def save_sheet(
 
 
 def _tile(cell: Cell, result: CellResult, folder: Path, view: int) -> Frame:
-    from PIL import Image
-
     tile = np.full((TILE, TILE, 3), 235, dtype=np.uint8)
     if result.error is None:
-        picture = to_uint8(load_views(folder, cell.measure.views)[view % cell.measure.views])
-        tile = np.array(Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.BICUBIC))
-    if is_failed(result, cell.measure.max_distance):
-        tile[:2], tile[-2:], tile[:, :2], tile[:, -2:] = ((np.uint8(200), np.uint8(30), np.uint8(30)),) * 4
-    return tile
+        tile = resized(to_uint8(load_views(folder, cell.measure.views)[view % cell.measure.views]), TILE)
+    return framed(tile, (200, 30, 30), 2) if is_failed(result, cell.measure.max_distance) else tile
 
 
 def _lay_out(prompt: str, settings: Sequence[Any], seeds: Sequence[int], tiles: Mapping[Any, Frame]) -> Frame:
+    """The sheet of tiles with the prompt and the seeds above and the settings to the left of it."""
     from PIL import Image, ImageDraw, ImageFont
 
-    step = TILE + GAP
-    sheet = Image.new("RGB", (LABEL_WIDTH + step * len(seeds), HEADER + step * len(settings)), "white")
+    white, step = np.full((TILE, TILE, 3), 255, dtype=np.uint8), TILE + GAP
+    body = contact_sheet([tiles.get((setting, seed), white) for setting in settings for seed in seeds], len(seeds), gap=GAP)
+    sheet = Image.new("RGB", (LABEL_WIDTH + body.shape[1], HEADER + body.shape[0]), "white")
+    sheet.paste(Image.fromarray(body), (LABEL_WIDTH, HEADER))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     draw.text((4, 2), prompt, fill="black", font=font)
     for column, seed in enumerate(seeds):
         draw.text((LABEL_WIDTH + column * step + 4, 2), f"seed {seed}", fill="black", font=font)
     for row, setting in enumerate(settings):
-        top = HEADER + row * step
-        draw.text((4, top + TILE // 2 - 8), setting_label(setting).replace(", ", "\n"), fill="black", font=font)
-        for column, seed in enumerate(seeds):
-            if (setting, seed) in tiles:
-                sheet.paste(Image.fromarray(tiles[setting, seed]), (LABEL_WIDTH + column * step, top))
+        draw.text((4, HEADER + row * step + TILE // 2 - 8), setting_label(setting).replace(", ", "\n"), fill="black", font=font)
     return np.array(sheet)

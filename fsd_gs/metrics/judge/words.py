@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from fsd_gs.core.words import find_phrases, stem
 from fsd_gs.errors import FileFormatError, InputError
 
 Phrases = dict[tuple[str, ...], str]
@@ -61,15 +62,15 @@ class WordTable:
     def read(self, prompt: str) -> Asked:
         """Category, colour and design that ``prompt`` names; :class:`InputError` if it names no category."""
         words = re.findall(r"[a-z0-9]+", prompt.lower().replace("'s", ""))
-        nouns = _find(words, self.categories, set())
+        nouns = find_phrases(words, self.categories)
         if not nouns:
             raise InputError(f"prompt: expected one of the judge's {len(self.designs)} kinds of object, got '{prompt}'{self._hint(words)}")
-        category, taken = nouns[0][0], set(nouns[0][1])
-        designs = _find([stem(word) for word in words], self.designs.get(category, {}), set())
-        designs = designs or _find(words, self.design_nouns.get(category, {}), set())
-        taken.update(*(places for _, places in designs))
-        colors = _find(words, self.colors, taken)
-        return Asked(category, colors[0][0] if colors else None, f"{category}/{designs[0][0]}" if designs else None)
+        category, taken = nouns[0].meaning, set(nouns[0].places)
+        designs = find_phrases([stem(word) for word in words], self.designs.get(category, {}))
+        designs = designs or find_phrases(words, self.design_nouns.get(category, {}))
+        taken.update(*(design.places for design in designs))
+        colors = find_phrases(words, self.colors, taken)
+        return Asked(category, colors[0].meaning if colors else None, f"{category}/{designs[0].meaning}" if designs else None)
 
     def _hint(self, words: list[str]) -> str:
         known = [" ".join(phrase) for phrase in self.categories]
@@ -78,25 +79,6 @@ class WordTable:
             if guess:
                 return f"; did you mean '{guess[0]}'?"
         return "; use CLIP (metrics.clip) for other objects"
-
-
-def stem(word: str) -> str:
-    """The word without a plural s, so that "a tall back" and "tall backs" agree."""
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
-def _find(words: list[str], phrases: Phrases, taken: set[int]) -> list[tuple[str, range]]:
-    """(meaning, places) of the phrases that occur, left to right, the longest at each place; ``taken`` places are passed over."""
-    found: list[tuple[str, range]] = []
-    longest = max((len(phrase) for phrase in phrases), default=0)
-    start = 0
-    while start < len(words):
-        spans = (range(start, start + n) for n in range(min(longest, len(words) - start), 0, -1))
-        match = next((s for s in spans if tuple(words[i] for i in s) in phrases and not taken.intersection(s)), None)
-        if match:
-            found.append((phrases[tuple(words[i] for i in match)], match))
-        start = match.stop if match else start + 1
-    return found
 
 
 def _split(stored: dict[str, str]) -> Phrases:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fsd_gs.core.backgrounds import composite
 from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.splat.loss import SplatBatch
 from fsd_gs.pretrain.splat.objects import RIG, SplatExample
@@ -74,7 +75,7 @@ def _draw_object(
     background = torch.tensor(draw_background(rng))
     caption = "" if rng.random() < train.drop_text else thing.captions[int(rng.integers(len(thing.captions)))]
     known = float(rng.random() >= train.hide_background)
-    clean = over(shrink(thing.views[chosen], SIZE), background) * 2 - 1
+    clean = composite(shrink(thing.views[chosen], SIZE), background[:, None, None]) * 2 - 1
     targets = shrink(thing.views[wanted], train.render_size)
     colors = thing.colors.float() / 255
     return (
@@ -87,11 +88,6 @@ def shrink(views: Tensor, size: int) -> Tensor:
     """uint8 [V, S, S, 4] → [V, 4, size, size] in [0, 1], by means over whole blocks."""
     pixels = views.permute(0, 3, 1, 2).float() / 255
     return F.avg_pool2d(pixels, views.shape[1] // size)
-
-
-def over(rgba: Tensor, background: Tensor) -> Tensor:
-    """Premultiplied [V, 4, H, W] over the colour [3] → [V, 3, H, W]."""
-    return rgba[:, :3] + (1 - rgba[:, 3:]) * background[:, None, None]
 
 
 def cameras_of(thing: SplatExample, chosen: np.ndarray, size: int) -> tuple[Cameras, Rays]:

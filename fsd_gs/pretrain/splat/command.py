@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from fsd_gs.config import to_yaml
 from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
-from fsd_gs.errors import ConfigError, FileFormatError, InputError
-from fsd_gs.io import append_line, make_folder, write_text
+from fsd_gs.errors import InputError
+from fsd_gs.io import append_line, make_folder
+from fsd_gs.pretrain.begin import begin
 from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
 from fsd_gs.pretrain.splat.objects import SplatExample
-from fsd_gs.pretrain.splat.settings import SplatPretrainConfig, decisive, load_splat_config
+from fsd_gs.pretrain.splat.settings import SplatPretrainConfig, load_splat_config
 from fsd_gs.pretrain.splat.stream import Stream
 from fsd_gs.pretrain.splat.trainer import STATE, SplatTrainer
 from fsd_gs.pretrain.stages import Every, cut_log
@@ -38,7 +38,7 @@ DESCRIPTION = """Train the splat-native prior, on the catalogue or on your own m
 {program} --network splat data.meshes=my_assets output=outputs/my_prior
 
 After Ctrl-C the same command goes on. The result: fsd-gs train prior.name=outputs/my_prior/prior prompt="..." """
-BEGUN, LOG = "begun.json", "log.jsonl"
+LOG = "log.jsonl"
 
 
 def make_parser(program: str) -> commandline.Parser:
@@ -170,27 +170,6 @@ class Session:
         progress = self.trainer.progress
         row = {"step": progress.step, "objects": progress.objects, "minutes": round(progress.seconds / 60, 2)} | values
         append_line(self.folder / LOG, json.dumps(row))
-
-
-def begin(config: SplatPretrainConfig) -> Path:
-    """Note the settings in the folder, or compare them with those it was begun with; ConfigError names the first that differs."""
-    folder = make_folder(config.output)
-    path, settings = folder / BEGUN, decisive(config)
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text())
-        except ValueError as error:
-            raise FileFormatError(f"{path} is damaged; choose another output, or delete the folder to start anew") from error
-        defaults = decisive(SplatPretrainConfig())
-        for name, value in settings.items():
-            begun = before.get(name, defaults[name])  # a setting that is newer than the folder had no say: its default does nothing
-            if begun != value:
-                raise ConfigError(
-                    f"{name}: '{folder}' was begun with {begun!r}, now it is {value!r}; take the old value, or another output="
-                )
-    write_text(path, json.dumps(settings, indent=2))
-    write_text(folder / "config.yaml", to_yaml(config))
-    return folder
 
 
 def _say(console: Console, line: str) -> None:

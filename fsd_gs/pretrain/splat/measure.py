@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.sheets import Frame, contact_sheet, to_uint8
 from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.splat.batches import draw_batch, log_snr
 from fsd_gs.pretrain.splat.loss import noised
@@ -70,13 +71,13 @@ def preview_cameras(size: int, views: int = 4) -> Cameras:
 @torch.no_grad()
 def preview(
     network: SplatDenoiser, captions: tuple[str, ...] = PREVIEW, *, seed: int = 0, steps: int = 16, cfg_scale: float = 3.0
-) -> np.ndarray:
+) -> Frame:
     """uint8 [rows · 128, 6 · 128, 3]: each caption's sample from six sides on white."""
-    prior, white, rows = SplatPrior(network), torch.ones(3), []
+    prior, white, frames = SplatPrior(network), torch.ones(3), []
     seen, around = preview_cameras(SIZE), preview_cameras(128, 6)
     for caption in captions:
         noise = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
         text = prior.encode_text(caption, "", seen, white)
         splats = sample_splats(prior, text, seen, noise, steps=steps, cfg_scale=cfg_scale)
-        rows.append(torch.cat(list(draw_gaussians(splats, around, white)), dim=2))
-    return (torch.cat(rows, dim=1).clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        frames += [to_uint8(view.permute(1, 2, 0)) for view in draw_gaussians(splats, around, white)]
+    return contact_sheet(frames, len(around), gap=0)

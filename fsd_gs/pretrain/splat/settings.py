@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsd_gs.config import describe_settings, free_settings, load_settings
-from fsd_gs.core.setting import check as check_fields
+from fsd_gs.config import load_settings
+from fsd_gs.core.configure import check_tree
 from fsd_gs.core.setting import group, setting
 from fsd_gs.errors import ConfigError
 from fsd_gs.priors.splat.network import SIZE, NetworkSettings
@@ -86,8 +86,7 @@ def load_splat_config(files: Sequence[str | Path] = (), overrides: Sequence[str]
 def check(config: SplatPretrainConfig) -> SplatPretrainConfig:
     """``config`` itself; ConfigError names the first setting that cannot work."""
     data, train, network = config.data, config.train, config.network
-    for section in (config, data, network, train):
-        check_fields(section)
+    check_tree(config)
     if data.image_size % SIZE:
         raise ConfigError(f"data.image_size: expected a multiple of {SIZE}, got {data.image_size}")
     if data.window < data.shard:
@@ -110,16 +109,4 @@ def check(config: SplatPretrainConfig) -> SplatPretrainConfig:
         )
     if not 0 < network.early < network.depth:
         raise ConfigError(f"network.early: expected a block between 1 and network.depth - 1 ({network.depth - 1}), got {network.early}")
-    return config
-
-
-def decisive(config: SplatPretrainConfig) -> dict[str, object]:
-    """Every setting that decides the result, by its dotted name."""
-    free = free_settings(SplatPretrainConfig)
-    return {key: _value(config, key) for key, _, _ in describe_settings(SplatPretrainConfig) if key not in free}
-
-
-def _value(config: object, key: str) -> object:
-    for name in key.split("."):
-        config = getattr(config, name)
     return config

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from fsd_gs.export.pictures import Frame, contact_sheet, to_uint8
+from fsd_gs.core.sheets import Frame, contact_sheet, to_uint8
 from fsd_gs.viewer.panels.base import LIVE, Panel
 
 if TYPE_CHECKING:

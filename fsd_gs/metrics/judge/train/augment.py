@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from fsd_gs.core.backgrounds import composite
+
 _GROUPS = 8
 _NAMED_BACKGROUNDS = (1.0, 0.5, 0.0)  # white, gray, black: what evaluation renders use
 
@@ -31,16 +33,11 @@ def to_float(rgba: Tensor) -> Tensor:
     return rgba.permute(0, 3, 1, 2).float() / 255
 
 
-def over(rgba: Tensor, background: Tensor) -> Tensor:
-    """Premultiplied [B, 4, H, W] over a background that broadcasts to [B, 3, H, W]."""
-    return rgba[:, :3] + (1 - rgba[:, 3:]) * background
-
-
 def augment(rgba: Tensor, generator: Generator) -> Tensor:
     """[B, H, W, 4] uint8 premultiplied renders → [B, 3, H, W] in [0, 1]. All draws come from ``generator``, on the images' device."""
     count = len(rgba)
     framed = haze(reframe(to_float(rgba), generator), generator)
-    image = over(framed, backgrounds(count, generator))
+    image = composite(framed, backgrounds(count, generator))
     groups = [degrade(group, generator) for group in image.chunk(_GROUPS)]
     image = torch.lerp(image, torch.cat(groups), _chance(0.75, count, generator))
     return erase(recolor(image, generator), generator).clamp(0, 1)

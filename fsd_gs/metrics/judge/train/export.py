@@ -20,10 +20,11 @@ from torch import Tensor
 
 from fsd_gs.catalogue import vocabulary
 from fsd_gs.catalogue.categories import CATEGORIES
+from fsd_gs.core.backgrounds import composite
 from fsd_gs.errors import OutputError
 from fsd_gs.metrics.judge import RECORD, WEIGHTS, Judge, JudgeOutput
 from fsd_gs.metrics.judge.network import JudgeNetwork, JudgeSizes
-from fsd_gs.metrics.judge.train.augment import augment, over, to_float
+from fsd_gs.metrics.judge.train.augment import augment, to_float
 from fsd_gs.metrics.judge.train.data import CATEGORY_NAMES, COLOR_NAMES, DESIGN_NAMES, Views
 from fsd_gs.metrics.judge.words import WordTable
 
@@ -75,7 +76,7 @@ def add_to_card(folder: Path, entries: dict[str, Any]) -> None:
 
 def clean_images(rgba: Tensor) -> Tensor:
     """[V, H, W, 4] uint8 → [V, 3, H, W] on white."""
-    return over(to_float(rgba), torch.ones(1, 3, 1, 1, device=rgba.device))
+    return composite(to_float(rgba), torch.ones(1, 3, 1, 1, device=rgba.device))
 
 
 def degraded_images(seed: int) -> Callable[[Tensor], Tensor]:
