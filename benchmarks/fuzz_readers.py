@@ -4,6 +4,7 @@
 
 Every format is read in a process of its own, so that a crash is seen and counted; a mutation is decided by format, seed and number, and one
 that fails is written to --keep. Prints a table; exit status 1 if anything escaped. ``tests/export/test_splat_fuzz.py`` runs a hundred.
+OpenUSD's native code is at work in a process of its own, whose crash is a refusal; its memory counts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from splat_mutations import Mutator
 
 HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent.parent / "tests")]
@@ -27,16 +33,25 @@ ADDRESS_SPACE = 12 << 30  # a reader that runs away meets MemoryError, not the m
 
 def read_all(suffix: str, first: int, count: int, seed: int, folder: Path) -> None:
     """Read mutations ``first`` … ``count`` of a format; one JSON line each on stdout, before and after."""
-    from splat_mutations import Mutator
+    from splat_mutations import USD, Mutator
+    from usd_forks import forked_usd
 
-    from fsd_gs.errors import FileFormatError
     from fsd_gs.export.formats import load_splats
 
     mutator = Mutator(suffix)
     mutator.read_samples(load_splats, folder)  # imports and caches are no reader's memory
+    with forked_usd() if suffix in USD else nullcontext([]) as usage:
+        read_numbers(mutator, range(first, count), seed, folder / f"fuzzed{suffix}", usage)
+
+
+def read_numbers(mutator: Mutator, numbers: range, seed: int, path: Path, usage: list[int]) -> None:
+    """``usage``: bytes taken by readers in processes of their own."""
+    from fsd_gs.errors import FileFormatError
+    from fsd_gs.export.formats import load_splats
+
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    path = folder / f"fuzzed{suffix}"
-    for number in range(first, count):
+    for number in numbers:
+        usage.clear()
         path.write_bytes(mutator(seed, number))
         print(json.dumps({"number": number}), flush=True)
         before, start = _peak(), time.perf_counter()
@@ -49,7 +64,7 @@ def read_all(suffix: str, first: int, count: int, seed: int, folder: Path) -> No
             outcome = "refused" if "\n" not in str(error) else "more than one line"
         except BaseException as error:
             outcome = f"raised {type(error).__name__}"
-        answer = {"number": number, "outcome": outcome, "seconds": time.perf_counter() - start, "bytes": _peak() - before}
+        answer = {"number": number, "outcome": outcome, "seconds": time.perf_counter() - start, "bytes": max([_peak() - before, *usage])}
         print(json.dumps(answer), flush=True)
 
 

@@ -18,7 +18,9 @@ from splat_errors import SPLAT_TRANSFORM, Errors, errors, scene, splat_transform
 
 from fsd_gs.export.formats import load_splats, save_splats  # noqa: E402
 
-SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog"]
+SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".splat.glb", ".usda", ".usdc", ".usdz"]
+Y_UP = (".spz", ".splat.glb", ".usda", ".usdc", ".usdz")  # whatever the target
+NOT_THEIRS = (".splat.glb", ".usda", ".usdc", ".usdz")  # splat-transform 2.7.1 writes .glb and reads none of these
 
 
 def row(e: Errors) -> str:
@@ -32,11 +34,11 @@ def main() -> None:
         folder = Path(name)
         for suffix in SUFFIXES:
             for degree in range(4):
-                before, target = scene(degree), None if suffix == ".spz" else "supersplat"
+                before, target = scene(degree), None if suffix in Y_UP else "supersplat"
                 path = folder / f"a{suffix}"
                 save_splats(before, path, target=target)
                 print(f"| {suffix} | {degree} | fsd_gs | {row(errors(load_splats(path, target=target), before))} |", flush=True)
-                if SPLAT_TRANSFORM:
+                if SPLAT_TRANSFORM and suffix not in NOT_THEIRS:
                     theirs = load_splats(splat_transform(path, folder / "out.ply"), target="supersplat")
                     print(f"| {suffix} | {degree} | splat-transform | {row(errors(theirs, before))} |", flush=True)
 

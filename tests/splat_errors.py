@@ -1,5 +1,6 @@
 """How far splats move on their way through a file, and PlayCanvas' splat-transform as the other end of the way."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -7,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from export_scenes import random_gaussians
 from scipy.spatial import KDTree
 
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Gaussians
 from fsd_gs.export.axes import quat_multiply
+from fsd_gs.render import make_rasterizer
 
+RASTERIZER = make_rasterizer("cpu")
 C0 = 0.28209479177387814
 
 
@@ -60,7 +65,19 @@ def errors(got: Gaussians, want: Gaussians) -> Errors:
     )
 
 
+def psnr(first: Gaussians, second: Gaussians) -> float:
+    """dB between two views of 96 px of each, at most 120."""
+    background = torch.tensor([0.2, 0.5, 0.8])
+    cameras = orbit_cameras([30.0, 200.0], [15.0, -40.0], width=96)
+    a, b = (RASTERIZER(g, cameras, background=background).rgb.clamp(0, 1) for g in (first, second))
+    assert a.std() > 0.05  # an empty picture would agree with anything
+    return -10 * math.log10(float((a - b).square().mean()) + 1e-12)
+
+
 SPLAT_TRANSFORM = os.environ.get("SPLAT_TRANSFORM") or shutil.which("splat-transform")
+needs_splat_transform = pytest.mark.skipif(
+    not SPLAT_TRANSFORM, reason="splat-transform is not installed (npm install @playcanvas/splat-transform@2.7.1; SPLAT_TRANSFORM=its path)"
+)
 
 
 def splat_transform(source: Path, target: Path) -> Path:

@@ -15,9 +15,34 @@ from export_scenes import random_gaussians
 
 from fsd_gs.export.formats import EXPORTERS, save_splats
 
-SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".ksplat", ".splat.glb"]
+SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".ksplat", ".splat.glb", ".usda", ".usdc", ".usdz"]
+USD = (".usda", ".usdc", ".usdz")
 NUMBERS = [0, 1, 2, 7, 8, 127, 128, 255, 256, 1000, 65535, 65536, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
 WORDS = [b"-1", b"0", b"1e9", b"99999999999999999999", b"nan", b"list", b"uchar", b"double", b"end_header", b"element", b"\xff\xfe", b""]
+USD_WORDS = [
+    b"(1, 2)",
+    b"[]",
+    b"[(1, 2, 3)]",
+    b"-nan",
+    b"inf",
+    b"1e400",
+    b"def",
+    b"over",
+    b"class",
+    b"@/dev/zero@",
+    b"@./a.usda@",
+    b"</Splats>",
+    b"None",
+]
+USD_LINES = [
+    b"    prepend references = @fuzzed.usda@",
+    b"(subLayers = [@fuzzed.usda@])",
+    b'def Xform "x" (instanceable = true references = </Splats>) {}',
+    b"    matrix4d xformOp:transform = ( (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0) )",
+    b'    uniform token[] xformOpOrder = ["xformOp:transform"]',
+    b"    uniform int radiance:sphericalHarmonicsDegree = 2000000000",
+    b"    point3f[] positions = [(1, 2, 3)]",
+]
 VALUES = [
     None,
     True,
@@ -168,7 +193,50 @@ def _damage_glb(content: bytes, rng: np.random.Generator) -> bytes:
     return b"glTF" + struct.pack("<II", 2, 12 + len(chunks)) + chunks
 
 
-_INSIDE = {".ply": _damage_ply, ".compressed.ply": _damage_ply, ".spz": _damage_spz, ".sog": _damage_sog, ".splat.glb": _damage_glb}
+def _damage_usda(content: bytes, rng: np.random.Generator) -> bytes:
+    """Words of a line changed; lines doubled, dropped, or of another kind."""
+    lines = content.split(b"\n")
+    for _ in range(int(rng.integers(1, 4))):
+        at = int(rng.integers(len(lines)))
+        kind = int(rng.integers(5))
+        if kind <= 1:
+            words, choice = lines[at].split(b" "), WORDS + USD_WORDS
+            words[int(rng.integers(len(words)))] = choice[int(rng.integers(len(choice)))]
+            lines[at] = b" ".join(words)
+        elif kind == 2:
+            lines.insert(at, lines[int(rng.integers(len(lines)))])
+        elif kind == 3 and len(lines) > 1:
+            del lines[at]
+        else:
+            lines.insert(at, USD_LINES[int(rng.integers(len(USD_LINES)))])
+    return b"\n".join(lines)
+
+
+def _damage_usdc(content: bytes, rng: np.random.Generator) -> bytes:
+    """Numbers of 8 bytes, as its table of contents and its values are, anywhere or in the table at the end."""
+    data = bytearray(content)
+    for _ in range(int(rng.integers(1, 4))):
+        at = int(rng.integers(len(data) - 8))
+        if rng.random() < 0.5:
+            at = max(0, len(data) - 8 - int(rng.integers(1200)))
+        at -= at % (8 if rng.random() < 0.5 else 1)
+        value = NUMBERS[int(rng.integers(len(NUMBERS)))] if rng.random() < 0.7 else 1 << int(rng.integers(64))
+        data[at : at + 8] = struct.pack("<Q", value)
+    return bytes(data)
+
+
+def _damage_usdz(content: bytes, rng: np.random.Generator) -> bytes:
+    """The layer inside, at the place and of the length that it has in the package (no reader looks at the checksum)."""
+    at = content.index(b"PXR-USDC")
+    end = content.rindex(b"PK\x01\x02")
+    return content[:at] + _damage_usdc(content[at:end], rng) + content[end:]
+
+
+_INSIDE = {".ply": _damage_ply, ".compressed.ply": _damage_ply, ".spz": _damage_spz, ".sog": _damage_sog, ".splat.glb": _damage_glb} | {
+    ".usda": _damage_usda,
+    ".usdc": _damage_usdc,
+    ".usdz": _damage_usdz,
+}
 
 
 def _samples(suffix: str) -> list[bytes]:

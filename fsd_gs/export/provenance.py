@@ -21,8 +21,6 @@ import html
 import json
 import re
 import struct
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
@@ -30,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_gs.core.file_axes import FRAMES, axes_comment, stated_axes
+from fsd_gs.export._usd_reading import run_reader
 
 KEY = "fsd_gs"
 MAX_WORDS = 2000  # characters of a value; a header is no place for a book
@@ -149,8 +148,8 @@ def _of_glb(path: Path) -> Provenance | None:
 
 
 def _of_usd(path: Path) -> Provenance | None:
-    command = [sys.executable, "-m", "fsd_gs.export._usd_reading", str(path)]  # native code: in a process of its own
-    return from_mapping(json.loads(subprocess.run(command, capture_output=True, timeout=60, check=True).stdout))
+    status, words = run_reader("provenance", str(path))
+    return None if status else from_mapping(json.loads(words))
 
 
 def _of_picture(path: Path) -> Provenance | None:

@@ -1,13 +1,14 @@
 """glTF 2.0 with KHR_gaussian_splatting (Khronos): splats as a primitive of points, in one .glb.
 
-The extension's README, by its sections (its status in the text that this was written against, July 2026, is "Release Candidate"):
+The extension's README, by its sections (text of 15 April 2026, "Release Candidate", as Khronos' repository has it on 17 July 2026):
 
     Extending Mesh Primitives   an object with ``kernel`` and ``colorSpace``; mode POINTS; the name in ``extensionsUsed``
     Ellipse Kernel              POSITION the mean; ``KHR_gaussian_splatting:ROTATION`` a unit quaternion x y z w; ``:SCALE`` "Scale values
                                 are linear and MUST NOT be negative" (earlier drafts stored logarithms); ``:OPACITY`` in [0, 1]
     Spherical Harmonics         ``:SH_DEGREE_l_COEF_n`` float VEC3, l = 0 … 3, n = 0 … 2 l: our coefficients in our order and signs;
                                 colour = 0.5 + Σ f Y, a degree is there as a whole or not at all
-    colorSpace                  ``srgb_rec709_display``: colours are display-referred sRGB and are blended as they are, as 3DGS does
+    Color Space                 ``srgb_rec709_display``: colours are display-referred sRGB and are blended as they are, as 3DGS does;
+                                ``lin_rec709_display`` is read, and converted
     Fallback                    COLOR_0: 0.5 + C0 f_dc, clamped, decoded from sRGB to linear; alpha the opacity. A viewer that does not know
                                 the extension shows coloured points
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from fsd_gs.core.sh import C0
-from fsd_gs.core.srgb import linear_from_srgb
+from fsd_gs.core.srgb import linear_from_srgb, srgb_from_linear
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.axes import place
@@ -42,6 +44,8 @@ from fsd_gs.meshes.gltf_surfaces import UNDERSTOOD
 from fsd_gs.meshes.read import resource_reader
 
 EXTENSION = "KHR_gaussian_splatting"
+_SRGB, _LINEAR = "srgb_rec709_display", "lin_rec709_display"
+_STEP = 1e-3  # of linear light, for a slope
 _FLOAT, _USHORT, _ARRAY_BUFFER, _POINTS = 5126, 5123, 34962, 0
 _KINDS = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}
 
@@ -64,7 +68,7 @@ def save_splat_glb(
         views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": values.nbytes, "target": _ARRAY_BUFFER})
         accessors.append(_accessor(name, values, len(views) - 1))
         binary += values.tobytes() + b"\0" * (-values.nbytes % 4)
-    extension = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display", "sortingMethod": "cameraDistance", "projection": "perspective"}
+    extension = {"kernel": "ellipse", "colorSpace": _SRGB, "sortingMethod": "cameraDistance", "projection": "perspective"}
     primitive = {"attributes": {name: i for i, name in enumerate(attributes)}, "mode": _POINTS, "extensions": {EXTENSION: extension}}
     content = {
         "asset": {"version": "2.0"} | (provenance or Provenance()).asset(),
@@ -166,5 +170,18 @@ def _read_primitive(gltf: Gltf, primitive: dict[str, Any], path: Path) -> Gaussi
     if sizes != expected:
         name, got = next((n, s) for n, s, e in zip(wanted, sizes, expected, strict=True) if s != e)
         raise FileFormatError(f"{path}: {name} has {got[0]} rows of {got[1]} numbers, which does not fit POSITION; export it again")
-    means, quats, scales, opacities, *sh = columns
-    return assemble(means, quats[:, [3, 0, 1, 2]], scales, opacities[:, 0].clip(0, 1), np.stack(sh, axis=1), source=str(path))
+    means, quats, scales, opacities, *coefficients = columns
+    sh = _to_srgb(np.stack(coefficients, axis=1), extension.get("colorSpace", _SRGB), path)
+    return assemble(means, quats[:, [3, 0, 1, 2]], scales, opacities[:, 0].clip(0, 1), sh, source=str(path))
+
+
+def _to_srgb(sh: NDArray[np.float32], space: str, path: Path) -> NDArray[np.float32]:
+    """SH [N, K, 3] of ``space`` as SH of sRGB colours: exact without view dependence, which is taken along to first order."""
+    if space == _SRGB:
+        return sh
+    if space != _LINEAR:
+        raise FileFormatError(f"{path}: colorSpace '{space}' is not known; expected '{_SRGB}' or '{_LINEAR}': export it again")
+    warnings.warn(f"{path}: its splats blend in linear light, ours in sRGB; where they overlap colours may differ", stacklevel=2)
+    base = 0.5 + C0 * sh[:, :1].astype(float)
+    slope = (srgb_from_linear(base + _STEP) - srgb_from_linear(base - _STEP)) / (2 * _STEP)
+    return np.concatenate([(srgb_from_linear(base) - 0.5) / C0, slope * sh[:, 1:]], axis=1).astype(np.float32)

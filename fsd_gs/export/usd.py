@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,15 @@ import torch
 
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import BackendError, FileFormatError
+from fsd_gs.export._usd_reading import FIELDS, REFUSED, run_reader
 from fsd_gs.export.axes import place, to_target
 from fsd_gs.export.gate import MAX_SPLATS, read_start, require_magic
 from fsd_gs.export.provenance import KEY, Provenance
 from fsd_gs.export.quantise import finite_splats, require_splats
-from fsd_gs.export.stored import assemble
+from fsd_gs.export.stored import assemble, pad_sh
 from fsd_gs.io import atomic_write
 
 _MAGICS = {".usda": b"#usda", ".usdc": b"PXR-USDC", ".usdz": b"PK\x03\x04"}
-_READING_SECONDS = 60
 _NEEDS = "OpenUSD files need the package usd-core of version 26.3 or later: pip install usd-core"
 
 
@@ -97,19 +96,26 @@ def load_usd(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS) -> G
     _library()
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder) / "splats.npz"
-        command = [sys.executable, "-m", "fsd_gs.export._usd_reading", str(path), str(found), str(max_splats)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_READING_SECONDS)
+            status, words = run_reader("splats", str(path), str(found), str(max_splats))
         except subprocess.TimeoutExpired as error:
-            raise FileFormatError(f"{path}: damaged or too large (not read within {_READING_SECONDS} s)") from error
-        if done.returncode == 3:  # our own words
-            raise FileFormatError(f"{path}: {done.stdout.strip()}")
-        if done.returncode or not found.is_file():
+            raise FileFormatError(f"{path}: damaged or too large (not read within {error.timeout:.0f} s)") from error
+        if status == REFUSED:
+            raise FileFormatError(f"{path}: {words}")
+        if status or not found.is_file():
             raise FileFormatError(f"{path}: truncated or damaged; OpenUSD cannot read it")
         with np.load(found, allow_pickle=False) as columns:
-            fields = [columns[name] for name in ("means", "quats", "scales", "opacities", "sh")]
-            splats = assemble(*fields, source=str(path))
-            return splats if str(columns["up"]) == "Y" else to_target(splats, "spark")
+            return _assembled(columns, str(path))
+
+
+def _assembled(columns: Any, source: str) -> Gaussians:
+    """The prims of the child's answer in the world of their stage, y up."""
+    prims = range(sum(name.endswith(".matrix") for name in columns))
+    parts = [place(assemble(*(columns[f"{i}.{name}"] for name in FIELDS), source=source), columns[f"{i}.matrix"], source) for i in prims]
+    degree = max(part.sh_degree for part in parts)
+    parts = [pad_sh(part, degree) for part in parts]
+    splats = Gaussians(*(torch.cat([getattr(part, name) for part in parts]) for name in FIELDS))
+    return splats if str(columns["up"]) == "Y" else to_target(splats, "spark")
 
 
 def _library() -> Any:
@@ -122,9 +128,3 @@ def _library() -> Any:
     if not hasattr(UsdVol, "ParticleField3DGaussianSplat"):
         raise BackendError(_NEEDS)
     return pxr
-
-
-def placed(columns: list[np.ndarray], matrix: Any, source: str) -> Gaussians:
-    """Splats of one prim, given as [means, quats, scales, opacities, sh], in the world of its stage."""
-    means, quats, scales, opacities, sh = columns
-    return place(assemble(means, quats, scales, opacities, sh, source=source), matrix, source)

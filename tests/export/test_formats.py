@@ -1,17 +1,13 @@
 """Every splat format, read back and rendered again; suffixes, combinations, damaged files; an independent reader where there is one."""
 
-import math
-import os
-import shutil
-import subprocess
 import time
 
 import numpy as np
 import pytest
 import torch
 from export_scenes import egg, random_gaussians
+from splat_errors import needs_splat_transform, psnr, splat_transform
 
-from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError
 from fsd_gs.export import sog
@@ -21,18 +17,8 @@ from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, format_of, l
 from fsd_gs.export.palette import codebook
 from fsd_gs.export.ply import load_ply, save_ply
 from fsd_gs.export.spz import load_spz
-from fsd_gs.render import make_rasterizer
 
 SPLAT_SUFFIXES = [".ply", ".compressed.ply", ".splat", ".spz", ".sog"]
-CAMERAS = orbit_cameras([30.0, 200.0], [15.0, -40.0], width=96)
-RASTERIZER = make_rasterizer("cpu")
-
-
-def psnr(first: Gaussians, second: Gaussians) -> float:
-    background = torch.tensor([0.2, 0.5, 0.8])
-    a, b = (RASTERIZER(g, CAMERAS, background=background).rgb.clamp(0, 1) for g in (first, second))
-    assert a.std() > 0.05  # an empty picture would agree with anything
-    return -10 * math.log10(float((a - b).square().mean()) + 1e-12)
 
 
 def without_view_dependence(gaussians):
@@ -299,18 +285,14 @@ def test_every_error_is_one_of_ours(tmp_path):
                     assert "\n" not in str(error)  # noqa: PT017
 
 
-SPLAT_TRANSFORM = os.environ.get("SPLAT_TRANSFORM") or shutil.which("splat-transform")
-
-
-@pytest.mark.skipif(not SPLAT_TRANSFORM, reason="splat-transform is not installed (npm install -g @playcanvas/splat-transform)")
+@needs_splat_transform
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", SPLAT_SUFFIXES)
 def test_an_independent_reader_agrees(tmp_path, suffix):
     """PlayCanvas' splat-transform reads our file and writes a .ply, which must render as the original does."""
-    assert SPLAT_TRANSFORM
     before = egg(1500, 2)
     save_splats(before, tmp_path / f"a{suffix}", target="supersplat")
-    command = [SPLAT_TRANSFORM, "--quiet", "--overwrite", str(tmp_path / f"a{suffix}"), str(tmp_path / "out.ply")]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    splat_transform(tmp_path / f"a{suffix}", tmp_path / "out.ply")
     after = load_splats(tmp_path / "out.ply", target="supersplat")  # it turns SPZ from y up by itself
     assert psnr(before if suffix != ".splat" else without_view_dependence(before), after) >= (45 if suffix in (".ply", ".splat") else 30)
 

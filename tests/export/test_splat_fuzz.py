@@ -4,14 +4,24 @@ import time
 import warnings
 
 import pytest
-from splat_mutations import SUFFIXES, Mutator
+from splat_mutations import SUFFIXES, USD, Mutator
+from usd_forks import forked_usd
 
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.formats import load_splats
 
 
+@pytest.fixture(scope="module")
+def reads_usd():
+    pytest.importorskip("pxr")
+    with forked_usd():
+        yield
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_damaged_files_are_read_or_refused(tmp_path, suffix):
+def test_damaged_files_are_read_or_refused(tmp_path, suffix, request):
+    if suffix in USD:
+        request.getfixturevalue("reads_usd")
     mutator = Mutator(suffix)
     mutator.read_samples(load_splats, tmp_path)
     path = tmp_path / f"a{suffix}"

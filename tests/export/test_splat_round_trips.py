@@ -2,13 +2,10 @@
 
 import pytest
 import splat_files as made
-from splat_errors import SPLAT_TRANSFORM, Errors, errors, scene, splat_transform
+from splat_errors import Errors, errors, needs_splat_transform, scene, splat_transform
 
 from fsd_gs.export.formats import load_splats, save_splats
 
-needs_splat_transform = pytest.mark.skipif(
-    not SPLAT_TRANSFORM, reason="splat-transform is not installed (npm install @playcanvas/splat-transform@2.7.1; SPLAT_TRANSFORM=its path)"
-)
 #: Measured, and rounded up; docs/formats.md has the figures.
 BOUNDS = {
     ".ply": Errors(position=1e-7, angle=1e-4, scale=1e-6, opacity=1e-6, colour=1e-6, sh=1e-6),

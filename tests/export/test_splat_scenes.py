@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -11,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 from export_scenes import egg, random_gaussians
+from splat_errors import needs_splat_transform, splat_transform
 
 from fsd_gs.core.file_axes import FRAMES
 from fsd_gs.core.srgb import linear_from_srgb
+from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import BackendError, FileFormatError
 from fsd_gs.export.axes import transform
 from fsd_gs.export.command import main
-from fsd_gs.export.formats import load_splats, save_splats
+from fsd_gs.export.formats import ExportOptions, export, load_splats, save_splats
+from fsd_gs.export.mesh import MeshSettings
 from fsd_gs.export.splat_glb import glb_bytes
 from fsd_gs.render import make_rasterizer
 
@@ -134,6 +136,7 @@ def test_quantised_attributes_nodes_and_several_primitives(tmp_path):
         (lambda c, p: p["attributes"].pop("KHR_gaussian_splatting:SCALE"), "lacks KHR_gaussian_splatting:SCALE"),
         (lambda c, p: p["attributes"].pop("KHR_gaussian_splatting:SH_DEGREE_1_COEF_2"), "lacks KHR_gaussian_splatting:SH_DEGREE_1_COEF_2"),
         (lambda c, p: p["extensions"]["KHR_gaussian_splatting"].update(kernel="cube"), "kernel 'cube' is not known"),
+        (lambda c, p: p["extensions"]["KHR_gaussian_splatting"].update(colorSpace="xyz"), "colorSpace 'xyz' is not known"),
         (lambda c, p: c["accessors"][p["attributes"]["POSITION"]].update(count=9), "which does not fit POSITION|fewer than"),
         (lambda c, p: c["accessors"][p["attributes"]["POSITION"]].update(count=10**9), "more than the limit"),
         (lambda c, p: c["nodes"][0].update(scale=[1, 2, 1]), "unevenly"),
@@ -149,6 +152,20 @@ def test_gltf_that_is_wrong_inside(tmp_path, change, words):
     with pytest.raises(FileFormatError, match=words) as caught:
         load_splats(tmp_path / "b.glb")
     assert "\n" not in str(caught.value)
+
+
+def test_colours_in_linear_light_become_srgb(tmp_path):
+    g = random_gaussians(4, 1)
+    sh = torch.full((4, 4, 3), 0.1)
+    sh[:, 0] = 0  # a linear 0.5: in sRGB 0.7354, where the curve's slope is 1.055 / 2.4 · 0.5^(1 / 2.4 − 1) = 0.6586
+    save_splats(Gaussians(g.means, g.quats, g.scales, g.opacities, sh), tmp_path / "a.splat.glb", target="spark")
+    content, binary = glb_json(tmp_path / "a.splat.glb")
+    content["meshes"][0]["primitives"][0]["extensions"]["KHR_gaussian_splatting"]["colorSpace"] = "lin_rec709_display"
+    (tmp_path / "b.glb").write_bytes(glb_bytes(content, binary))
+    with pytest.warns(UserWarning, match="blend in linear light"):
+        found, same = (load_splats(tmp_path / name, target="raw").sh for name in ("b.glb", "a.splat.glb"))
+    assert (0.5 + 0.28209479 * found[:, 0]).numpy() == pytest.approx(0.7354, abs=1e-3)
+    assert found[:, 1:].numpy() == pytest.approx(0.6586 * same[:, 1:].numpy(), abs=1e-4)
 
 
 def test_a_file_named_glb_is_written_when_asked_for(tmp_path):
@@ -217,35 +234,51 @@ def test_without_the_usd_library(tmp_path, monkeypatch):
     assert not (tmp_path / "b.usda").exists()
 
 
-SPLAT_TRANSFORM = os.environ.get("SPLAT_TRANSFORM") or shutil.which("splat-transform")
 GLTF_VALIDATOR = os.environ.get("GLTF_VALIDATOR")  # the folder node_modules/gltf-validator
 
 
-@pytest.mark.skipif(not SPLAT_TRANSFORM, reason="splat-transform is not installed (npm install -g @playcanvas/splat-transform)")
+@needs_splat_transform
+@pytest.mark.slow
 def test_a_glb_of_splat_transform_is_read(tmp_path):
     """It turns our y-down .ply upright too, with the back in front: half a turn about the vertical against glTF's +z."""
     before = egg(300, 3)
     save_splats(before, tmp_path / "a.ply")
-    subprocess.run(
-        [SPLAT_TRANSFORM, "--quiet", str(tmp_path / "a.ply"), str(tmp_path / "b.glb")], check=True, capture_output=True, timeout=60
-    )
+    splat_transform(tmp_path / "a.ply", tmp_path / "b.glb")
     close(load_splats(tmp_path / "b.glb"), transform(before, torch.diag(torch.tensor([-1.0, -1.0, 1.0]))), atol=1e-4)
 
 
-@pytest.mark.skipif(not GLTF_VALIDATOR, reason="GLTF_VALIDATOR names no folder (npm install gltf-validator)")
-def test_the_gltf_validator_finds_nothing_but_what_it_does_not_know(tmp_path):
-    """Version 2.0.0-dev.3.10 does not know the extension, and calls its attributes' names invalid; all else must be in order."""
+def validated(path):
+    """The messages of Khronos' validator; severity 0 is an error."""
     assert GLTF_VALIDATOR
-    save_splats(egg(100, 1), tmp_path / "a.splat.glb")
     script = (
         f"require({json.dumps(str(Path(GLTF_VALIDATOR).resolve()))})"
         ".validateBytes(new Uint8Array(require('fs').readFileSync(process.argv[1])))"
         ".then(r => console.log(JSON.stringify(r.issues.messages)))"
     )
-    done = subprocess.run(["node", "-e", script, str(tmp_path / "a.splat.glb")], check=True, capture_output=True, text=True, timeout=60)
-    messages = json.loads(done.stdout)
+    done = subprocess.run(["node", "-e", script, str(path)], check=True, capture_output=True, text=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+needs_gltf_validator = pytest.mark.skipif(not GLTF_VALIDATOR, reason="GLTF_VALIDATOR names no folder (npm install gltf-validator)")
+
+
+@needs_gltf_validator
+@pytest.mark.slow
+def test_the_gltf_validator_finds_nothing_but_what_it_does_not_know(tmp_path):
+    """Version 2.0.0-dev.3.10 does not know the extension, and calls its attributes' names invalid; all else must be in order."""
+    save_splats(egg(100, 1), tmp_path / "a.splat.glb")
+    messages = validated(tmp_path / "a.splat.glb")
     unknown = [m for m in messages if m["code"] == "UNSUPPORTED_EXTENSION" or "attributes/KHR_gaussian_splatting:" in m["pointer"]]
     assert messages == unknown
+
+
+@needs_gltf_validator
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "texture"), [("glb", 64), ("glb", 0), ("collision", 0)])
+def test_the_gltf_validator_finds_nothing_in_our_meshes(tmp_path, kind, texture):
+    settings = MeshSettings(resolution=24, image_size=48, texture=texture)
+    export(egg(1000), tmp_path / "a.glb", kind, ExportOptions(rasterizer=make_rasterizer("cpu"), mesh=settings))
+    assert [m for m in validated(tmp_path / "a.glb") if m["severity"] <= 1] == []  # no errors, no warnings
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".sog", ".splat.glb"])
