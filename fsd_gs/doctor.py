@@ -58,6 +58,7 @@ def run_checks() -> list[Check]:
 
 
 def check_python() -> Check:
+    """Whether this Python is new enough."""
     version = platform.python_version()
     if sys.version_info[:2] >= MIN_PYTHON:
         return Check("Python", True, f"{version} ({sys.executable})")
@@ -77,6 +78,7 @@ def check_packages() -> Check:
 
 
 def check_gpu() -> Check:
+    """Whether torch sees a CUDA GPU, and if not, why."""
     if torch.cuda.is_available():
         names = [
             f"{torch.cuda.get_device_name(i)} ({torch.cuda.get_device_properties(i).total_memory / 1e9:.0f} GB)"
@@ -116,6 +118,7 @@ def parse_nvcc(output: str) -> str | None:
 
 
 def check_nvcc() -> Check:
+    """Whether the CUDA compiler fits torch."""
     return judge_nvcc(torch.version.cuda, nvcc_release(), torch.cuda.is_available())
 
 
@@ -152,6 +155,7 @@ def one_splat_error(backend: str, device: str) -> float:
 
 
 def check_cpu_kernels() -> Check:
+    """Whether the CPU rasterizer draws one splat right."""
     try:
         error = one_splat_error("cpu", "cpu")
     except Exception as failure:
@@ -161,6 +165,7 @@ def check_cpu_kernels() -> Check:
 
 
 def check_cuda_kernels() -> Check:
+    """Whether gsplat's kernels draw one splat right."""
     if not torch.cuda.is_available():
         return Check("CUDA rasterizer", None, "no CUDA GPU: the CPU rasterizer is used")
     try:
@@ -195,6 +200,7 @@ def judge_disk(name: str, folder: Path, needed_gb: float) -> Check:
 
 
 def check_video() -> Check:
+    """Whether a video can be written."""
     from fsd_gs.export.video import require_encoder
 
     try:
@@ -218,6 +224,7 @@ def check_backbones() -> Iterable[Check]:
 
 
 def check_preset() -> Check:
+    """The preset for the GPU of this machine."""
     memory = torch.cuda.get_device_properties(0).total_memory / 1e9 if torch.cuda.is_available() else 0.0
     return judge_preset(memory)
 

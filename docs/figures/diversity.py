@@ -43,7 +43,7 @@ def main(prompt: str, picture: str) -> None:
     save_png(contact_sheet(frames, columns=len(SEEDS), labels=labels), picture)
 
 
-def nearest_object(prior, prompt: str, views: torch.Tensor, cameras) -> tuple[str, float]:  # noqa: ANN001
+def nearest_object(prior, prompt: str, views: torch.Tensor, cameras) -> tuple[str, float]:
     """The object of the prompt's set that looks most like these views on white."""
     weights = prior.objects.weights(prompt, "")
     best = (float("inf"), 0)

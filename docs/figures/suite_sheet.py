@@ -35,7 +35,7 @@ def main(report: Path, picture: Path, prompts: list[str]) -> None:
     Image.fromarray(contact_sheet(frames, len(seeds), labels=labels, gap=0)).save(picture, quality=88)
 
 
-def draw(splats) -> np.ndarray:  # noqa: ANN001
+def draw(splats) -> np.ndarray:
     """[LABEL + SIZE, VIEWS · SIZE, 3] on white, with room for a label above."""
     views = make_rasterizer("cpu")(splats, evaluation_orbit(VIEWS, distance=2.2, width=SIZE), background=torch.ones(3)).rgb
     row = np.concatenate([to_uint8(view) for view in views], axis=1)

@@ -37,6 +37,7 @@ _LIMITS = {
 
 
 def make_parser(program: str) -> commandline.Parser:
+    """The options of ``fsd-gs app``."""
     parser = commandline.make_parser(program, DESCRIPTION)
     commandline.add_settings(parser, Config, listed=False, files=False)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 opens the app to other machines, with a token")

@@ -47,6 +47,7 @@ def captioned_sheet(things: Sequence[tuple[str, Mesh]], size: int = 96, columns:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: the whole catalogue, ``--rows`` categories a sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--size", type=int, default=96, help="pixels a view")

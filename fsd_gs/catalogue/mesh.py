@@ -103,6 +103,7 @@ def rotation(axis: str, degrees: float) -> Array:
 
 
 def signed_volume(vertices: Array, faces: npt.NDArray[np.integer]) -> float:
+    """Volume of a closed mesh, vertices [V, 3] and faces [F, 3]: Σ det(a, b, c)/6; negative if the faces look inwards."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 

@@ -316,6 +316,7 @@ def one_line(error: BaseException) -> str:
 
 
 def shortened(text: str, longest: int = 120) -> str:
+    """``text`` on one line of at most ``longest`` signs, with … where it is cut off."""
     text = " ".join(text.split())
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 

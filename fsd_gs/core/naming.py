@@ -26,6 +26,7 @@ def file_stem(name: str, longest: int = 60) -> str:
 
 
 def seed_name(seed: int) -> str:
+    """The name of a run's folder below its prompt's."""
     return f"seed-{seed:04d}"
 
 

@@ -44,7 +44,10 @@ def setting(
     Args:
         default: the value where nothing else is said.
         meaning: one line for people.
-        low, high: smallest and largest value allowed. above, below: the same, themselves excluded. For lists: of every entry.
+        low: smallest value allowed. For lists: of every entry, as the next three.
+        high: largest value allowed.
+        above: what the value must be above.
+        below: what the value must be below.
         choices: the names allowed, of a text or of every entry of a list.
         free: the value cannot change what the splats become, so it may differ when a run is resumed and is no part of its identity.
         text: the value is free text: taken literally, whatever signs it holds.

@@ -23,6 +23,7 @@ def pyplot() -> Any:
 
 
 def is_number(text: str) -> bool:
+    """Whether the text is a finite number."""
     try:
         return math.isfinite(float(text))
     except ValueError:

@@ -20,7 +20,7 @@ from fsd_gs.core.terminal import make_bar
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError, OutputError
 from fsd_gs.export.axes import TARGETS, UP_PRESETS
-from fsd_gs.export.filters import FilterSettings, clean
+from fsd_gs.export.filters import FilterSettings, apply_filters
 from fsd_gs.export.formats import EXPORTERS, LOADERS, ExportOptions, export, frame_of, known_format, load_upright, untouched_by
 from fsd_gs.export.mesh import MeshSettings
 from fsd_gs.export.pictures import MODES, Progress, SplatRasterizer, TurntableSettings
@@ -203,7 +203,7 @@ def read_and_clean(source: Path, arguments: argparse.Namespace) -> Gaussians:
         recentre=arguments.recentre,
         radius=arguments.radius,
     )
-    gaussians = clean(gaussians, settings)
+    gaussians = apply_filters(gaussians, settings)
     if not len(gaussians):
         reason = "the file has none" if not before else f"the filters dropped all {before:,}; loosen them"
         raise InputError(f"{source}: there are no splats to export ({reason})")

@@ -33,7 +33,7 @@ class FilterSettings:
     radius: float | None = None
 
 
-def clean(gaussians: Gaussians, settings: FilterSettings) -> Gaussians:
+def apply_filters(gaussians: Gaussians, settings: FilterSettings) -> Gaussians:
     """``gaussians`` after the steps that ``settings`` asks for."""
     if settings.min_opacity is not None:
         gaussians = drop_transparent(gaussians, settings.min_opacity)

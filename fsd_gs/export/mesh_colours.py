@@ -8,7 +8,7 @@ from torch import Tensor
 from fsd_gs.core.types import Cameras, Render
 
 
-def project(points: Tensor, cameras: Cameras, view: int) -> tuple[Tensor, Tensor, Tensor]:
+def visible_pixels(points: Tensor, cameras: Cameras, view: int) -> tuple[Tensor, Tensor, Tensor]:
     """Flat pixel index [P], depth z [P] and whether it lies in the picture [P] of world ``points`` [P, 3]."""
     viewmat, K = cameras.viewmats[view], cameras.Ks[view]
     local = points @ viewmat[:3, :3].T + viewmat[:3, 3]
@@ -25,7 +25,7 @@ def vertex_colours(vertices: Tensor, renders: list[Render], cameras: Cameras, to
     total, weight = torch.zeros(len(vertices), 3, device=vertices.device), torch.zeros(len(vertices), device=vertices.device)
     for view, render in enumerate(renders):
         assert render.depth is not None
-        pixel, z, visible = project(vertices, cameras, view)
+        pixel, z, visible = visible_pixels(vertices, cameras, view)
         alpha, depth = render.alpha.reshape(-1)[pixel], render.depth.reshape(-1)[pixel]
         seen = torch.where(visible & (alpha > 0.1), alpha**4 * torch.exp(-(((depth - z) / tolerance) ** 2)), 0.0)
         total += seen[:, None] * (render.rgb.reshape(-1, 3)[pixel] / alpha.clamp_min(0.1)[:, None])  # rendered on black

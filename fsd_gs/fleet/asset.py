@@ -49,5 +49,6 @@ def make_asset(config: Config, place: Path, tools: Tools, *, judge: bool) -> dic
 
 
 def verdict(splats: Gaussians, config: Config) -> str:
+    """What is wrong with an asset, in words; ``SOUND`` if nothing is."""
     found = inspect(splats.to("cpu"), config, make_rasterizer("cpu"))
     return ", ".join(found) or SOUND

@@ -158,6 +158,7 @@ class Marker:
 
 
 def marker_of(folder: str) -> str:
+    """The marker's file in an asset's folder."""
     return f"{folder}/{MARKER}"
 
 

@@ -146,7 +146,8 @@ class Guidance(ABC):
             latents: x [V, C, h, w]; V a multiple of ``prior.views``.
             noise: ε(c), same shape (targets that find their own ignore it).
             t: one number in [0, 1] for the whole batch.
-            text: y, from ``prior.encode_text``. cameras: c of the V views.
+            text: y, from ``prior.encode_text``.
+            cameras: c of the V views; None in 2D.
             generator: a CPU generator for whatever the method draws besides ε and t; only VSD, DSD, SDI and RFDS may need it.
 
         Raises:

@@ -26,11 +26,19 @@ T_FIRST = 1e-3
 def guided_noise(
     prior: Prior, x_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, scale: float, rescale: float = 0.0
 ) -> Tensor:
-    """ε_φ [V, C, h, w] of noisy latents x_t at time t [].
+    """ε_φ after classifier-free guidance.
 
     Args:
+        prior: whose ε_φ.
+        x_t: noisy latents [V, C, h, w].
+        t: their time [], in [0, 1].
+        text: y and the negative prompt.
+        cameras: of the V views; None in 2D.
         scale: s; 1 is the text alone, 0 the negative prompt alone, one network pass each.
         rescale: φ ∈ [0, 1]; 0 costs nothing.
+
+    Returns:
+        ε_φ [V, C, h, w].
     """
     if not _rescales(scale, rescale):
         return prior.predict_noise(x_t, t, text, cameras, scale)

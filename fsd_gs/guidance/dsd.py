@@ -23,6 +23,8 @@ from fsd_gs.guidance.base import Guidance, Noised
 
 @dataclass
 class DiverseScoreDistillation(Guidance):
+    """DSD: the residual along each seed's own DDIM path; the formula is the module's."""
+
     weight: str = "sigma2"
     steps: int = setting(10, "DDIM moves for the whole way from 1 to 0 (fewer are taken down to s)", low=1, high=1000)
     interval: float = setting(0.1, "ρ: how far s may lie above t", low=0, high=1)

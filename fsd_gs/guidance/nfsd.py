@@ -24,6 +24,8 @@ BAD_PICTURE = "unrealistic, blurry, low quality, out of focus, ugly, low contras
 
 @dataclass
 class NoiseFreeScoreDistillation(Guidance):
+    """NFSD: the residual without the noise's part; the formula is the module's."""
+
     weight: str = "sigma2"
     t_clean: float = setting(0.2, "below this time the domain part is ε_φ(x_t, ∅) itself", low=0, high=1)
     bad_picture: str = setting(BAD_PICTURE, "p_neg: words for bad pictures")

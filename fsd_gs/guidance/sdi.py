@@ -25,6 +25,8 @@ _LAST = 0.999  # the last time but one that a network of 1000 timesteps knows: �
 
 @dataclass
 class ScoreDistillationInversion(Guidance):
+    """SDI: noise by DDIM inversion of the render; the formula is the module's."""
+
     weight: str = "lambda"
     inversion_scale: float = setting(-6.5, "CFG scale of the inversion, in the form ε_neg + s (ε_text − ε_neg)")
     steps: int = setting(10, "n: moves of an inversion from 0 to 1", low=1, high=1000)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GuidanceSettings:
+    """Which method, how strongly the text counts, and the residual's weight."""
+
     method: str = setting("score", "the target: score is SDS, annealed SDS and FSD alike (docs/method.md)", choices=lambda: GUIDANCES)
     cfg_scale: float = setting(5.0, "classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1: none", low=0, high=1000)
     cfg_rescale: float = setting(
@@ -36,6 +38,8 @@ class GuidanceSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
+    """The diffusion time over a run."""
+
     kind: str = setting(
         "linear", "t over the run: falling (sqrt is HiFA's), or random (SDS; random_annealed: LucidDreamer)", choices=lambda: SCHEDULES
     )

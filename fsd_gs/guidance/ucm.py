@@ -20,6 +20,8 @@ from fsd_gs.guidance.ode import time_grid
 
 @dataclass
 class UniqueCoupleMatching(FlowGuidance):
+    """UCM for flow priors: noise by inversion; the formula is the module's."""
+
     weight: str = "one"
     steps: int = setting(8, "n: moves of the integration", low=1, high=1000)
     inversion_scale: float = setting(1.0, "CFG scale of the integration")

@@ -29,24 +29,30 @@ Weight = Callable[[NoiseSchedule, Tensor], Tensor]
 
 
 def one(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """w = 1."""
     return torch.ones_like(t)
 
 
 def sigma2(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """w = σ²."""
     return schedule.sigma(t) ** 2
 
 
 def fantasia3d(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """w = α σ²."""
     return schedule.alpha(t) * schedule.sigma(t) ** 2
 
 
 def sigma(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """w = σ."""
     return schedule.sigma(t)
 
 
 def lambda_(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """w = σ/α."""
     return schedule.lambda_(t)
 
 
 def lambda_capped(schedule: NoiseSchedule, t: Tensor) -> Tensor:
+    """w = min(σ/α, ``LAMBDA_CAP``)."""
     return schedule.lambda_(t).clamp_max(LAMBDA_CAP)

@@ -73,6 +73,7 @@ def _legible(frame: Frame) -> Frame:
 
 
 def main_2d(config: Config, prior: Prior, device: torch.device, console: Console) -> int:
+    """Make the picture of methods × seeds in ``OUTPUT/<prompt>/2d/``; the exit code."""
     folder = Path(config.output) / runs.slug(config.prompt) / "2d"
     picture = folder / "grid.png"
     if picture.exists() and not config.overwrite:

@@ -121,6 +121,7 @@ class Gltf:
 
 @contextmanager
 def guarded(name: str) -> Iterator[None]:
+    """Turn whatever a damaged file raises into one FileFormatError that names it."""
     try:
         yield
     except FsdGsError:

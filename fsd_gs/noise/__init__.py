@@ -35,9 +35,12 @@ def make_noise(
     """The noise function that ``settings`` name.
 
     Args:
+        settings: kind and parameters.
         latent_shape: (C, h, w) of the prior.
         seed: of the noise, not of the run.
-        fov_y_deg, distance, radius: nominal view and object, in degrees and world units, for ``theta=auto``.
+        fov_y_deg: vertical field of view of the nominal camera in degrees, for ``theta=auto``.
+        distance: of the nominal camera from the origin in world units, likewise.
+        radius: of the object in world units, likewise.
 
     Raises:
         ConfigError: a parameter that the kind does not have, or a value that it cannot take.

@@ -51,7 +51,7 @@ class AssetSettings:
 
 
 @dataclass(frozen=True)
-class Soup:
+class TriangleSoup:
     """Loose triangles: points [F, 3, 3] and sRGB colors [F, 3, 3] at their corners."""
 
     points: Array
@@ -127,11 +127,11 @@ class _Painted:
         attributes = np.where(inward[:, None, None], attributes[:, ::-1], attributes)
         return _Painted(self.surfaces, attributes, self.surface[solid], self.level[solid], self.error[solid])
 
-    def soup(self) -> Soup:
+    def soup(self) -> TriangleSoup:
         colors = self.colors(np.eye(3))
         cutoffs = np.array([s.cutoff if s.cut_out and s.cutoff is not None else -1.0 for s in self.surfaces])
         there = colors[..., 3].mean(1) >= cutoffs[self.surface]
-        return Soup(self.attributes[there, :, :3], np.clip(colors[there, :, :3], 0, 1))
+        return TriangleSoup(self.attributes[there, :, :3], np.clip(colors[there, :, :3], 0, 1))
 
 
 _EDGE_POINTS = np.array([[1 - t, t, 0.0] for t in (0.25, 0.5, 0.75)])  # on the edge from corner 0 to corner 1
@@ -207,7 +207,7 @@ def _texture_error(painted: _Painted) -> Array:
     return errors
 
 
-def _thinned(soup: Soup, max_faces: int, name: str) -> Soup:
+def _thinned(soup: TriangleSoup, max_faces: int, name: str) -> TriangleSoup:
     """About ``max_faces`` triangles of the same shape."""
     try:
         import fast_simplification
@@ -221,7 +221,7 @@ def _thinned(soup: Soup, max_faces: int, name: str) -> Soup:
     vertices, faces = _welded(soup.points)
     kept, triangles, *_ = fast_simplification.simplify(vertices.astype(np.float64), faces.astype(np.int32), target_count=max_faces)
     _, nearest = KDTree(soup.points.reshape(-1, 3)).query(kept)
-    return Soup(kept[triangles].astype(float), soup.colors.reshape(-1, 3)[nearest][triangles])
+    return TriangleSoup(kept[triangles].astype(float), soup.colors.reshape(-1, 3)[nearest][triangles])
 
 
 def _welded(points: Array) -> tuple[Array, npt.NDArray[np.int64]]:
@@ -231,11 +231,11 @@ def _welded(points: Array) -> tuple[Array, npt.NDArray[np.int64]]:
     return grid[first] / 1e5, index.reshape(-1, 3)
 
 
-def _outwards(soup: Soup, name: str) -> Soup:
+def _outwards(soup: TriangleSoup, name: str) -> TriangleSoup:
     """Without faces that have no area, the others looking outwards. FileFormatError if none is left."""
     solid, inward = _solid_and_inward(soup.points, name)
     points, colors = soup.points[solid], soup.colors[solid]
-    return Soup(*(np.where(inward[:, None, None], values[:, ::-1], values) for values in (points, colors)))
+    return TriangleSoup(*(np.where(inward[:, None, None], values[:, ::-1], values) for values in (points, colors)))
 
 
 def _solid_and_inward(points: Array, name: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -247,7 +247,7 @@ def _solid_and_inward(points: Array, name: str) -> tuple[npt.NDArray[np.bool_], 
     return solid, _inward(vertices, faces[solid])
 
 
-def _finished(soup: Soup, blockers: Array, lit: bool) -> Mesh:
+def _finished(soup: TriangleSoup, blockers: Array, lit: bool) -> Mesh:
     """Weld and bake the light that ``blockers`` [B, 3, 3], triangles of the same shape, let through."""
     vertices, faces = _welded(soup.points)
     solid = np.linalg.norm(face_normals(vertices, faces), axis=1) > _LEAST_AREA

@@ -55,10 +55,12 @@ def _facts(result: StageResult) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's kind and threads, for the card."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
 
 
 def count_parameters(*modules: Any) -> int:
+    """Numbers in all parameters of the modules."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())

@@ -94,6 +94,7 @@ def check_channels(channels: list[int]) -> None:
 
 
 def save_patch_code(code: PatchCode, path: Path) -> None:
+    """Write the code as .safetensors."""
     from safetensors.torch import save_file
 
     with atomic_write(path) as temporary:
@@ -101,6 +102,7 @@ def save_patch_code(code: PatchCode, path: Path) -> None:
 
 
 def load_patch_code(path: Path) -> PatchCode:
+    """Read what :func:`save_patch_code` wrote."""
     from safetensors.torch import load_file
 
     try:

@@ -37,14 +37,17 @@ class Shard:
 
 
 def shard_path(folder: Path, number: int) -> Path:
+    """The file of shard ``number``."""
     return folder / f"shard-{number:05d}.safetensors"
 
 
 def shard_count(data: DataSettings) -> int:
+    """How many files the objects fill."""
     return -(-data.objects // data.shard)
 
 
 def save_shard(shard: Shard, path: Path) -> None:
+    """Write a shard, whole or not at all."""
     from safetensors.torch import save_file
 
     tensors = {"pixels": shard.pixels, "cameras": shard.cameras, "backgrounds": shard.backgrounds}
@@ -53,6 +56,7 @@ def save_shard(shard: Shard, path: Path) -> None:
 
 
 def load_shard(path: Path) -> Shard:
+    """Read a shard. FileFormatError if it is damaged."""
     from safetensors import safe_open
 
     try:
@@ -69,6 +73,7 @@ def _nothing() -> None:
 
 
 def missing_shards(data: DataSettings, folder: Path) -> list[int]:
+    """Numbers of the shards that are not there yet."""
     return [number for number in range(shard_count(data)) if not shard_path(folder, number).is_file()]
 
 

@@ -85,6 +85,7 @@ def _compare(config: PretrainConfig, parts: FinishedParts, folder: Path) -> None
 
 
 def start_autoencoder(config: PretrainConfig, code: PatchCode, finished: FinishedParts | None) -> Any:
+    """The finished prior's autoencoder, or a new one around the code."""
     if finished is not None:
         return finished.vae
     with seeded(config.data.seed):

@@ -42,10 +42,12 @@ def load_state(path: Path, generator: torch.Generator) -> tuple[dict[str, Tensor
 
 
 def generator_text(generator: torch.Generator) -> str:
+    """A generator's state as text."""
     return base64.b64encode(generator.get_state().numpy().tobytes()).decode()
 
 
 def set_generator(generator: torch.Generator, text: str) -> None:
+    """Put a generator into the state of :func:`generator_text`."""
     generator.set_state(torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8))
 
 

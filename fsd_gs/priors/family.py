@@ -106,6 +106,8 @@ class Request:
 
 
 class Loader(Protocol):
+    """(request) → prior."""
+
     def __call__(self, request: Request, /) -> Prior: ...
 
 

@@ -100,6 +100,7 @@ def convert_unet(state: Mapping[str, Tensor], official: Mapping[str, Any]) -> di
 
 
 def refuse_imagedream(bare: Mapping[str, Any]) -> None:
+    """FileFormatError for an ImageDream checkpoint, which needs a picture as well."""
     if any(key.startswith("image_embed.") or ".to_k_ip." in key or ".to_v_ip." in key for key in bare):
         raise FileFormatError(f"mvdream: {IMAGEDREAM_REFUSED}")
 

@@ -146,6 +146,7 @@ def make_asset(
     """Make the asset of ``config``, or go on with it, by ``config.resume`` and ``config.overwrite``.
 
     Args:
+        config: Settings of the run.
         prior: the prior, or what loads it.
         folder: of the run; by default that of the settings (``runs.run_folder``).
         observers: who watches, besides those that write the run's files.

@@ -51,6 +51,7 @@ def build_session(config: Config, prior: Prior, device: torch.device) -> Session
 
 
 def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
+    """Everything a step calls that is not optimised, from the settings."""
     noise = build_noise(config, prior, device)
     return Parts(
         prior=prior,
@@ -68,6 +69,7 @@ def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
 
 
 def build_views(config: Config) -> ViewSampler:
+    """The sampler of a run's cameras, with the sizes of its renders."""
     starts = [math.ceil(fraction * config.steps) for fraction in config.render.size_at]
     return ViewSampler(OrbitSampler(**vars(config.cameras)), tuple(config.render.sizes), tuple(starts))
 

@@ -56,6 +56,7 @@ _WRITTEN = {
 
 
 def run_folder(config: Config) -> Path:
+    """OUTPUT/<prompt>/seed-<n>."""
     return Path(config.output) / slug(config.prompt) / seed_name(config.seed)
 
 

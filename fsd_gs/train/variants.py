@@ -107,6 +107,7 @@ def train_variants(
     slot stayed without splats. A run that was stopped and kept (128 or more, and finished) is recorded and is the last one.
 
     Args:
+        config: Settings of the set; its runs differ in the seed.
         make_asset: trains one seed (sharing the prior is its business).
         rasterizer: for looking at the results, for splats on the CPU; None takes the CPU kernels.
         write_gallery: called with the prompt's folder after each finished slot.

@@ -182,6 +182,7 @@ def make_card(asset: Asset, budget: float) -> Card:
 
 
 def download_name(asset: Asset) -> str:
+    """What a downloaded asset is called, without a suffix."""
     return f"{runs.slug(asset.config.prompt)}-seed-{asset.config.seed:04d}"
 
 

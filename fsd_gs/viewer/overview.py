@@ -98,6 +98,7 @@ class Overview:
 
 
 def overview_page(entries: list[Entry]) -> str:
+    """The page of all prompts and seeds, HTML."""
     return render_page(
         f"{_HERE}/overview.html.j2",
         entries=entries,

@@ -9,7 +9,7 @@ from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
 from fsd_gs.export.filters import (
     FilterSettings,
-    clean,
+    apply_filters,
     crop,
     drop_transparent,
     importance,
@@ -122,8 +122,10 @@ def test_framing_leaves_our_assets_alone_and_remembers_the_way_back():
 
 def test_clean_runs_the_steps_that_are_asked_for():
     splats = random_gaussians(300)
-    assert clean(splats, FilterSettings()) is splats
-    result = clean(splats, FilterSettings(min_opacity=0.3, crop=((-1, -1, -1), (1, 1, 0)), max_splats=40, recentre=True, radius=2.0))
+    assert apply_filters(splats, FilterSettings()) is splats
+    result = apply_filters(
+        splats, FilterSettings(min_opacity=0.3, crop=((-1, -1, -1), (1, 1, 0)), max_splats=40, recentre=True, radius=2.0)
+    )
     assert len(result) == 40
     assert result.means.norm(dim=1).max() >= 2.0 - 1e-5
 
@@ -139,4 +141,4 @@ def test_clean_runs_the_steps_that_are_asked_for():
 )
 def test_bad_settings(settings, words):
     with pytest.raises(InputError, match=words):
-        clean(random_gaussians(3), settings)
+        apply_filters(random_gaussians(3), settings)

@@ -18,7 +18,7 @@ from fsd_gs.errors import InputError
 from fsd_gs.export._fusion import fuse_views
 from fsd_gs.export.formats import ExportOptions, export
 from fsd_gs.export.mesh import MeshSettings, extract_mesh
-from fsd_gs.export.mesh_colours import project
+from fsd_gs.export.mesh_colours import visible_pixels
 from fsd_gs.export.pictures import MODES, TurntableSettings, back_project, colour_map, depth_normals, save_gif, save_png, turntable_frames
 from fsd_gs.render import make_rasterizer
 
@@ -190,7 +190,7 @@ def test_fusion_kernel_against_a_slow_twin():
     points = torch.from_numpy(low) + spacing * index
     total, count = torch.zeros(len(points)), torch.zeros(len(points))
     for view in range(3):
-        pixel, z, visible = project(points, cameras, view)
+        pixel, z, visible = visible_pixels(points, cameras, view)
         distance = ((depths[view].reshape(-1)[pixel] - z) / tau).clamp(max=1)
         counts = visible & (distance > -1)
         total += torch.where(counts, distance, torch.zeros(()))

@@ -7,7 +7,7 @@ import pytest
 
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.metrics.geometry import GeometrySettings, tear_report
-from fsd_gs.metrics.geometry.rays import project, rays_of
+from fsd_gs.metrics.geometry.rays import points_in_view, rays_of
 from fsd_gs.metrics.geometry.tears import filled_depth
 
 SETTINGS = GeometrySettings()
@@ -156,8 +156,8 @@ def test_rays_and_projection_are_inverse():
     rows, columns = np.array([3, 50, 90]), np.array([7, 20, 95])
     position, directions = rays_of(CAMERAS, 5, rows, columns)
     np.testing.assert_allclose(position, CAMERAS.positions[5].numpy(), atol=1e-6)
-    r, c, depth, seen = project(CAMERAS, 5, position + 2.0 * directions)
+    r, c, depth, seen = points_in_view(CAMERAS, 5, position + 2.0 * directions)
     assert seen.all()
     np.testing.assert_array_equal((r, c), (rows, columns))
     np.testing.assert_allclose(depth, 2.0)
-    assert not project(CAMERAS, 5, position - 2.0 * directions)[3].any()  # behind the camera
+    assert not points_in_view(CAMERAS, 5, position - 2.0 * directions)[3].any()  # behind the camera

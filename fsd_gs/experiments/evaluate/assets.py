@@ -45,6 +45,7 @@ class Record:
 
 
 def asset_folder(output: Path, asset: Asset) -> Path:
+    """Where an asset of the evaluation lies."""
     return output / "assets" / asset.key
 
 
@@ -63,6 +64,7 @@ def load_record(folder: Path) -> Record | None:
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -71,6 +71,7 @@ def image_jobs(assets: list[Asset], suite: Suite) -> list[ImageJob]:
 
 
 def image_folder(output: Path, job: ImageJob) -> Path:
+    """Where a set of DDIM images lies."""
     return output / "images" / job.key
 
 

@@ -52,6 +52,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
+    """A row of a table on the page. style: its CSS class."""
+
     label: str
     cells: list[Cell]
     style: str = ""

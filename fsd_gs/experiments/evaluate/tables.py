@@ -46,6 +46,7 @@ def shown_measures(rows: Sequence[Row]) -> list[str]:
 
 
 def comparable_figures(evaluation: Evaluation) -> list[PaperRow]:
+    """The published figures that the suite and the scorers allow to be set beside ours."""
     return paper_rows(evaluation.made.suite, evaluation.scorers.comparable)
 
 
@@ -136,17 +137,21 @@ def networks(evaluation: Evaluation) -> str:
 
 
 def method_table(rows: Sequence[Row]) -> str:
+    """The methods' measures in Markdown, one row a method."""
     names = shown_measures(rows)
     body = [[row.label, *(cell(row, name) for name in names), f"{row.failed} of {row.assets}"] for row in rows]
     return markdown_table(["method", *(MEASURES[name].heading for name in names), "failed"], body)
 
 
 def cell(row: Row, name: str) -> str:
+    """A measure of a row with its interval, in Markdown."""
     value, digits = row.estimates[name], MEASURES[name].digits
     return " ".join(filter(None, [mean_std(value, digits), interval(value, digits)]))
 
 
 def paper_table(figures: Sequence[PaperRow]) -> str:
+    """The published figures in Markdown."""
+
     def pair(value: tuple[float, float] | None) -> str:
         return DASH if value is None else f"{value[0]:g} ± {value[1]:g}"
 
@@ -155,6 +160,7 @@ def paper_table(figures: Sequence[PaperRow]) -> str:
 
 
 def comparison_table(evaluation: Evaluation) -> str:
+    """The differences to the baselines with their intervals, in Markdown."""
     names = [name for name in shown_measures(evaluation.rows) if MEASURES[name].higher_is_better is not None]
     body = [
         [
@@ -172,6 +178,7 @@ def comparison_table(evaluation: Evaluation) -> str:
 
 
 def axis_table(axis: Axis) -> str:
+    """The measures against the values of one setting, in Markdown."""
     rows = list(axis.rows.items())
     names = [name for name in SHOWN if any(row.estimates[name].n for _, row in rows)]
     body = [[f"{value} (default)" if value == axis.default else value, *(cell(row, name) for name in names)] for value, row in rows]

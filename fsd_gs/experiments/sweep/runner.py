@@ -19,6 +19,7 @@ _cache = PriorCache()  # one a process; a worker lives as long as its pool
 
 
 def cell_folder(output: Path, cell: Cell) -> Path:
+    """Where the result of a cell lies."""
     return output / "cells" / cell.key
 
 

@@ -30,7 +30,7 @@ def rays_of(cameras: Cameras, view: int, rows: np.ndarray, columns: np.ndarray) 
     return -rotation.T @ translation, pixels @ np.linalg.inv(cameras.Ks[view].double().cpu().numpy()).T @ rotation
 
 
-def project(cameras: Cameras, view: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def points_in_view(cameras: Cameras, view: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(rows, columns, depths, seen) [P] of ``points`` [P, 3] in ``view``; rows and columns are those of a pixel only where seen."""
     camera_from_world = cameras.viewmats[view].double().cpu().numpy()
     local = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
@@ -43,5 +43,5 @@ def project(cameras: Cameras, view: int, points: np.ndarray) -> tuple[np.ndarray
 
 def covered(silhouette: np.ndarray, cameras: Cameras, view: int, points: np.ndarray) -> np.ndarray:
     """[P] whether ``points`` [P, 3] project into ``silhouette`` [H, W]. What a view cannot see, it cannot carve away."""
-    rows, columns, _, seen = project(cameras, view, points)
+    rows, columns, _, seen = points_in_view(cameras, view, points)
     return ~seen | silhouette[rows, columns]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fsd_gs.core.types import Cameras
-from fsd_gs.metrics.geometry.rays import project, rays_of, views_off_axis
+from fsd_gs.metrics.geometry.rays import points_in_view, rays_of, views_off_axis
 from fsd_gs.metrics.geometry.settings import GeometrySettings
 from fsd_gs.metrics.geometry.silhouettes import HALF, filled, outline, pixels_of_regions, regions
 
@@ -107,7 +107,7 @@ def _enters_the_body(
     points = (position + along[..., None] * directions[:, None]).reshape(-1, 3)
     free, outside = np.zeros(len(points)), np.zeros(len(points), dtype=bool)
     for other in others:
-        r, c, depth, seen = project(cameras, other, points)
+        r, c, depth, seen = points_in_view(cameras, other, points)
         found = depths[other][r, c]
         free += seen & (found > depth + SURFACE)
         outside |= seen & np.isinf(found)

@@ -65,6 +65,7 @@ def errors(network: SplatDenoiser, examples: list[SplatExample], config: SplatPr
 
 
 def preview_cameras(size: int, views: int = 4) -> Cameras:
+    """``views`` cameras around the object from 20° beside its front, pictures of ``size`` pixels."""
     return orbit_cameras([20.0 + 360.0 / views * k for k in range(views)], 15.0, distance=2.2, fov_y_deg=49.1, width=size)
 
 

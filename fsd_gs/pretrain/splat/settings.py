@@ -69,6 +69,8 @@ class SplatTrainSettings:
 
 @dataclass
 class SplatPretrainConfig:
+    """The settings of training a splat-native prior."""
+
     output: str = setting("outputs/splat-prior", "folder of everything; the same command goes on there", free=True, text=True)
     init: str = setting("", "the folder of a finished splat prior whose weights the training starts from", text=True)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)

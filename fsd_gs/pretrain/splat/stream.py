@@ -77,6 +77,7 @@ def save_examples(examples: list[SplatExample], path: Path) -> None:
 
 
 def load_examples(path: Path) -> list[SplatExample]:
+    """Read a shard of rendered objects. FileFormatError if it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -161,12 +162,14 @@ class Stream:
 
 
 def shard_path(folder: Path, number: int) -> Path:
+    """The file of shard ``number``."""
     return folder / f"shard-{number:07d}.safetensors"
 
 
 def render_shard(
     source: ObjectSource, data: SplatDataSettings, network: NetworkSettings, number: int, watch: Callable[[], None]
 ) -> list[SplatExample]:
+    """Draw the ``data.shard`` objects of shard ``number``; ``watch`` is called after each."""
     examples = []
     for index in range(number * data.shard, (number + 1) * data.shard):
         examples.append(make_example(source, data, network, index))

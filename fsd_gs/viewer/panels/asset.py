@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 
 class AssetPanel(Panel):
+    """Which asset is shown."""
+
     pages = (INSPECT,)
     page: AssetsPage
 
@@ -28,6 +30,7 @@ class AssetPanel(Panel):
 
 
 def count_line(whole: int, kept: int, drawn: int) -> str:
+    """How many splats there are, are kept and are drawn, in words."""
     if not kept:
         return "**no splats left**: loosen the filters"
     line = f"**{kept:,}** splats" if kept == whole else f"**{kept:,}** of {whole:,} splats"

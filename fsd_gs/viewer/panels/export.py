@@ -16,6 +16,8 @@ OWN_AXES = "usual for the format"
 
 
 class ExportPanel(Panel):
+    """Formats, and a button that writes them."""
+
     title = "Export"
     pages = (INSPECT,)
     page: AssetsPage

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fsd_gs.core.types import Gaussians
-from fsd_gs.export.filters import FilterSettings, Point, clean
+from fsd_gs.export.filters import FilterSettings, Point, apply_filters
 from fsd_gs.viewer.panels.base import INSPECT, Page, Panel
 from fsd_gs.viewer.scene import Scene
 
@@ -36,10 +36,12 @@ def apply_filter(splats: Gaussians, settings: Filter) -> Gaussians:
         crop=None if whole else (begin, end),
         largest_component=settings.largest_component,
     )
-    return clean(splats, wanted)
+    return apply_filters(splats, wanted)
 
 
 class FilterPanel(Panel):
+    """What is left out of the scene and of the exported files."""
+
     title = "Filter"
     pages = (INSPECT,)
     page: Page

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class LossPanel(Panel):
+    """A curve that grows with the run."""
+
     title = "Loss"
     pages = (LIVE,)
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 
 class MakePanel(Panel):
+    """The start page's form and its buttons."""
+
     pages = (START,)
     page: FormPage
 

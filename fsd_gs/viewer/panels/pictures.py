@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 class PicturesPanel(Panel):
+    """The views of the step as one picture."""
+
     title = "Views"
     pages = (LIVE,)
 

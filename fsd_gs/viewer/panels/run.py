@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 class RunPanel(Panel):
+    """The state of the run, and what a person can do with it."""
+
     title = "Run"
     pages = (LIVE,)
     page: RunPage

@@ -16,6 +16,8 @@ SIZES, FRAMES = (64, 2048), (2, 1000)
 
 
 class TurntablePanel(Panel):
+    """A camera that turns, and a video of it."""
+
     title = "Turntable"
     pages = (INSPECT,)
     page: AssetsPage

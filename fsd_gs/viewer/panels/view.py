@@ -22,6 +22,8 @@ VIEW_MODES: dict[str, str | None] = {
 
 
 class ViewPanel(Panel):
+    """How splats are drawn, and in front of what."""
+
     title = "View"
     pages = (LIVE, INSPECT)
     page: ScenePage

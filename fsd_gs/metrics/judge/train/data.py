@@ -103,6 +103,7 @@ def _pair_walk(category: int, first_seed: int) -> Iterator[tuple[str, str]]:
 
 
 def label_arrays(drawn: list[Recipe]) -> Labels:
+    """Indices of category, colour and design [N] of the objects drawn."""
     return Labels(
         np.array([CATEGORY_NAMES.index(r.category) for r in drawn]),
         np.array([COLOR_NAMES.index(r.color) for r in drawn]),
