@@ -36,7 +36,12 @@ PRESETS_BY_WISH = ("mvdream", "sd21", "sd15")
 
 @dataclass(frozen=True)
 class Check:
-    """ok: True is fine, False needs action, None is for information. advice: what to do; never empty when ok is False."""
+    """What a check found.
+
+    Attributes:
+        ok: True is fine, False needs action, None is for information.
+        advice: what to do; never empty when ok is False.
+    """
 
     name: str
     ok: bool | None

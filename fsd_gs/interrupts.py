@@ -13,7 +13,8 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 class SignalWatch:
     """Notes SIGINT, SIGTERM and SIGHUP in ``received`` while it watches; a second one raises KeyboardInterrupt at once.
 
-    patience: how many signals are only noted before that, counted in ``count``.
+    Args:
+        patience: how many signals are only noted before that, counted in ``count``.
     """
 
     def __init__(self, patience: int = 1) -> None:

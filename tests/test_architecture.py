@@ -215,3 +215,32 @@ def test_every_module_that_the_documents_name_exists():
         text = "\n".join(line for line in lines if not line.startswith(("    ", "+++", "---")))  # worked examples add files
         for named in re.findall(r"\bfsd_gs/[\w/]+(?:\.\w+)?", text):
             assert (PACKAGE.parent / named).exists() or "yours" in named, f"{document.name} names {named}"
+
+
+SECTION = re.compile(r"^(?:Args|Attributes|Returns|Raises|Yields):$", re.M)
+
+
+def run_on_fields(node: ast.ClassDef) -> list[str]:
+    """Fields of a class that its docstring explains as "name: meaning" outside of an Attributes or Args section."""
+    named = [s.target.id for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
+    inits = [s for s in node.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"]
+    named += [a.arg for init in inits for a in (*init.args.args, *init.args.kwonlyargs)]
+    prose = SECTION.split(ast.get_docstring(node) or "")[0]
+    return [name for name in named if re.search(rf"(?:^|[.;)] |\n){re.escape(name)}(?:, \w+)*: ", prose)]
+
+
+def test_fields_are_documented_in_sections():
+    """So that an API reference can be built of them (Google style; ruff checks that every Args section is whole)."""
+    found = {
+        f"{name}.{node.name}": fields
+        for name, path in FILES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and (fields := run_on_fields(node))
+    }
+    assert found == {}
+
+
+def test_run_on_fields_are_found():
+    (node,) = ast.parse('class A:\n    """Two numbers. low: the first; high: the second."""\n\n    low: int\n    high: int').body
+    assert isinstance(node, ast.ClassDef)
+    assert run_on_fields(node) == ["low", "high"]

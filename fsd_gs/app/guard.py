@@ -63,7 +63,12 @@ class BodyTooLargeError(Exception):
 
 
 class Guard:
-    """ASGI middleware. door: the rules. body_bytes: most that a request may bring."""
+    """ASGI middleware.
+
+    Args:
+        door: the rules.
+        body_bytes: most that a request may bring.
+    """
 
     def __init__(self, app: App, door: Door, body_bytes: int) -> None:
         self._app, self._door, self._most = app, door, body_bytes

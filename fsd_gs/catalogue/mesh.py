@@ -32,8 +32,10 @@ CREASE_DEG = 50.0  # faces that meet at less than this share a normal; an 8-side
 class Mesh:
     """A finished triangle mesh.
 
-    vertices: [P, 3] float32 world positions. faces: [F, 3] int32, counter-clockwise seen from outside.
-    colors: [P, 3] (interpolated) or [F, 3] (flat) float32 sRGB in [0, 1]; with P = F they are taken as vertex colours.
+    Attributes:
+        vertices: [P, 3] float32 world positions.
+        faces: [F, 3] int32, counter-clockwise seen from outside.
+        colors: [P, 3] (interpolated) or [F, 3] (flat) float32 sRGB in [0, 1]; with P = F they are taken as vertex colours.
     """
 
     vertices: npt.NDArray[np.float32]

@@ -68,8 +68,14 @@ ACCENTS: dict[str, tuple[RGB, ...]] = {
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of one object. name: the main colour's name; main: its sRGB (a touch varied); accent: a companion;
-    light, dark: the main colour mixed towards white and black."""
+    """The colours of one object.
+
+    Attributes:
+        name: the main colour's name.
+        main: its sRGB (a touch varied).
+        accent: a companion.
+        light, dark: the main colour mixed towards white and black.
+    """
 
     name: str
     main: RGB

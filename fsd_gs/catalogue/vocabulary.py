@@ -82,7 +82,11 @@ REAL_BACKBONES = "A real backbone understands everything: --config mvdream or --
 
 
 class PromptError(InputError):
-    """Words of a prompt that decide the look are not understood. findings: all that was found."""
+    """Words of a prompt that decide the look are not understood.
+
+    Args:
+        findings: all that was found.
+    """
 
     def __init__(self, message: str, findings: Sequence[Finding] = ()) -> None:
         super().__init__(message)

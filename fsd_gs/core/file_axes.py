@@ -29,7 +29,12 @@ def _negative(axis: Vector) -> Vector:
 
 @dataclass(frozen=True)
 class Frame:
-    """Axes of a file. file_from_world: rows are the file's x, y, z in world coordinates. words: the same for people."""
+    """Axes of a file.
+
+    Attributes:
+        file_from_world: rows are the file's x, y, z in world coordinates.
+        words: the same for people.
+    """
 
     file_from_world: Matrix
     words: str
@@ -70,8 +75,13 @@ FRAMES: dict[str, Frame] = {
 
 @dataclass(frozen=True)
 class FormatAxes:
-    """How the files of a format stand. frame: name in ``FRAMES`` that its readers expect. fixed: by specification, no target changes it.
-    says: the file has a place where its frame is named."""
+    """How the files of a format stand.
+
+    Attributes:
+        frame: name in ``FRAMES`` that its readers expect.
+        fixed: by specification, no target changes it.
+        says: the file has a place where its frame is named.
+    """
 
     frame: str
     fixed: bool = False

@@ -36,8 +36,9 @@ def check_shape(name: str, tensor: Tensor, expected: tuple[int | str, ...]) -> N
 class Cameras:
     """V pinhole cameras that share one image size.
 
-    viewmats: [V, 4, 4] camera_from_world, OpenCV axes.
-    Ks: [V, 3, 3] intrinsics in pixels.
+    Attributes:
+        viewmats: [V, 4, 4] camera_from_world, OpenCV axes.
+        Ks: [V, 3, 3] intrinsics in pixels.
     """
 
     viewmats: Tensor
@@ -153,8 +154,11 @@ class Gaussians:
 class Render:
     """What a rasterizer returns for V cameras.
 
-    rgb [V, H, W, 3] composited over the background; alpha [V, H, W, 1] in [0, 1]; depth [V, H, W, 1] expected depth along z
-    (0 where alpha is 0) or None if it was not asked for; info: gsplat's own dictionary (means2d, radii, …), for densification.
+    Attributes:
+        rgb: [V, H, W, 3], composited over the background.
+        alpha: [V, H, W, 1] in [0, 1].
+        depth: [V, H, W, 1] expected depth along z (0 where alpha is 0); None if it was not asked for.
+        info: gsplat's own dictionary (means2d, radii, …), for densification.
     """
 
     rgb: Tensor
@@ -167,7 +171,9 @@ class Render:
 class TextCondition:
     """A prompt as a prior understands it. Each prior subclasses it with its own embeddings; everyone else passes it on.
 
-    prompt, negative_prompt: what ``encode_text`` can be given again. background: the colour [3] that the prior was told of, or None.
+    Attributes:
+        prompt, negative_prompt: what ``encode_text`` can be given again.
+        background: the colour [3] that the prior was told of, or None.
     """
 
     prompt: str

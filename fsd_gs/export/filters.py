@@ -21,8 +21,13 @@ Point = tuple[float, float, float]
 class FilterSettings:
     """What :func:`clean` does, in the order of the fields; None or False leaves a step out.
 
-    min_opacity: [0, 1). crop: box corners (low, high) in world units. largest_component: drop floaters. max_splats: keep the most
-    important. recentre: move the middle of the bounding box to the origin. radius: scale so that the asset fits a ball of this radius.
+    Attributes:
+        min_opacity: [0, 1).
+        crop: box corners (low, high) in world units.
+        largest_component: drop floaters.
+        max_splats: keep the most important.
+        recentre: move the middle of the bounding box to the origin.
+        radius: scale so that the asset fits a ball of this radius.
     """
 
     min_opacity: float | None = None

@@ -32,8 +32,16 @@ class SplatRasterizer(Protocol):
 
 @dataclass
 class TurntableSettings:
-    """frames: views around the circle. size: pixels a side. background: sRGB in [0, 1]. mode: rgb, alpha, depth or normal.
-    fps: frames a second. elevation_deg, distance, fov_y_deg: the orbit."""
+    """A turntable: what is drawn, and from where.
+
+    Attributes:
+        frames: views around the circle.
+        size: pixels a side.
+        background: sRGB in [0, 1].
+        mode: rgb, alpha, depth or normal.
+        fps: frames a second.
+        elevation_deg, distance, fov_y_deg: the orbit.
+    """
 
     frames: int = 72
     size: int = 384

@@ -56,8 +56,15 @@ class Team(Protocol):
 
 @dataclass(frozen=True)
 class Rules:
-    """retries: how often a failed unit is tried again, by another worker. retry_failed: also those that an earlier command gave up.
-    stale_seconds: see ``protocol``. poll_seconds: between two looks at what is claimed elsewhere. grace_seconds: for workers to stop."""
+    """When a driver tries again, waits and gives up.
+
+    Attributes:
+        retries: how often a failed unit is tried again, by another worker.
+        retry_failed: also those that an earlier command gave up.
+        stale_seconds: see ``protocol``.
+        poll_seconds: between two looks at what is claimed elsewhere.
+        grace_seconds: for workers to stop.
+    """
 
     retries: int = 2
     retry_failed: bool = False
@@ -68,8 +75,15 @@ class Rules:
 
 @dataclass
 class Job:
-    """A unit on its way. attempt: the first that is not known to be claimed, or the one that runs. failures: that count; forgiven: that did
-    once. machine: failures that were not the unit's. avoid: workers that failed at it."""
+    """A unit on its way.
+
+    Attributes:
+        attempt: the first that is not known to be claimed, or the one that runs.
+        failures: that count.
+        forgiven: that did once.
+        machine: failures that were not the unit's.
+        avoid: workers that failed at it.
+    """
 
     unit: Unit
     attempt: int = 1
@@ -114,7 +128,10 @@ class Tally:
 class Driver:
     """Has ``team`` make ``units``.
 
-    tell: called with one line for people. watch: called with the tally about once a second. stop: asked whether to end early.
+    Args:
+        tell: called with one line for people.
+        watch: called with the tally about once a second.
+        stop: asked whether to end early.
     """
 
     def __init__(

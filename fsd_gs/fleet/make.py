@@ -12,7 +12,11 @@ from fsd_gs.fleet.unit import Unit, run_config
 
 @dataclass(frozen=True)
 class MakeAsset:
-    """judge: look at the asset from 24 sides when it is done (a second), for the verdict."""
+    """A unit of the fleet: one asset.
+
+    Attributes:
+        judge: look at the asset from 24 sides when it is done (a second), for the verdict.
+    """
 
     judge: bool = True
 

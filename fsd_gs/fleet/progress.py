@@ -46,7 +46,12 @@ class WorkerState:
 
 @dataclass(frozen=True)
 class Status:
-    """What a driver says of itself. updated: wall clock. elsewhere: units that others hold."""
+    """What a driver says of itself.
+
+    Attributes:
+        updated: wall clock.
+        elsewhere: units that others hold.
+    """
 
     name: str
     host: str

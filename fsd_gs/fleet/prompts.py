@@ -33,7 +33,12 @@ MOST_SEEDS = 1_000_000
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the file. seeds: its own, () where those of the command count. name: "" where the prompt names the folder."""
+    """A line of the file.
+
+    Attributes:
+        seeds: its own, () where those of the command count.
+        name: "" where the prompt names the folder.
+    """
 
     line: int
     config: Config

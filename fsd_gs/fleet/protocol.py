@@ -54,7 +54,12 @@ COUNTED: tuple[Ending, ...] = ("error", "died")
 
 @dataclass(frozen=True)
 class Owner:
-    """A process that makes units. machine: boot and process namespace, "" where they cannot be known; born: when the process started."""
+    """A process that makes units.
+
+    Attributes:
+        machine: boot and process namespace, "" where they cannot be known.
+        born: when the process started.
+    """
 
     name: str
     host: str
@@ -77,7 +82,12 @@ class Owner:
 
 @dataclass(frozen=True)
 class Claim:
-    """Attempt ``attempt`` at a unit, taken by ``owner``. taken: wall clock of the owner, for people. label: of the unit, for people."""
+    """Attempt ``attempt`` at a unit, taken by ``owner``.
+
+    Attributes:
+        taken: wall clock of the owner, for people.
+        label: of the unit, for people.
+    """
 
     attempt: int
     owner: Owner
@@ -87,7 +97,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Failure:
-    """How an attempt ended without a result. log: what there was to read, the last of it. worker: a name of the owner's."""
+    """How an attempt ended without a result.
+
+    Attributes:
+        log: what there was to read, the last of it.
+        worker: a name of the owner's.
+    """
 
     attempt: int
     kind: Ending
@@ -108,9 +123,12 @@ class Beat:
 
 @dataclass(frozen=True)
 class Standing:
-    """What the files say of a unit that has no marker. attempt: the highest that is claimed, 0 for none.
+    """What the files say of a unit that has no marker.
 
-    claim, beat, failure: of that attempt, None where they are not there (or not visible yet). failures: of all attempts.
+    Attributes:
+        attempt: the highest that is claimed, 0 for none. claim, beat, failure: of that attempt, None where they are not there (or not
+            visible yet).
+        failures: of all attempts.
     """
 
     attempt: int = 0
@@ -133,7 +151,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Marker:
-    """``done.json``. files: name → [bytes, SHA-256]. facts: what the task measured. columns: of the unit."""
+    """``done.json``.
+
+    Attributes:
+        files: name → [bytes, SHA-256].
+        facts: what the task measured.
+        columns: of the unit.
+    """
 
     key: str
     attempt: int

@@ -29,7 +29,10 @@ class Stopped(Exception):
 class Tools:
     """What a worker lends to a task.
 
-    cache: what outlives a unit, above all the prior. stop: whether to end at the next good moment. progress: told (step, steps).
+    Attributes:
+        cache: what outlives a unit, above all the prior.
+        stop: whether to end at the next good moment.
+        progress: told (step, steps).
     """
 
     cache: dict[Any, Any] = field(default_factory=dict)
@@ -64,7 +67,8 @@ class UnitError(FsdGsError):
 class Rehearse:
     """Takes ``seconds`` and leaves a small file: a cluster, a disk and the rights to them are tried out without a prior or a GPU.
 
-    fail: a word; units with it in their label end in an error.
+    Attributes:
+        fail: a word; units with it in their label end in an error.
     """
 
     seconds: float

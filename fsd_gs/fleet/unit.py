@@ -23,8 +23,12 @@ from fsd_gs.train.identity import decisive_settings, digest
 class Unit:
     """One thing to make.
 
-    key: names it in the protocol. folder: of the finished result, relative to the output. label: for people. payload: what the task needs,
-    a ``Config`` for an asset; it travels to other processes. columns: plain values for the manifest.
+    Attributes:
+        key: names it in the protocol.
+        folder: of the finished result, relative to the output.
+        label: for people.
+        payload: what the task needs, a ``Config`` for an asset; it travels to other processes.
+        columns: plain values for the manifest.
     """
 
     key: str

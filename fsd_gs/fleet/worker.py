@@ -46,7 +46,11 @@ class Report:
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker is started with. address, scratch: of the store."""
+    """What a worker is started with.
+
+    Attributes:
+        address, scratch: of the store.
+    """
 
     address: str
     task: Task

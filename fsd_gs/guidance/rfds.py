@@ -20,7 +20,11 @@ from fsd_gs.guidance.base import FlowGuidance, Noised
 
 @dataclass
 class RectifiedFlowDistillation(FlowGuidance):
-    """weight: "sigma" makes the gradient what ``score`` gives with "lambda"."""
+    """RFDS: the residual of a flow's velocity; the formula is the module's.
+
+    Attributes:
+        weight: "sigma" makes the gradient what ``score`` gives with "lambda".
+    """
 
     weight: str = "one"
     random_weight: bool = setting(False, "multiply by sigmoid(z), z ~ N(0, 1), as the authors' code does")

@@ -51,8 +51,10 @@ class Result2D:
 class Grid:
     """The timesteps of ``rule="exact"``.
 
-    steps_offset, set_alpha_to_one: as in diffusers' DDIMScheduler; Stable Diffusion has 1 and False, which ends the last step on the first
-    trained timestep (t = 1/T) instead of t = 0. shift: of flow models' σ (3 for SD3).
+    Attributes:
+        steps_offset, set_alpha_to_one: as in diffusers' DDIMScheduler; Stable Diffusion has 1 and False, which ends the last step on the
+            first trained timestep (t = 1/T) instead of t = 0.
+        shift: of flow models' σ (3 for SD3).
     """
 
     spacing: Spacing = "leading"
@@ -79,8 +81,9 @@ class Grid:
 class AdamRule:
     """The practical rule. schedule None: linear .98 → .02 over the steps. guidance None: the residual with w = 1 (SDS, FSD, …).
 
-    fresh_noise: new noise at every step (SDS, annealed SDS) instead of the seed's fixed one (FSD). space: what Adam moves, latents from
-    0 or pixels from grey, through the prior's encoder.
+    Attributes:
+        fresh_noise: new noise at every step (SDS, annealed SDS) instead of the seed's fixed one (FSD).
+        space: what Adam moves, latents from 0 or pixels from grey, through the prior's encoder.
     """
 
     schedule: TimeSchedule | None = None

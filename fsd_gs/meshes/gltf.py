@@ -42,7 +42,12 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Gltf:
-    """An open file. name: for messages. buffers: one a buffer of the JSON; None where it could not be had (and may not be needed)."""
+    """An open file.
+
+    Attributes:
+        name: for messages.
+        buffers: one a buffer of the JSON; None where it could not be had (and may not be needed).
+    """
 
     name: str
     json: dict[str, Any]

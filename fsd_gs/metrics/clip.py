@@ -33,7 +33,13 @@ _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27
 
 @dataclass(frozen=True)
 class ClipPreprocessing:
-    """resize: pixels of the shorter side; crop: (height, width) of the centre crop; mean, std: of the three channels in [0, 1]."""
+    """How pictures become CLIP's input.
+
+    Attributes:
+        resize: pixels of the shorter side.
+        crop: (height, width) of the centre crop.
+        mean, std: of the three channels in [0, 1].
+    """
 
     resize: int = 224
     crop: tuple[int, int] = (224, 224)
@@ -116,7 +122,12 @@ class ClipScorer:
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """folder: with the configs and the tokenizer; weights: one safetensors file or its shards, in the cache perhaps of another revision."""
+    """Where a CLIP lies.
+
+    Attributes:
+        folder: with the configs and the tokenizer.
+        weights: one safetensors file or its shards, in the cache perhaps of another revision.
+    """
 
     folder: Path
     weights: tuple[Path, ...]

@@ -50,8 +50,10 @@ def fid(features_a: Tensor, features_b: Tensor) -> float:
 def cross_fid(features: Mapping[int, Tensor], halves: Halves = PAPER_HALVES) -> float:
     """FID between the pooled views of two halves of a prompt's seeds; the paper's protocol is 24 views each of seeds {0, 1} and {2, 3}.
 
-    features: seed → [V, D], the same V and D for all. halves: the seeds on either side: equally many, none twice, none left out.
-    Raises InputError on fewer than two seeds, other halves, unequal view counts or feature sizes.
+    Args:
+        features: seed → [V, D], the same V and D for all.
+        halves: the seeds on either side: equally many, none twice, none left out. Raises InputError on fewer than two seeds, other halves,
+            unequal view counts or feature sizes.
     """
     _check_halves(features, halves)
     views, size = features[halves[0][0]].shape if features[halves[0][0]].ndim == 2 else ("V", "D")

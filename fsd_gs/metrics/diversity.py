@@ -34,7 +34,13 @@ _ORIENTATIONS = 4
 
 @dataclass(frozen=True)
 class DiversitySettings:
-    """grid: G, cells a side (at most the image side). up_to_turns: compare under the best of the V turns. background: sRGB b."""
+    """How assets are compared.
+
+    Attributes:
+        grid: G, cells a side (at most the image side).
+        up_to_turns: compare under the best of the V turns.
+        background: sRGB b.
+    """
 
     grid: int = 12
     up_to_turns: bool = True

@@ -84,7 +84,12 @@ def view_consistency(features: Tensor) -> float:
 
 @dataclass(frozen=True)
 class JanusReport:
-    """front_back: cos(front, back); front_side: mean of cos(front, left) and cos(front, right); score: their difference J, in [−2, 2]."""
+    """Whether the back looks like the front.
+
+    Attributes:
+        front_back: cos(front, back).
+        front_side: mean of cos(front, left) and cos(front, right); score: their difference J, in [−2, 2].
+    """
 
     front_back: float
     front_side: float
@@ -95,7 +100,12 @@ class JanusReport:
 
 
 def janus_check(features: Tensor, front: int = 0) -> JanusReport:
-    """Whether the back shows the front once more. features: [V, D] in orbit order, V a multiple of 4; front: index of the front view."""
+    """Whether the back shows the front once more.
+
+    Args:
+        features: [V, D] in orbit order, V a multiple of 4.
+        front: index of the front view.
+    """
     _check_views(features, least=4, multiple=4)
     unit = _directions(check_features("features", features, ("V", "D"))).roll(-front, 0)
     quarter = len(unit) // 4
@@ -105,7 +115,12 @@ def janus_check(features: Tensor, front: int = 0) -> JanusReport:
 
 @dataclass(frozen=True)
 class Vote:
-    """mode: the winning labels, one for each attribute; share: of the views that agree with all of them, in (0, 1]."""
+    """What the views of one asset agree on.
+
+    Attributes:
+        mode: the winning labels, one for each attribute.
+        share: of the views that agree with all of them, in (0, 1].
+    """
 
     mode: Mode
     share: float
@@ -124,7 +139,11 @@ def majority_vote(labels: Tensor) -> Vote:
 
 @dataclass(frozen=True)
 class ModeCoverage:
-    """votes: seed → its vote."""
+    """Which modes the seeds reach.
+
+    Attributes:
+        votes: seed → its vote.
+    """
 
     votes: Mapping[int, Vote]
 
@@ -150,7 +169,11 @@ class ModeCoverage:
 
 
 def mode_coverage(labels: Mapping[int, Tensor]) -> ModeCoverage:
-    """Distinct modes among the assets of one prompt. labels: seed → [V] or [V, L] whole numbers, the same L for all."""
+    """Distinct modes among the assets of one prompt.
+
+    Args:
+        labels: seed → [V] or [V, L] whole numbers, the same L for all.
+    """
     if not labels:
         raise InputError("labels: mode coverage expects at least one seed, got none")
     votes = {seed: majority_vote(values) for seed, values in labels.items()}

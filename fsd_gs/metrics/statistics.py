@@ -37,7 +37,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against a baseline over the prompts that both have. ratio: mean None where the baseline's mean is not above 0."""
+    """A method against a baseline over the prompts that both have.
+
+    Attributes:
+        ratio: mean None where the baseline's mean is not above 0.
+    """
 
     difference: Estimate
     ratio: Estimate

@@ -30,7 +30,11 @@ from fsd_gs.metrics.similarity import cosine_diversity, janus_check, view_consis
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of the module; scorers: the names of the networks behind them, which belong beside every figure."""
+    """The figures of the module.
+
+    Attributes:
+        scorers: the names of the networks behind them, which belong beside every figure.
+    """
 
     alignment: float
     inception_score: float

@@ -19,7 +19,14 @@ from fsd_gs.errors import FileFormatError
 
 @dataclass(frozen=True)
 class WeightFile:
-    """network: what the file belongs to, for messages; url: where it comes from; sha256: the first digits of its checksum; megabytes."""
+    """A file of weights that is not shipped.
+
+    Attributes:
+        network: what the file belongs to, for messages.
+        url: where it comes from.
+        sha256: the first digits of its checksum.
+        megabytes: how large it is.
+    """
 
     network: str
     url: str

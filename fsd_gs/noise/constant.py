@@ -18,7 +18,9 @@ from fsd_gs.noise.base import NoiseState, check_fraction, mix
 class ConstantNoise(NoiseState):
     """One fixed patch [C, h, w] shared by all cameras.
 
-    beta: share of the fixed patch, [0, 1]. gamma: refresh a step, [0, 1].
+    Args:
+        beta: share of the fixed patch, [0, 1].
+        gamma: refresh a step, [0, 1].
     """
 
     def __init__(self, latent_shape: tuple[int, int, int], *, beta: float = 1.0, gamma: float = 0.0, seed: int = 0) -> None:

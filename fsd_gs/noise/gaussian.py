@@ -13,7 +13,9 @@ from fsd_gs.noise.base import NoiseState
 class GaussianNoise(NoiseState):
     """ε ~ N(0, 1), independent in every call.
 
-    latent_shape: (C, h, w). seed: any integer; the same seed gives the same sequence of calls.
+    Args:
+        latent_shape: (C, h, w).
+        seed: any integer; the same seed gives the same sequence of calls.
     """
 
     def __init__(self, latent_shape: tuple[int, int, int], *, seed: int = 0) -> None:

@@ -101,9 +101,11 @@ class SurfaceNoise(NoiseState):
 class SeenView:
     """What one camera sees, and where it is sampled.
 
-    alpha, depth: [H, W], float32, on the CPU; a pixel shows the surface where alpha > threshold. cells: (h, w) of the latent.
-    samples: (rows, columns) of samples, multiples of the cells, at u = (j + ½)/columns, v = (i + ½)/rows.
-    rays: [4, 3] float64: the point at depth z is rays[0] + z (rays[1] + u rays[2] + v rays[3]), in the world.
+    Attributes:
+        alpha, depth: [H, W], float32, on the CPU; a pixel shows the surface where alpha > threshold.
+        cells: (h, w) of the latent.
+        samples: (rows, columns) of samples, multiples of the cells, at u = (j + ½)/columns, v = (i + ½)/rows.
+        rays: [4, 3] float64: the point at depth z is rays[0] + z (rays[1] + u rays[2] + v rays[3]), in the world.
     """
 
     alpha: Tensor

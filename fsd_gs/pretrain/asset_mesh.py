@@ -36,8 +36,13 @@ _LEAST_AREA = 1e-12  # twice that of a face
 
 @dataclass(frozen=True)
 class AssetSettings:
-    """up: "y" (front +z), "z" (front +x) or "auto" by file type. lit: the colours already hold light and shadow, add none.
-    max_faces: denser meshes are thinned out to about this many triangles."""
+    """How a mesh file is read for training.
+
+    Attributes:
+        up: "y" (front +z), "z" (front +x) or "auto" by file type.
+        lit: the colours already hold light and shadow, add none.
+        max_faces: denser meshes are thinned out to about this many triangles.
+    """
 
     up: str = "auto"
     lit: bool = False

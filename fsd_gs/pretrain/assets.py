@@ -57,7 +57,10 @@ class MeshFolder:
     """The folder as an :class:`~fsd_gs.pretrain.sources.ObjectSource`: shuffled rounds of all its meshes.
 
     All files are read at once (0.1 to 1 MB each afterwards); each one that cannot be used is named in one warning and left out.
-    seed: of the order. supersample: samples a pixel side of the renders. InputError if no mesh is left.
+
+    Args:
+        seed: of the order.
+        supersample: samples a pixel side of the renders. InputError if no mesh is left.
     """
 
     def __init__(self, folder: str | Path, settings: AssetSettings | None = None, *, seed: int = 0, supersample: int = 3) -> None:

@@ -17,7 +17,13 @@ from fsd_gs.pretrain.settings import PretrainConfig
 
 @dataclass(frozen=True)
 class StageResult:
-    """parameters: of the networks; steps, minutes: of training, over all sessions; score: the decoder's PSNR in dB, or the last loss."""
+    """A stage on the card.
+
+    Attributes:
+        parameters: of the networks.
+        steps, minutes: of training, over all sessions.
+        score: the decoder's PSNR in dB, or the last loss.
+    """
 
     parameters: int
     steps: int

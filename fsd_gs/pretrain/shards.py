@@ -27,8 +27,12 @@ from fsd_gs.pretrain.views import make_example
 
 @dataclass(frozen=True)
 class Shard:
-    """O objects. pixels: images uint8 [O, R, V, 3, H, W] or latents float16 [O, R, V, C, h, w]; cameras [O, R, V, 16];
-    backgrounds [O, R, 3]; captions: O tuples."""
+    """O objects.
+
+    Attributes:
+        pixels: images uint8 [O, R, V, 3, H, W] or latents float16 [O, R, V, C, h, w]; cameras [O, R, V, 16]; backgrounds [O, R, 3].
+        captions: O tuples.
+    """
 
     pixels: Tensor
     cameras: Tensor

@@ -83,7 +83,11 @@ def combinations(held_out: bool) -> tuple[Triple, ...]:
 
 @dataclass(frozen=True)
 class CatalogueDraw:
-    """One object of the catalogue as a :class:`CaptionedObject`. supersample: samples a pixel side of its renders."""
+    """One object of the catalogue as a :class:`CaptionedObject`.
+
+    Attributes:
+        supersample: samples a pixel side of its renders.
+    """
 
     object: CatalogueObject
     supersample: int = 3
@@ -113,9 +117,12 @@ class CatalogueDraw:
 class CatalogueSource:
     """The catalogue as an :class:`ObjectSource`: every category equally often, then every allowed design and colour.
 
-    seed: another seed, another stream of the same objects. held_out: objects and combinations that training never draws.
-    categories: only these; () is all. seen_combinations: with ``held_out``, new objects of the combinations that training does draw,
-    to tell unseen shapes from unseen combinations. InputError for an unknown category or one without held-out combinations.
+    Args:
+        seed: another seed, another stream of the same objects.
+        held_out: objects and combinations that training never draws.
+        categories: only these; () is all.
+        seen_combinations: with ``held_out``, new objects of the combinations that training does draw, to tell unseen shapes from unseen
+            combinations. InputError for an unknown category or one without held-out combinations.
     """
 
     def __init__(

@@ -27,7 +27,13 @@ STATE, FACTS = "state.safetensors", "state.json"
 
 @dataclass
 class Progress:
-    """step: steps done; seconds: time spent training, over all sessions; loss: its running mean over about 100 steps."""
+    """How far a training is.
+
+    Attributes:
+        step: steps done.
+        seconds: time spent training, over all sessions.
+        loss: its running mean over about 100 steps.
+    """
 
     step: int = 0
     seconds: float = 0.0

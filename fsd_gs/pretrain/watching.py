@@ -15,7 +15,11 @@ PLAIN_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 class Stopped(Exception):
-    """The person asked for an end; everything is saved. number: the signal."""
+    """The person asked for an end; everything is saved.
+
+    Args:
+        number: the signal.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

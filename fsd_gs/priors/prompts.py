@@ -45,10 +45,11 @@ class ViewMix:
 class ViewPrompts:
     """Which words a camera adds to the prompt.
 
-    front_deg, back_deg: full widths of the front and back sectors in degrees of azimuth, in (0, 180].
-    overhead_deg: elevation in degrees above which a view is overhead.
-    front, side, back, overhead: what is appended to the prompt.
-    interpolate: mix the embeddings of neighbouring views instead of switching between them.
+    Attributes:
+        front_deg, back_deg: full widths of the front and back sectors in degrees of azimuth, in (0, 180].
+        overhead_deg: elevation in degrees above which a view is overhead.
+        front, side, back, overhead: what is appended to the prompt.
+        interpolate: mix the embeddings of neighbouring views instead of switching between them.
     """
 
     front_deg: float = 90.0

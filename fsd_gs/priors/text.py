@@ -53,9 +53,12 @@ def concatenate(embeddings: Sequence[Embedding]) -> Embedding:
 
 @dataclass(frozen=True)
 class EmbeddedText(TextCondition):
-    """What the networks receive. positive: B rows, or 1 row for all views; negative: 1 row.
+    """What the networks receive.
 
-    repelled: n embeddings of B rows or 1 (Perp-Neg), with ``repel_weights`` [n, B] ≤ 0; empty without Perp-Neg.
+    Attributes:
+        positive: B rows, or 1 row for all views.
+        negative: 1 row.
+        repelled: n embeddings of B rows or 1 (Perp-Neg), with ``repel_weights`` [n, B] ≤ 0; empty without Perp-Neg.
     """
 
     positive: Embedding
@@ -143,8 +146,9 @@ ONE_CLIP = TextLayout((CLIP,), last_hidden_state)
 class TextBank:
     """Embeddings, computed once per distinct prompt.
 
-    load: gives the encoders (called at the first new prompt, and again after :meth:`release`).
-    zero_empty_negative: the negative embedding of the empty prompt is zero instead of the embedding of "" (SDXL).
+    Args:
+        load: gives the encoders (called at the first new prompt, and again after :meth:`release`).
+        zero_empty_negative: the negative embedding of the empty prompt is zero instead of the embedding of "" (SDXL).
     """
 
     def __init__(

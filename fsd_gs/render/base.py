@@ -44,7 +44,8 @@ class Rasterizer(Protocol):
 class ContractRasterizer:
     """A :class:`Rasterizer` from any function with gsplat's contract.
 
-    device: where the function works; tensors are moved there and the images back (``info`` stays there). None: wherever they are.
+    Attributes:
+        device: where the function works; tensors are moved there and the images back (``info`` stays there). None: wherever they are.
     """
 
     rasterization: RasterizationFn

@@ -15,7 +15,12 @@ from fsd_gs.splats.prune import prune, removal_mask, top_scored
 
 @dataclass
 class CappedDefaultStrategy(DefaultStrategy):
-    """cap_max: never more splats. max_prune_fraction: never fewer than 1 minus this share of them after one round."""
+    """gsplat's DefaultStrategy with a limit both ways.
+
+    Attributes:
+        cap_max: never more splats.
+        max_prune_fraction: never fewer than 1 minus this share of them after one round.
+    """
 
     cap_max: int = 1_000_000
     max_prune_fraction: float = 0.5

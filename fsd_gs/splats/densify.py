@@ -54,8 +54,10 @@ class DensifyReport:
 class Densifier:
     """Adds and removes splats during one run.
 
-    total_steps: length of the run. seed: decides every random draw, together with the step, so that there is no generator to save.
-    extent: radius of the scene in world units.
+    Args:
+        total_steps: length of the run.
+        seed: decides every random draw, together with the step, so that there is no generator to save.
+        extent: radius of the scene in world units.
     """
 
     def __init__(self, settings: DensifySettings, total_steps: int, seed: int, *, extent: float = 1.0) -> None:

@@ -27,9 +27,13 @@ from fsd_gs.splats.parameters import SplatParameters
 class PruneSettings:
     """Thresholds; lengths in world units for an object in the unit ball.
 
-    min_opacity: fainter splats go (0 keeps all). max_scale: splats with a larger σ go; fog as large as the object by default: a
-    low value tears holes. max_radius: splats with a centre farther from the origin go. floater_fraction: components with less than
-    this share of the mass go (0 keeps all; the heaviest always stays). link: the distance that always links; reach: k above.
+    Attributes:
+        min_opacity: fainter splats go (0 keeps all).
+        max_scale: splats with a larger σ go; fog as large as the object by default: a low value tears holes.
+        max_radius: splats with a centre farther from the origin go.
+        floater_fraction: components with less than this share of the mass go (0 keeps all; the heaviest always stays).
+        link: the distance that always links.
+        reach: k above.
     """
 
     min_opacity: float = 0.01

@@ -120,10 +120,13 @@ def _result(config: Config, splats: Gaussians, rasterizer: object, step: int, co
 class Outcome:
     """How making one asset ended.
 
-    state: ``finished`` all steps, ``kept`` as it was when somebody asked for it, ``stopped`` before the end and to be gone on with,
-    ``found`` finished before, ``failed`` for the reason in ``error`` (only with ``keep_errors``).
-    step: steps done. seconds: of the optimisation, None where this call did not make it from the first step on. result: the splats,
-    where this call made them. error: one line; with ``finished`` and ``kept`` it is about a video, and everything else is written.
+    Attributes:
+        state: ``finished`` all steps, ``kept`` as it was when somebody asked for it, ``stopped`` before the end and to be gone on with,
+            ``found`` finished before, ``failed`` for the reason in ``error`` (only with ``keep_errors``).
+        step: steps done.
+        seconds: of the optimisation, None where this call did not make it from the first step on.
+        result: the splats, where this call made them.
+        error: one line; with ``finished`` and ``kept`` it is about a video, and everything else is written.
     """
 
     folder: Path

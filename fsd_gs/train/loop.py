@@ -28,7 +28,8 @@ class Observer:
 class StopRun(Exception):
     """Raised by an observer to end the run cleanly after the current step.
 
-    keep: the asset is wanted as it is now: its files are written as if all steps had been done. Otherwise it waits for ``resume=true``.
+    Args:
+        keep: the asset is wanted as it is now: its files are written as if all steps had been done. Otherwise it waits for ``resume=true``.
     """
 
     def __init__(self, *, keep: bool = False) -> None:

@@ -125,7 +125,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 class Previews(Observer):
     """Live contact sheets: ``preview.png`` is always the newest, ``previews/000050.png`` keeps the time-lapse.
 
-    draw: splats → a picture, uint8 [H, W, 3].
+    Args:
+        draw: splats → a picture, uint8 [H, W, 3].
     """
 
     def __init__(self, folder: Path, every: int, draw: Callable[[Gaussians], Frame]) -> None:
@@ -161,8 +162,12 @@ class Checkpoints(Observer):
 class Interrupts(SignalWatch, Observer):
     """Ctrl-C, ``kill`` and a closed terminal end the run after the current step, so that everything is saved.
 
-    A second Ctrl-C keeps the asset as it is then, a third ends at once. finish: a file whose appearance means *keep*
-    (``fsd-gs finish`` makes it). grace: seconds to wait for the second Ctrl-C, where somebody sits at a terminal. say: one line for people.
+    A second Ctrl-C keeps the asset as it is then, a third ends at once.
+
+    Args:
+        finish: a file whose appearance means *keep* (``fsd-gs finish`` makes it).
+        grace: seconds to wait for the second Ctrl-C, where somebody sits at a terminal.
+        say: one line for people.
     """
 
     def __init__(self, finish: Path | None = None, *, grace: float = 0.0, say: Callable[[str], None] = lambda _: None) -> None:

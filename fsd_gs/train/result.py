@@ -30,8 +30,14 @@ WHITE = torch.ones(3)
 
 @dataclass(frozen=True)
 class Result:
-    """A finished (or interrupted) asset. complete: all steps were done. kept: not all, but it is wanted as it is. step: steps done.
-    own_prior: class of a prior that the caller brought."""
+    """A finished (or interrupted) asset.
+
+    Attributes:
+        complete: all steps were done.
+        kept: not all, but it is wanted as it is.
+        step: steps done.
+        own_prior: class of a prior that the caller brought.
+    """
 
     splats: Gaussians
     config: Config

@@ -71,7 +71,10 @@ class Generators:
 class Session:
     """The splats of one run and all that their optimisation remembers.
 
-    step: steps done. rate_factor: the guard's multiplier on every learning rate. generators: the random streams of the steps.
+    Attributes:
+        step: steps done.
+        rate_factor: the guard's multiplier on every learning rate.
+        generators: the random streams of the steps.
     """
 
     params: SplatParameters

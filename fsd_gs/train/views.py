@@ -19,7 +19,9 @@ GRAYS = {"white": 1.0, "gray": 0.5, "black": 0.0}
 class ViewSampler:
     """Cameras of step τ: the orbit sampler at the resolution of that part of the run.
 
-    sizes: image sides in pixels; starts: the step at which each begins (the first is 0).
+    Attributes:
+        sizes: image sides in pixels.
+        starts: the step at which each begins (the first is 0).
     """
 
     orbit: OrbitSampler

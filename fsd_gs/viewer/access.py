@@ -71,7 +71,12 @@ def is_loopback(host: str) -> bool:
 
 @dataclass
 class Door:
-    """The rules of one server. host: what it listens on. token: asked for where it is not empty."""
+    """The rules of one server.
+
+    Attributes:
+        host: what it listens on.
+        token: asked for where it is not empty.
+    """
 
     host: str
     token: str = field(default="", repr=False)

@@ -27,7 +27,13 @@ _NAMES: dict[str, str] = {  # key → pattern of the texts that are taken; the p
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """The fields of the form. preset: one of :func:`presets`. settings: ``key=value`` separated by spaces. replace: existing assets."""
+    """The fields of the form.
+
+    Attributes:
+        preset: one of :func:`presets`.
+        settings: ``key=value`` separated by spaces.
+        replace: existing assets.
+    """
 
     prompt: str
     preset: str = DEFAULTS

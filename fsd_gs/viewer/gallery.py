@@ -44,7 +44,11 @@ _FEWEST_SHARES = 6  # a lone asset gets no more than it would in a set of six
 
 @dataclass(frozen=True)
 class Asset:
-    """A finished run as the gallery shows it. variant: how its seed was chosen, where that is known."""
+    """A finished run as the gallery shows it.
+
+    Attributes:
+        variant: how its seed was chosen, where that is known.
+    """
 
     folder: Path
     config: Config
@@ -104,7 +108,12 @@ class Media:
 
 @dataclass(frozen=True)
 class Card:
-    """One asset as the template shows it. splats, shown: how many there are and how many are drawn. ply: base64, None where too large."""
+    """One asset as the template shows it.
+
+    Attributes:
+        splats, shown: how many there are and how many are drawn.
+        ply: base64, None where too large.
+    """
 
     seed: int
     name: str

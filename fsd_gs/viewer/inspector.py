@@ -30,9 +30,11 @@ INSPECTION_CAP = 200_000  # sent once, not several times a second as while train
 
 
 class Inspector:
-    """The page of one or more assets on ``server``. assets: name → splat file; the first is shown, the others are loaded when chosen.
+    """The page of one or more assets on ``server``.
 
-    up: the vertical axis of the files (``export.axes``). Raises FileFormatError or InputError if the first cannot be shown.
+    Args:
+        assets: name → splat file; the first is shown, the others are loaded when chosen.
+        up: the vertical axis of the files (``export.axes``). Raises FileFormatError or InputError if the first cannot be shown.
     """
 
     def __init__(self, server: viser.ViserServer, assets: Mapping[str, Path], rasterizer: SplatRasterizer, *, up: str = "auto") -> None:

@@ -37,8 +37,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """rate: updates a second at most. share: of one core that the updates may take. cap: splats shown. idle_seconds: between updates
-    while no browser is connected (a new one is served within that time). plot_points: of the loss curve."""
+    """How much the live page may cost.
+
+    Attributes:
+        rate: updates a second at most.
+        share: of one core that the updates may take.
+        cap: splats shown.
+        idle_seconds: between updates while no browser is connected (a new one is served within that time).
+        plot_points: of the loss curve.
+    """
 
     rate: float = 4.0
     share: float = 0.03
@@ -50,8 +57,10 @@ class LiveSettings:
 class LiveViewer(Observer):
     """Shows one run on ``server``; each run gets its own LiveViewer.
 
-    title: what is being made. folder: where "Save now" writes ``snapshots/``. interrupted: true when somebody asked for an end another
-    way (Ctrl-C), so that a paused run can still be stopped.
+    Args:
+        title: what is being made.
+        folder: where "Save now" writes ``snapshots/``.
+        interrupted: true when somebody asked for an end another way (Ctrl-C), so that a paused run can still be stopped.
     """
 
     renders = False  # pictures drawn here would take their time from the run
@@ -178,7 +187,11 @@ class LiveViewer(Observer):
         return self.paused.is_set()
 
     def stop(self, *, keep: bool = False) -> None:
-        """End the run after this step. keep: write its results as they are then, rather than leave it to be gone on with."""
+        """End the run after this step.
+
+        Args:
+            keep: write its results as they are then, rather than leave it to be gone on with.
+        """
         self.keeping = keep
         self.stopping.set()
 

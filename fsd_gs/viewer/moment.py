@@ -11,7 +11,11 @@ from fsd_gs.core.types import Gaussians
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of a run. views: [V, H, W, 3] as rendered in the step."""
+    """A moment of a run.
+
+    Attributes:
+        views: [V, H, W, 3] as rendered in the step.
+    """
 
     splats: Gaussians
     views: Tensor
@@ -24,7 +28,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Update:
-    """What the panels show of a moment. shown: splats drawn. losses: (step, loss, smoothed loss)."""
+    """What the panels show of a moment.
+
+    Attributes:
+        shown: splats drawn.
+        losses: (step, loss, smoothed loss).
+    """
 
     snapshot: Snapshot
     shown: int

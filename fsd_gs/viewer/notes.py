@@ -9,7 +9,11 @@ MOST = 6
 
 
 class Notes(logging.Handler):
-    """Collects what ``fsd_gs`` warns of while it is open. show: called with the lines since :meth:`clear`, at most ``MOST``."""
+    """Collects what ``fsd_gs`` warns of while it is open.
+
+    Args:
+        show: called with the lines since :meth:`clear`, at most ``MOST``.
+    """
 
     def __init__(self, show: Callable[[list[str]], None]) -> None:
         super().__init__(logging.WARNING)

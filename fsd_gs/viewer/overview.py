@@ -30,7 +30,12 @@ _HERE = "fsd_gs.viewer"
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished run. made: seconds since 1970. steps: that were asked for."""
+    """A finished run.
+
+    Attributes:
+        made: seconds since 1970.
+        steps: that were asked for.
+    """
 
     run: Path
     prompt: str
@@ -69,7 +74,11 @@ def finished_runs(outputs: Path) -> list[Entry]:
 
 
 class Overview:
-    """Answers for :class:`~fsd_gs.viewer.access.Door`. choose: shows the asset of that name to everybody who looks at the asset page."""
+    """Answers for :class:`~fsd_gs.viewer.access.Door`.
+
+    Args:
+        choose: shows the asset of that name to everybody who looks at the asset page.
+    """
 
     def __init__(self, entries: list[Entry], choose: Callable[[str], None]) -> None:
         self.entries, self._choose = entries, choose

@@ -34,7 +34,12 @@ DRAFT_HEIGHT, FULL_SECONDS, REST_SECONDS = 200, 0.4, 0.15
 
 @dataclass(frozen=True)
 class View:
-    """A browser's camera: world_from_camera rotation wxyz and position, OpenCV axes; fov: vertical, radians; aspect: width / height."""
+    """A browser's camera: world_from_camera rotation wxyz and position, OpenCV axes.
+
+    Attributes:
+        fov: vertical, radians.
+        aspect: width / height.
+    """
 
     wxyz: tuple[float, ...]
     position: tuple[float, ...]

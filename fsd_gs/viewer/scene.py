@@ -9,7 +9,12 @@ from fsd_gs.core.types import Gaussians
 
 @dataclass(frozen=True, eq=False)  # compared by identity: a new scene is painted, whatever is in it
 class Scene:
-    """mode: one of ``export.pictures.MODES``, or None where the browser draws the splats. background: sRGB in [0, 1]."""
+    """What a page shows.
+
+    Attributes:
+        mode: one of ``export.pictures.MODES``, or None where the browser draws the splats.
+        background: sRGB in [0, 1].
+    """
 
     splats: Gaussians
     mode: str | None

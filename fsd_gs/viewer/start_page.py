@@ -33,9 +33,13 @@ if TYPE_CHECKING:
 
 
 class StartPage:
-    """The form on ``server``. output: folder for results. overrides: settings that every run gets, ``key=value``.
+    """The form on ``server``.
 
     ``close`` stops what is training after its current step.
+
+    Args:
+        output: folder for results.
+        overrides: settings that every run gets, ``key=value``.
     """
 
     def __init__(

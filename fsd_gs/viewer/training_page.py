@@ -17,7 +17,11 @@ from fsd_gs.viewer.start_page import finished_assets
 
 
 class TrainingPage:
-    """Opened before anything is trained, so that a taken port is found at once. say: one line for people."""
+    """Opened before anything is trained, so that a taken port is found at once.
+
+    Args:
+        say: one line for people.
+    """
 
     def __init__(self, config: Config, say: Callable[[str], None]) -> None:
         self._say = say

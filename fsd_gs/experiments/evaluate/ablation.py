@@ -35,7 +35,11 @@ SHOWN = ("cross_fid", "diversity", "modes", "alignment", "category", "holes", "t
 
 @dataclass(frozen=True)
 class Break:
-    """Geometry breaks at ``value``: ``measure`` exceeds the default's by ``excess`` (in its own unit). clear: its interval excludes 0."""
+    """Geometry breaks at ``value``: ``measure`` exceeds the default's by ``excess`` (in its own unit).
+
+    Attributes:
+        clear: its interval excludes 0.
+    """
 
     value: str
     measure: str
@@ -45,7 +49,12 @@ class Break:
 
 @dataclass(frozen=True)
 class Axis:
-    """One setting of one method varied alone. default: v_0; rows: value → row, in the order of the axis, with the default among them."""
+    """One setting of one method varied alone.
+
+    Attributes:
+        default: v_0.
+        rows: value → row, in the order of the axis, with the default among them.
+    """
 
     method: str
     key: str

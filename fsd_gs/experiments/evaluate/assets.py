@@ -31,8 +31,14 @@ RECORD, SPLATS, CONFIG = "record.json", "splats.ply", "config.yaml"
 
 @dataclass(frozen=True)
 class Record:
-    """One finished asset. error: the line it ended with, or None; then the rest is there. digest: SHA-256 of ``splats.ply``. seconds: of
-    the optimisation, None where it was not watched from start to end. source: the folder of the run that it was taken from."""
+    """One finished asset.
+
+    Attributes:
+        error: the line it ended with, or None; then the rest is there.
+        digest: SHA-256 of ``splats.ply``.
+        seconds: of the optimisation, None where it was not watched from start to end.
+        source: the folder of the run that it was taken from.
+    """
 
     key: str
     prompt: str
@@ -104,7 +110,12 @@ def _failed(asset: Asset, reason: str) -> Record:
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """finished: key of the settings → folder; unfinished, unreadable: one line each for people."""
+    """Runs of train.py that are there already.
+
+    Attributes:
+        finished: key of the settings → folder.
+        unfinished, unreadable: one line each for people.
+    """
 
     finished: dict[str, Path]
     unfinished: tuple[str, ...]

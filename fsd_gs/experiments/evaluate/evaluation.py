@@ -23,7 +23,11 @@ from fsd_gs.train.identity import digest
 
 @dataclass(frozen=True)
 class MadeAssets:
-    """What an evaluation is computed from. records, image_records: by the keys of assets and images."""
+    """What an evaluation is computed from.
+
+    Attributes:
+        records, image_records: by the keys of assets and images.
+    """
 
     suite: Suite
     output: Path
@@ -61,7 +65,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that is reported. asset_scores: by key; comparisons: (setting, baseline) → measure → comparison."""
+    """Everything that is reported.
+
+    Attributes:
+        asset_scores: by key.
+        comparisons: (setting, baseline) → measure → comparison.
+    """
 
     made: MadeAssets
     scorers: Scorers

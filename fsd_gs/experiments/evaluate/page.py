@@ -43,7 +43,11 @@ OF_SHAPE = ("consistency", "janus", "holes", "tears", "haze", "floaters", "failu
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure and, small below it, its interval or ratio. clear: the difference is one (then it is bold)."""
+    """A figure and, small below it, its interval or ratio.
+
+    Attributes:
+        clear: the difference is one (then it is bold).
+    """
 
     text: str
     small: str = ""
@@ -52,7 +56,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of a table on the page. style: its CSS class."""
+    """A row of a table on the page.
+
+    Attributes:
+        style: its CSS class.
+    """
 
     label: str
     cells: list[Cell]
@@ -61,7 +69,12 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """corner: heading of the first column. measures: of the columns after it, then ``plain`` headings."""
+    """A table on the page.
+
+    Attributes:
+        corner: heading of the first column.
+        measures: of the columns after it, then ``plain`` headings.
+    """
 
     corner: str
     measures: list[Measure]

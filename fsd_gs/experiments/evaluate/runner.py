@@ -22,7 +22,12 @@ _worker_cache = PriorCache()  # one a process; a worker lives as long as its poo
 
 @dataclass
 class Inventory:
-    """What is there before anything is made. finished: records by key. unfinished, damaged: one line each, naming the folder."""
+    """What is there before anything is made.
+
+    Attributes:
+        finished: records by key.
+        unfinished, damaged: one line each, naming the folder.
+    """
 
     finished: dict[str, Record] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)

@@ -50,9 +50,15 @@ class Labeller(Protocol):
 
 @dataclass(frozen=True)
 class Scorers:
-    """embedder: features of FID and CROSS-FID; similarity: features of the cosines; judge: labels, for accuracy and mode coverage; lpips:
-    a second measure of diversity. note: printed beside every figure where the networks are not the paper's. identity: of the weights, where
-    the names do not say it."""
+    """The networks that judge.
+
+    Attributes:
+        embedder: features of FID and CROSS-FID.
+        similarity: features of the cosines.
+        judge: labels, for accuracy and mode coverage; lpips: a second measure of diversity.
+        note: printed beside every figure where the networks are not the paper's.
+        identity: of the weights, where the names do not say it.
+    """
 
     embedder: ImageEmbedder
     similarity: ImageEmbedder

@@ -82,7 +82,13 @@ MEASURES: dict[str, Measure] = {
 
 @dataclass(frozen=True)
 class AssetScores:
-    """One asset. pictures: None where it left none; geometry: a flat ``GeometryReport``; values: the columns that one asset has."""
+    """One asset.
+
+    Attributes:
+        pictures: None where it left none.
+        geometry: a flat ``GeometryReport``.
+        values: the columns that one asset has.
+    """
 
     record: Record
     pictures: PictureScores | None = None
@@ -99,7 +105,11 @@ class AssetScores:
 
 @dataclass(frozen=True)
 class PromptScores:
-    """All assets (one a seed) of one setting and prompt; values: every one of ``MEASURES``, NaN where there is none."""
+    """All assets (one a seed) of one setting and prompt.
+
+    Attributes:
+        values: every one of ``MEASURES``, NaN where there is none.
+    """
 
     setting: Setting
     prompt: str

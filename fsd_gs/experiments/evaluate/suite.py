@@ -48,8 +48,13 @@ DDIM: Setting = (("method", "DDIM images"),)
 
 @dataclass
 class ImageSettings:
-    """The row of DDIM images. per_seed: images a seed (a multi-view prior makes whole sets, rounded up); steps: of the sampler;
-    cfg_scale: null takes ``guidance.cfg_scale``, which for score distillation is often far above what a sampler wants."""
+    """The row of DDIM images.
+
+    Attributes:
+        per_seed: images a seed (a multi-view prior makes whole sets, rounded up).
+        steps: of the sampler.
+        cfg_scale: null takes ``guidance.cfg_scale``, which for score distillation is often far above what a sampler wants.
+    """
 
     per_seed: int = 4
     steps: int = 50
@@ -58,9 +63,11 @@ class ImageSettings:
 
 @dataclass
 class ScorerSettings:
-    """Which networks judge. kind: judge (ships with the package) or clip (CLIP and the FID Inception, as in the paper).
+    """Which networks judge.
 
-    clip, inception, lpips, judge: folders, files or hub ids; null is the usual place of each, and for lpips: not computed.
+    Attributes:
+        kind: judge (ships with the package) or clip (CLIP and the FID Inception, as in the paper).
+        clip, inception, lpips, judge: folders, files or hub ids; null is the usual place of each, and for lpips: not computed.
     """
 
     kind: str = "judge"
@@ -72,8 +79,12 @@ class ScorerSettings:
 
 @dataclass
 class Suite:
-    """The YAML file, see the module. size: side of the evaluation pictures, null is the last of ``render.sizes``; elevation_deg: null is
-    one third of the training range, which training with two or three fixed elevations does not use."""
+    """The YAML file, see the module.
+
+    Attributes:
+        size: side of the evaluation pictures, null is the last of ``render.sizes``.
+        elevation_deg: null is one third of the training range, which training with two or three fixed elevations does not use.
+    """
 
     title: str = ""
     about: str = ""
@@ -113,8 +124,13 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Asset:
-    """One asset to make. setting: its row in the tables; config: everything that decides what it becomes; weights: a fingerprint of the
-    prior's files, where they lie on this machine."""
+    """One asset to make.
+
+    Attributes:
+        setting: its row in the tables.
+        config: everything that decides what it becomes.
+        weights: a fingerprint of the prior's files, where they lie on this machine.
+    """
 
     setting: Setting
     config: Config

@@ -41,10 +41,14 @@ GEOMETRY_VIEWS, GEOMETRY_SIZE = 24, 64  # what the thresholds of metrics.geometr
 
 @dataclass(frozen=True)
 class CellResult:
-    """One finished cell. error: the line it ended with, or None; then the measures are there.
+    """One finished cell.
 
-    nearest, distance, caption: see ``measures``; None where the prior has no finite set of objects. objects: size of that set.
-    failures: of ``geometry_report``. seconds: of the optimisation.
+    Attributes:
+        error: the line it ended with, or None; then the measures are there.
+        nearest, distance, caption: see ``measures``; None where the prior has no finite set of objects.
+        objects: size of that set.
+        failures: of ``geometry_report``.
+        seconds: of the optimisation.
     """
 
     key: str

@@ -33,8 +33,14 @@ from fsd_gs.metrics.statistics import estimate
 
 @dataclass
 class MeasureSettings:
-    """views: evaluation views, evenly around. elevation_deg: theirs; None takes one third of the training range, which no grid of
-    training elevations with two or three values contains. max_distance: an asset farther than this from every object has failed."""
+    """How a cell is looked at and measured.
+
+    Attributes:
+        views: evaluation views, evenly around.
+        elevation_deg: theirs; None takes one third of the training range, which no grid of training elevations with two or three values
+            contains.
+        max_distance: an asset farther than this from every object has failed.
+    """
 
     views: int = 8
     elevation_deg: float | None = None

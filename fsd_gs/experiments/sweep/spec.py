@@ -46,7 +46,12 @@ class SweepSpec:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run. setting: its row in the tables, the method and the values of the grid; config: everything that decides the result."""
+    """One run.
+
+    Attributes:
+        setting: its row in the tables, the method and the values of the grid.
+        config: everything that decides the result.
+    """
 
     setting: tuple[tuple[str, str], ...]
     config: Config

@@ -30,7 +30,13 @@ MEASURES: dict[str, tuple[str, int]] = {
 
 @dataclass(frozen=True)
 class PromptRow:
-    """All assets of one setting and prompt. distinct, distance, pairwise: see ``measures``; failures, errors: counts; seconds: mean."""
+    """All assets of one setting and prompt.
+
+    Attributes:
+        distinct, distance, pairwise: see ``measures``.
+        failures, errors: counts.
+        seconds: mean.
+    """
 
     setting: Setting
     prompt: str

@@ -29,8 +29,13 @@ MAX_RAYS = 400  # of one gap: enough for a share; a large gap need not be sample
 
 @dataclass(frozen=True)
 class GapReport:
-    """holes, pinholes: shares in [0, 1]; gaps, leaks: regions enclosed by a silhouette, and those among them that are leaks, over all
-    views; mask [V, H, W]: the pixels of the leaks."""
+    """What the silhouettes leave open.
+
+    Attributes:
+        holes, pinholes: shares in [0, 1].
+        gaps, leaks: regions enclosed by a silhouette, and those among them that are leaks, over all views.
+        mask: the pixels of the leaks [V, H, W].
+    """
 
     holes: float
     pinholes: float

@@ -33,8 +33,10 @@ RenderSplats = Callable[..., Render]
 class GeometryReport:
     """Shares in [0, 1], see the package; failures ⊆ ("empty", "exploded", "hazy", "holes") by :class:`GeometrySettings`.
 
-    gaps, leaks: regions enclosed by a silhouette over all views, and those among them that the hull calls leaks.
-    tears: NaN where no depths were given; torn: openings that show the inside, over all views.
+    Attributes:
+        gaps, leaks: regions enclosed by a silhouette over all views, and those among them that the hull calls leaks.
+        tears: NaN where no depths were given.
+        torn: openings that show the inside, over all views.
     """
 
     coverage: float

@@ -11,14 +11,21 @@ from fsd_gs.errors import ConfigError
 class GeometrySettings:
     """Lengths in world units for an object in the unit ball; how far sound objects stay below the limits: docs/geometry.md.
 
-    min_coverage: less is "empty". max_haze: more is "hazy". max_holes, max_tears: more of either is "holes". max_coverage, max_escaped,
-    max_border (share of the image border that is covered): more is "exploded".
-    edge: width e of the surroundings of an outline as a share of the image side (at least 2 pixels).
-    hull_angle_deg: δ. design_share: part of a gap's rays that must miss the hull. hull_samples: points on a ray. max_radius: beyond it
-    a splat has escaped; it also bounds the hull.
-    tear_depth: τ, how much farther than its rim a tear lies. tear_openness: q, share of the other views that may look into it.
-    link, reach: splats are connected where |μ_i − μ_j| ≤ max(link, reach (σ_i + σ_j)). link_opacity: fainter splats connect nothing.
-    huge: σ from which a splat counts as huge.
+    Attributes:
+        min_coverage: less is "empty".
+        max_haze: more is "hazy".
+        max_holes, max_tears: more of either is "holes". max_coverage, max_escaped, max_border (share of the image border that is covered):
+            more is "exploded".
+        edge: width e of the surroundings of an outline as a share of the image side (at least 2 pixels).
+        hull_angle_deg: δ.
+        design_share: part of a gap's rays that must miss the hull.
+        hull_samples: points on a ray.
+        max_radius: beyond it a splat has escaped; it also bounds the hull.
+        tear_depth: τ, how much farther than its rim a tear lies.
+        tear_openness: q, share of the other views that may look into it.
+        link, reach: splats are connected where |μ_i − μ_j| ≤ max(link, reach (σ_i + σ_j)).
+        link_opacity: fainter splats connect nothing.
+        huge: σ from which a splat counts as huge.
     """
 
     min_coverage: float = 0.005

@@ -27,9 +27,15 @@ TRANSPARENT, NEEDLE = 0.05, 10.0
 
 @dataclass(frozen=True)
 class SplatStatistics:
-    """count; non_finite: splats with a NaN or infinity, left out of the rest; opacity_histogram: splats in ten equal bins of [0, 1];
-    scale_percentiles, anisotropy_percentiles: 5, 50, 95, 100 % of σ_1 and σ_1 / σ_3; extent: 95 % of the mass lies within it of the
-    origin; components: see the module, as for the shares escaped, floaters, transparent, huge, needles."""
+    """count.
+
+    Attributes:
+        non_finite: splats with a NaN or infinity, left out of the rest.
+        opacity_histogram: splats in ten equal bins of [0, 1].
+        scale_percentiles, anisotropy_percentiles: 5, 50, 95, 100 % of σ_1 and σ_1 / σ_3.
+        extent: 95 % of the mass lies within it of the origin.
+        components: see the module, as for the shares escaped, floaters, transparent, huge, needles.
+    """
 
     count: int
     non_finite: int = 0

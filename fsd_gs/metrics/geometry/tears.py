@@ -36,7 +36,12 @@ SURFACE = 0.05  # in world units: a view sees a point as free if its own surface
 
 @dataclass(frozen=True)
 class TearReport:
-    """share in [0, 1] of the silhouettes; basins: candidates; tears: those that nothing explains, and mask [V, H, W] their pixels."""
+    """share in [0, 1] of the silhouettes.
+
+    Attributes:
+        basins: candidates.
+        tears: those that nothing explains, and mask [V, H, W] their pixels.
+    """
 
     share: float
     basins: int

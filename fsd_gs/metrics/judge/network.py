@@ -17,7 +17,11 @@ from fsd_gs.errors import InputError
 
 @dataclass(frozen=True)
 class JudgeSizes:
-    """channels, blocks: one entry a stage; the last channel count is the number F of features. The rest count the classes."""
+    """Sizes of the judge's network.
+
+    Attributes:
+        channels, blocks: one entry a stage; the last channel count is the number F of features. The rest count the classes.
+    """
 
     channels: tuple[int, ...] = (24, 48, 96, 160)
     blocks: tuple[int, ...] = (1, 1, 2, 1)

@@ -29,8 +29,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class WordTable:
-    """categories, colors: phrase → name; designs: category → (phrase without plural s → design);
-    design_nouns: category → (noun → design)."""
+    """Phrases and what they mean.
+
+    Attributes:
+        categories, colors: phrase → name.
+        designs: category → (phrase without plural s → design).
+        design_nouns: category → (noun → design).
+    """
 
     categories: Phrases
     colors: Phrases

@@ -26,9 +26,13 @@ from fsd_gs.priors.splat.volume import RADIUS, Rays
 
 @dataclass(frozen=True)
 class SplatBatch:
-    """B objects. clean: [B, V, 3, S, S] the network's views in [−1, 1]; rays of them; noise like clean; t: [B]; condition; backgrounds:
-    [B, 3] in [0, 1]. For each object: target rgba [T, 4, R, R] premultiplied in [0, 1], its cameras, the voxels that hold surface and their
-    colours [n, 3] in [0, 1]."""
+    """B objects.
+
+    Attributes:
+        clean: [B, V, 3, S, S] the network's views in [−1, 1]; rays of them; noise like clean.
+        t: [B]; condition; backgrounds: [B, 3] in [0, 1]. For each object: target rgba [T, 4, R, R] premultiplied in [0, 1], its cameras,
+            the voxels that hold surface and their colours [n, 3] in [0, 1].
+    """
 
     clean: Tensor
     rays: Rays
@@ -44,7 +48,13 @@ class SplatBatch:
 
 @dataclass(frozen=True)
 class LossTerms:
-    """total: differentiable mean over the objects. pixels: [B] 4 · mean squared error of the renders; voxels, cells: cross-entropies."""
+    """The loss and its parts.
+
+    Attributes:
+        total: differentiable mean over the objects.
+        pixels: [B] 4 · mean squared error of the renders.
+        voxels, cells: cross-entropies.
+    """
 
     total: Tensor
     pixels: Tensor

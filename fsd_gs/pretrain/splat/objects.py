@@ -32,8 +32,13 @@ MIN_COVERAGE = 0.5
 class SplatExample:
     """One object seen by A = 4 · rigs + free_views cameras.
 
-    views: [A, S, S, 4] uint8, sRGB premultiplied by coverage, and coverage. viewmats: [A, 4, 4]. focal: [A] in image widths.
-    voxels: [n] int32, sub-voxels (x slowest) that hold visible surface, ascending; colors: [n, 3] uint8, their sRGB. captions: wordings.
+    Attributes:
+        views: [A, S, S, 4] uint8, sRGB premultiplied by coverage, and coverage.
+        viewmats: [A, 4, 4].
+        focal: [A] in image widths.
+        voxels: [n] int32, sub-voxels (x slowest) that hold visible surface, ascending.
+        colors: [n, 3] uint8, their sRGB.
+        captions: wordings.
     """
 
     views: Tensor

@@ -95,7 +95,9 @@ def load_examples(path: Path) -> list[SplatExample]:
 class Stream:
     """The examples of a training, by index; a context manager that owns the rendering processes.
 
-    folder: of the shards. watch: called while it waits; may stop the work by raising.
+    Args:
+        folder: of the shards.
+        watch: called while it waits; may stop the work by raising.
     """
 
     def __init__(self, data: SplatDataSettings, network: NetworkSettings, folder: Path, watch: Callable[[], None]) -> None:

@@ -30,7 +30,13 @@ STATE = "state.safetensors"
 
 @dataclass
 class SplatProgress:
-    """step: steps done; objects: seen; seconds: spent training over all sessions."""
+    """How far a training is.
+
+    Attributes:
+        step: steps done.
+        objects: seen.
+        seconds: spent training over all sessions.
+    """
 
     step: int = 0
     objects: int = 0

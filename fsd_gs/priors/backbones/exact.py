@@ -72,8 +72,9 @@ class Evidence:
 class ExactPrior:
     """The ideal denoiser over ``objects``, rendered at ``image_size`` pixels, ``views`` images jointly.
 
-    shift: λ is this many times Stable Diffusion's.
-    cache_bytes: memory for renders (8 bits a channel); cameras from a grid are rendered once.
+    Args:
+        shift: λ is this many times Stable Diffusion's.
+        cache_bytes: memory for renders (8 bits a channel); cameras from a grid are rendered once.
     """
 
     def __init__(

@@ -68,7 +68,11 @@ class NetworkSettings:
 class Condition:
     """What the network knows beside the views, for B objects.
 
-    log_snr: [B] log(α²/σ²) of the views at SIZE pixels. words: of the text. background: [B, 3] in [−1, 1]; known: [B] 1 or 0.
+    Attributes:
+        log_snr: [B] log(α²/σ²) of the views at SIZE pixels.
+        words: of the text.
+        background: [B, 3] in [−1, 1].
+        known: [B] 1 or 0.
     """
 
     log_snr: Tensor

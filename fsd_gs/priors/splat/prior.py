@@ -49,7 +49,11 @@ class CosineSchedule:
 
 @dataclass(frozen=True)
 class CaptionText(TextCondition):
-    """A prompt in the words of the training. caption, negative: what the network reads."""
+    """A prompt in the words of the training.
+
+    Attributes:
+        caption, negative: what the network reads.
+    """
 
     caption: str = field(kw_only=True)
     negative: str = field(kw_only=True)

@@ -23,8 +23,9 @@ RADIUS = 0.9  # of the ball that every training object fills
 class Rays:
     """V pinhole cameras in units of the image, so that they hold for any number of pixels.
 
-    viewmats: [..., V, 4, 4] camera_from_world, OpenCV axes. focal: [..., V, 2] and center: [..., V, 2], x and y, as shares of the image's
-    width and height.
+    Attributes:
+        viewmats: [..., V, 4, 4] camera_from_world, OpenCV axes.
+        focal: [..., V, 2] and center: [..., V, 2], x and y, as shares of the image's width and height.
     """
 
     viewmats: Tensor

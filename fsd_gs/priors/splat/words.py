@@ -21,7 +21,11 @@ PADDING = 0  # row 0 of the table stays zero
 
 @dataclass(frozen=True)
 class Words:
-    """A batch of B texts. groups: [B, W, G] int64 rows of the table, 0 where there is none."""
+    """A batch of B texts.
+
+    Attributes:
+        groups: [B, W, G] int64 rows of the table, 0 where there is none.
+    """
 
     groups: Tensor
 
@@ -60,7 +64,9 @@ def encode_words(texts: list[str], rows: int) -> Words:
 class WordEncoder(torch.nn.Module):
     """Texts → word vectors and one vector of the whole, by a table and a layer of attention between the words.
 
-    rows: of the table; width: of the vectors.
+    Args:
+        rows: of the table.
+        width: of the vectors.
     """
 
     def __init__(self, rows: int, width: int, heads: int = 4) -> None:

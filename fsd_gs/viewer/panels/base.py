@@ -27,7 +27,11 @@ class Page(Protocol):
 
 
 class ScenePage(Page, Protocol):
-    """A page with splats. renders: whether this machine draws them too, in the modes of ``export.pictures``."""
+    """A page with splats.
+
+    Attributes:
+        renders: whether this machine draws them too, in the modes of ``export.pictures``.
+    """
 
     renders: bool
 
@@ -65,7 +69,9 @@ class FormPage(Page, Protocol):
 class Panel:
     """Some widgets and what they do. A module of this package ends in ``PANEL =`` its class.
 
-    title: of its tab, on pages with tabs; without one it stands above them. pages: where it is shown, of ``LIVE``, ``INSPECT``, ``START``.
+    Args:
+        title: of its tab, on pages with tabs; without one it stands above them.
+        pages: where it is shown, of ``LIVE``, ``INSPECT``, ``START``.
     """
 
     title: ClassVar[str] = ""
@@ -95,7 +101,11 @@ P = TypeVar("P", bound=Panel)
 
 
 class Board:
-    """The panels of one kind of page, with a bar and a line for messages below them. title: of a board that stays above the others."""
+    """The panels of one kind of page, with a bar and a line for messages below them.
+
+    Args:
+        title: of a board that stays above the others.
+    """
 
     def __init__(self, server: viser.ViserServer, kind: str, page: Page, *, title: str | None = None) -> None:
         self.panels = [panel(page) for panel in panels_of(kind)]

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Filter:
-    """min_opacity: [0, 1). crop: what is kept of the bounding box, per axis; (0, 1) is all. largest_component: drop floaters."""
+    """What the panel leaves out.
+
+    Attributes:
+        min_opacity: [0, 1).
+        crop: what is kept of the bounding box, per axis; (0, 1) is all.
+        largest_component: drop floaters.
+    """
 
     min_opacity: float = 0.0
     crop: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] = ((0.0, 1.0), (0.0, 1.0), (0.0, 1.0))

@@ -36,10 +36,17 @@ DESIGN_NAMES: tuple[str, ...] = tuple(f"{kind.name}/{design}" for kind in CATEGO
 
 @dataclass(frozen=True)
 class ViewSettings:
-    """objects: how many; views: pictures of each; size: side in pixels; first_seed: shape seed of object 0.
+    """Views of drawn objects.
 
     Cameras: azimuths 360°/views apart from a random rotation, each view its own elevation (degrees) and distance (world units);
-    ``fov_y_deg`` is the field of view the embedded prior and the default run use."""
+    ``fov_y_deg`` is the field of view the embedded prior and the default run use.
+
+    Attributes:
+        objects: how many.
+        views: pictures of each.
+        size: side in pixels.
+        first_seed: shape seed of object 0.
+    """
 
     objects: int = 5300
     views: int = 12

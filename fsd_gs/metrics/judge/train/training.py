@@ -40,8 +40,15 @@ def default_sizes() -> JudgeSizes:
 
 @dataclass(frozen=True)
 class JudgeTraining:
-    """steps: updates; batch: images a step; rate: highest learning rate; ema: decay of the averaged weights (it warms up);
-    checkpoint_every: steps between two saves of the state."""
+    """How the judge learns.
+
+    Attributes:
+        steps: updates.
+        batch: images a step.
+        rate: highest learning rate.
+        ema: decay of the averaged weights (it warms up).
+        checkpoint_every: steps between two saves of the state.
+    """
 
     steps: int = 2200
     batch: int = 128
@@ -200,8 +207,13 @@ def steps_for(minutes: float, settings: JudgeTraining, views: Views, device: tor
 
 @dataclass(frozen=True)
 class JudgeRun:
-    """Where and how to train. work: cache of renders and state of the training (a stopped run goes on from there); output: the folder
-    of the finished judge; minutes: choose the steps that fit, by timing a few, instead of ``training.steps``."""
+    """Where and how to train.
+
+    Attributes:
+        work: cache of renders and state of the training (a stopped run goes on from there).
+        output: the folder of the finished judge.
+        minutes: choose the steps that fit, by timing a few, instead of ``training.steps``.
+    """
 
     work: Path
     output: Path
