@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from fsd_gs.core.configure import Row, rows_of, settings_from, to_yaml, value_of
 from fsd_gs.core.configure import load_settings as load_tree
 from fsd_gs.core.orbit import OrbitSettings
+from fsd_gs.core.quality import GOOD, QUALITIES, quality_settings
 from fsd_gs.core.setting import check, group, setting
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance.settings import GuidanceSettings, ScheduleSettings
@@ -105,6 +106,12 @@ class Config:
     negative_prompt: str = setting("", "what to avoid (text backbones)", text=True)
     seed: int = setting(0, "one number decides everything; another seed gives another asset", low=0, high=2**63 - 1)
     count: int = setting(1, "how many assets: seeds seed, seed + 1, …", low=1, high=10_000, free=True)
+    quality: str = setting(
+        GOOD,
+        "draft, good or best: steps, views, sizes, splats and turntable together, as multiples of the preset's; settings beside it win",
+        choices=QUALITIES,
+        free=True,
+    )
     steps: int = setting(300, "optimisation steps; 0: the splats as they start (splats.init)", low=0, high=10_000_000)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)
     output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/", text=True, free=True)
@@ -182,12 +189,16 @@ def load_config(files: Sequence[str | Path] = (), overrides: Sequence[str] = ())
     Raises:
         ConfigError: one clear line for an unknown key (with the nearest valid one), a wrong type or a bad value.
     """
-    return load_settings(Config, files, overrides)
+    return load_tree(Config, _named(files), overrides, ("quality", quality_settings))
 
 
 def load_settings(cls: type[Settings], files: Sequence[str | Path], overrides: Sequence[str]) -> Settings:
     """Any tree of settings dataclasses, merged and checked as :func:`load_config` does."""
-    return load_tree(cls, [(str(file), config_files(str(file))) for file in files], overrides)
+    return load_tree(cls, _named(files), overrides)
+
+
+def _named(files: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    return [(str(file), config_files(str(file))) for file in files]
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:

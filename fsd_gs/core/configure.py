@@ -14,7 +14,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,20 +85,35 @@ def value_of(settings: Any, key: str) -> Any:
 # -- reading ---------------------------------------------------------------------------------------------------------------
 
 
-def load_settings(cls: type[Settings], files: Sequence[tuple[str, Path]], overrides: Sequence[str]) -> Settings:
+def load_settings(
+    cls: type[Settings],
+    files: Sequence[tuple[str, Path]],
+    overrides: Sequence[str],
+    word: tuple[str, Callable[[Settings, str], dict[str, Any]]] | None = None,
+) -> Settings:
     """A checked tree.
 
     Args:
         cls: the root, a dataclass all of whose fields have defaults.
         files: (name for messages, path) of YAML files.
         overrides: "key=value" each, the value in YAML.
+        word: a key whose value stands for other settings, and what says which, from the settings before it. Those given beside it, in the
+            same file or among the overrides, win. Only the last file (or the overrides) that has the key counts.
 
     Raises:
         ConfigError: one line that names the key (and the file), what was expected and what came.
     """
     rows = {row.key: row for row in rows_of(cls)}
     sources = [(f"{name}: ", flatten(*read_yaml(path), rows, f"{name}: ")) for name, path in files]
+    first_override = len(sources)
     sources += [("", dict([_parse_override(override, rows)])) for override in overrides]
+    if word is not None:
+        key, meant_by = word
+        last = max((place for place, (_, flat) in enumerate(sources) if key in flat), default=None)
+        if last is not None:
+            before = min(last, first_override)
+            chosen = str(_converted(rows[key], sources[last][1][key], sources[last][0]))
+            sources.insert(before, ("", meant_by(_merge(cls, rows, sources[:before]), chosen)))
     return _merge(cls, rows, sources)
 
 

@@ -122,10 +122,14 @@ def train_set(
 ) -> int:
     """``config.count`` assets and their gallery; the exit code."""
     from fsd_gs.train import runs
+    from fsd_gs.train.estimate import estimate_line
     from fsd_gs.train.variants import train_variants
 
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     galleries: list[Path] = []
+    missing = [s for s in range(config.seed, config.seed + config.count) if not runs.is_finished(prompt_folder / runs.seed_name(s))]
+    if len(missing) == config.count and (line := estimate_line(config, prior, len(missing), say)):
+        say(line)
     variants, code = train_variants(
         config,
         lambda asset: train_one(asset, prior, console, prompt_folder / runs.seed_name(asset.seed), page),
@@ -141,8 +145,11 @@ def train_set(
 
 def train_one(config: Config, prior: Prior, console: Console, folder: Path, page: Page | None = None) -> int:
     """One seed, watched; 0, 2 where all but the videos could be written, or 128 + signal (130 for the viewer's buttons)."""
+    import time
+
     from fsd_gs.train import runs
     from fsd_gs.train.asset import make_asset
+    from fsd_gs.train.estimate import WORTH_IT, TimeBook
     from fsd_gs.train.observers import Interrupts, ProgressBar
 
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
@@ -151,7 +158,10 @@ def train_one(config: Config, prior: Prior, console: Console, folder: Path, page
     observers: list[Observer] = [interrupts, ProgressBar(console, f"{runs.slug(config.prompt)} #{config.seed}")]
     if page is not None:
         observers.insert(0, page.watch(config, lambda: interrupts.received is not None))
+    began = time.perf_counter()
     outcome = make_asset(config, prior, folder, observers)
+    if outcome.state == "finished" and outcome.seconds is not None and config.steps >= WORTH_IT:
+        TimeBook().add(config, outcome.seconds, max(time.perf_counter() - began - outcome.seconds, 0.0))
     with suppress(OSError):  # the terminal may be what is gone
         report(outcome, config, say)
     if outcome.state in ("stopped", "kept"):

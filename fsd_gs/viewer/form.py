@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fsd_gs.config import Config, config_names, load_config
+from fsd_gs.core.quality import GOOD
 from fsd_gs.errors import ConfigError
 
 DEFAULTS = "default"
@@ -33,6 +34,7 @@ class Request:
         preset: one of :func:`presets`.
         settings: ``key=value`` separated by spaces.
         replace: existing assets.
+        quality: one word for steps, views, sizes and splats; settings win.
     """
 
     prompt: str
@@ -41,6 +43,7 @@ class Request:
     count: int = 1
     settings: str = ""
     replace: bool = False
+    quality: str = GOOD
 
 
 def presets() -> list[str]:
@@ -67,8 +70,9 @@ def requested_config(request: Request, output: str, overrides: Sequence[str] = (
     files = [] if request.preset == DEFAULTS else [request.preset]
     fields = [f"prompt={request.prompt}", f"seed={request.seed}", f"count={request.count}", f"output={output}"]
     existing = "overwrite=true" if request.replace else "resume=true"
-    trusted = load_config(files, [*overrides, *fields])
-    config = load_config(files, [*overrides, *typed, *fields, existing])
+    quality = f"quality={request.quality}"
+    trusted = load_config(files, [quality, *overrides, *fields])
+    config = load_config(files, [quality, *overrides, *typed, *fields, existing])
     if config.mode != "3d":
         raise ConfigError(f"mode: this page makes 3D assets, got {config.mode}; use fsd-gs train")
     known = dict(_texts(trusted))

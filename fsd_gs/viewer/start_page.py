@@ -7,6 +7,7 @@ inspector of all assets that are finished.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.asset import make_asset, prepare
 from fsd_gs.train.backbones import load_prior
+from fsd_gs.train.estimate import WORTH_IT, TimeBook, estimate_line
 from fsd_gs.train.variants import STOPPED, train_variants
 from fsd_gs.viewer.form import requested_config
 from fsd_gs.viewer.gallery import write_gallery
@@ -105,7 +107,7 @@ class StartPage:
         prior = self._load_prior(config)
         prepare(config, prior)  # what is wrong with the settings is said before anything is written
         rasterizer = viewing_rasterizer(config.render.backend)
-        self.board.say("")
+        self.board.say(estimate_line(config, prior, config.count, self.board.say) or "")
         folder = runs.run_folder(config).parent
         _, code = train_variants(
             config,
@@ -138,11 +140,14 @@ class StartPage:
         if self._stopping.is_set():
             return STOPPED + 2
         self._live = LiveViewer(self._server, f"{config.prompt} · seed {config.seed}", runs.run_folder(config))
+        began = time.perf_counter()
         try:
             outcome = make_asset(config, prior, observers=[self._live])
         finally:
             self._live.node.remove()
             self._live = None
+        if outcome.state == "finished" and outcome.seconds is not None and config.steps >= WORTH_IT:
+            TimeBook().add(config, outcome.seconds, max(time.perf_counter() - began - outcome.seconds, 0.0))
         if outcome.error:
             self._tell(outcome.error)
         return STOPPED + 2 if outcome.state in ("stopped", "kept") else 2 if outcome.error else 0

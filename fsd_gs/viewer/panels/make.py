@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fsd_gs.core.quality import GOOD, QUALITIES
 from fsd_gs.viewer.form import DEFAULTS, Request, presets
-from fsd_gs.viewer.panels.base import START, FormPage, Panel
+from fsd_gs.viewer.panels.base import START, FormPage, Panel, chosen
 
 if TYPE_CHECKING:
     import viser
@@ -22,6 +23,7 @@ class MakePanel(Panel):
 
         self.prompt = gui.add_text("Prompt", "a red chair")
         self.preset = gui.add_dropdown("Preset", presets(), initial_value=DEFAULTS)
+        self.quality = gui.add_dropdown("Quality", QUALITIES, initial_value=GOOD, hint="steps, views, sizes and splats in one word")
         self.seed = gui.add_number("Seed", 0, min=0, step=1, hint="another seed gives another asset")
         self.count = gui.add_number("Count", 4, min=1, max=100, step=1, hint="seeds seed, seed + 1, …")
         self.extra = gui.add_text("Settings", "", hint="more key=value settings separated by spaces, such as steps=200 noise.beta=0.5")
@@ -37,11 +39,12 @@ class MakePanel(Panel):
             count=int(self.count.value),
             settings=self.extra.value,
             replace=bool(self.replace.value),
+            quality=chosen(self.quality),
         )
 
     def set_busy(self, busy: bool) -> None:
         """The form makes room for the run: on a phone there is none for both."""
-        for control in (self.prompt, self.preset, self.seed, self.count, self.extra, self.replace, self.button):
+        for control in (self.prompt, self.preset, self.quality, self.seed, self.count, self.extra, self.replace, self.button):
             control.disabled = busy
             control.visible = not busy
 
