@@ -57,8 +57,8 @@ def test_a_real_measurement_leaves_the_prior_and_the_seed_alone():
     from fsd_gs.train.backbones import load_prior
     from fsd_gs.train.build import build_session
 
-    config = load_config(overrides=["prompt=a red chair", "cameras.views=4", "render.sizes=[16,32]", "render.size_at=[0,0.5]", "splats.count=50",
-                                    "outputs.turntable_frames=2", "outputs.turntable_size=16"])  # fmt: skip
+    small = ["render.sizes=[16,32]", "render.size_at=[0,0.5]", "splats.count=50", "outputs.turntable_frames=2", "outputs.turntable_size=16"]
+    config = load_config(overrides=["prompt=a red chair", *small])
     prior = load_prior(config, torch.device("cpu"))
     before = build_session(config, prior, torch.device("cpu")).gaussians()
     state = torch.get_rng_state()
