@@ -1,4 +1,4 @@
-"""Damages good splat files at random and reads them: a reader answers with splats or with one FileFormatError, quickly, in little memory.
+"""Damages good splat and mesh files at random and reads them: the answer is a read file or one error, quickly, in little memory.
 
     python benchmarks/fuzz_readers.py [--count 2000] [--seed 0] [--format .spz …]
 
@@ -17,12 +17,10 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from splat_mutations import Mutator
+from typing import Any
 
 HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parent.parent), str(HERE.parent.parent / "tests")]
@@ -33,21 +31,27 @@ ADDRESS_SPACE = 12 << 30  # a reader that runs away meets MemoryError, not the m
 
 def read_all(suffix: str, first: int, count: int, seed: int, folder: Path) -> None:
     """Read mutations ``first`` … ``count`` of a format; one JSON line each on stdout, before and after."""
-    from splat_mutations import USD, Mutator
+    from splat_mutations import USD
     from usd_forks import forked_usd
 
-    from fsd_gs.export.formats import load_splats
-
-    mutator = Mutator(suffix)
-    mutator.read_samples(load_splats, folder)  # imports and caches are no reader's memory
+    mutator, load = mutator_and_reader(suffix)
+    mutator.read_samples(load, folder)  # imports and caches are no reader's memory
     with forked_usd() if suffix in USD else nullcontext([]) as usage:
-        read_numbers(mutator, range(first, count), seed, folder / f"fuzzed{suffix}", usage)
+        read_numbers(mutator, load, range(first, count), seed, folder / f"fuzzed{suffix}", usage)
 
 
-def read_numbers(mutator: Mutator, numbers: range, seed: int, path: Path, usage: list[int]) -> None:
-    """``usage``: bytes taken by readers in processes of their own."""
-    from fsd_gs.errors import FileFormatError
+def mutator_and_reader(suffix: str) -> tuple[Any, Callable[[Path], object]]:
+    from mesh_mutations import MESHES, MeshMutator, load_mesh
+    from splat_mutations import Mutator
+
     from fsd_gs.export.formats import load_splats
+
+    return (MeshMutator(suffix), load_mesh) if suffix in MESHES else (Mutator(suffix), load_splats)
+
+
+def read_numbers(mutator: Any, load: Callable[[Path], object], numbers: range, seed: int, path: Path, usage: list[int]) -> None:
+    """``usage``: bytes taken by readers in processes of their own."""
+    from fsd_gs.errors import FileFormatError, InputError
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     for number in numbers:
@@ -58,9 +62,9 @@ def read_numbers(mutator: Mutator, numbers: range, seed: int, path: Path, usage:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                load_splats(path)
+                load(path)
             outcome = "read"
-        except FileFormatError as error:
+        except (FileFormatError, InputError) as error:
             outcome = "refused" if "\n" not in str(error) else "more than one line"
         except BaseException as error:
             outcome = f"raised {type(error).__name__}"
@@ -107,21 +111,21 @@ def _count(totals: dict[str, float], answer: dict, suffix: str, seed: int, keep:
 
 
 def _report(suffix: str, number: int, seed: int, words: str, keep: Path | None) -> None:
-    from splat_mutations import Mutator
-
     print(f"{suffix} seed {seed} number {number}: {words}", file=sys.stderr, flush=True)
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
-        (keep / f"{seed}-{number}{suffix}").write_bytes(Mutator(suffix)(seed, number))
+        (keep / f"{seed}-{number}{suffix}").write_bytes(mutator_and_reader(suffix)[0](seed, number))
 
 
 def main() -> int:
+    from mesh_mutations import MESHES
     from splat_mutations import SUFFIXES
 
+    kinds = [*SUFFIXES, *MESHES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000, help="mutations a format (default: 2000)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--format", nargs="+", default=SUFFIXES, choices=SUFFIXES)
+    parser.add_argument("--format", nargs="+", default=kinds, choices=kinds)
     parser.add_argument("--keep", type=Path, help="folder for the files that escaped")
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -152,7 +152,7 @@ def _damage_sog(content: bytes, rng: np.random.Generator) -> bytes:
         name, other = (names[int(rng.integers(len(names)))] for _ in range(2))
         kind = int(rng.integers(8))
         if kind <= 3:
-            files["meta.json"] = _damage_json(files.get("meta.json", b"{}"), rng)
+            files["meta.json"] = damage_json(files.get("meta.json", b"{}"), rng)
         elif kind <= 5:
             files[name] = damage(files.get(name, b""), rng)
         elif kind == 6:
@@ -162,7 +162,7 @@ def _damage_sog(content: bytes, rng: np.random.Generator) -> bytes:
     return made.bundle(files, zipfile.ZIP_DEFLATED if rng.random() < 0.3 else zipfile.ZIP_STORED)
 
 
-def _damage_json(content: bytes, rng: np.random.Generator) -> bytes:
+def damage_json(content: bytes, rng: np.random.Generator) -> bytes:
     try:
         root = {"root": json.loads(content)}
     except ValueError:
@@ -179,13 +179,13 @@ def _damage_json(content: bytes, rng: np.random.Generator) -> bytes:
     return json.dumps(root.get("root")).encode()
 
 
-def _damage_glb(content: bytes, rng: np.random.Generator) -> bytes:
+def damage_glb(content: bytes, rng: np.random.Generator) -> bytes:
     """A value of the JSON replaced, or the binary chunk damaged, with lengths that are right again."""
     length = int.from_bytes(content[12:16], "little")
     text, binary = content[20 : 20 + length], content[28 + length :]
     for _ in range(int(rng.integers(1, 3))):
         if rng.random() < 0.8:
-            text = _damage_json(text, rng)
+            text = damage_json(text, rng)
         else:
             binary = damage(binary, rng)
     text += b" " * (-len(text) % 4)
@@ -232,7 +232,7 @@ def _damage_usdz(content: bytes, rng: np.random.Generator) -> bytes:
     return content[:at] + _damage_usdc(content[at:end], rng) + content[end:]
 
 
-_INSIDE = {".ply": _damage_ply, ".compressed.ply": _damage_ply, ".spz": _damage_spz, ".sog": _damage_sog, ".splat.glb": _damage_glb} | {
+_INSIDE = {".ply": _damage_ply, ".compressed.ply": _damage_ply, ".spz": _damage_spz, ".sog": _damage_sog, ".splat.glb": damage_glb} | {
     ".usda": _damage_usda,
     ".usdc": _damage_usdc,
     ".usdz": _damage_usdz,

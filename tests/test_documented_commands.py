@@ -1,5 +1,6 @@
 """Every command line of the README and the docs: what needs no GPU and no weights is run with short settings, the rest parsed."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ from export_scenes import egg
 
 from fsd_gs.cli import COMMANDS
 from fsd_gs.config import load_config
+from fsd_gs.core import commandline
 from fsd_gs.errors import FsdGsError
 from fsd_gs.experiments.evaluate.command import make_parser as evaluate_parser
 from fsd_gs.experiments.evaluate.command import suite_of
@@ -23,7 +25,7 @@ from fsd_gs.train.command import make_parser as train_parser
 from fsd_gs.viewer.command import make_parser as view_parser
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHORT = ["--size", "32", "--frames", "2", "--mesh-resolution", "16", "--texture", "32"]
 # Without an argument, or with one that says itself what it is about.
 PLACEHOLDERS = {"FILE", "RUN", "FOLDER", "…", "..."}
@@ -70,14 +72,24 @@ def test_documented_command(page, command, tmp_path, monkeypatch):
         return check_script(words[2:], as_module=True)
     else:
         return check_script(words[1:], as_module=False)
-    if (
-        not arguments
-        or "--help" in arguments
-        or (not PLACEHOLDERS.isdisjoint(arguments) and "RUN" not in arguments and "FILE" not in arguments)
-    ):
-        return None
-    CHECKS.get(name, lambda *_: None)(arguments, tmp_path, monkeypatch)
+    if "--help" in arguments:
+        with pytest.raises(SystemExit) as ended:
+            parser_of(name).parse_args(["--help"])
+        assert ended.value.code == 0
+    elif arguments and (PLACEHOLDERS.isdisjoint(arguments) or "RUN" in arguments or "FILE" in arguments):
+        CHECKS.get(name, check_any(name))(arguments, tmp_path, monkeypatch)
     return None
+
+
+def parser_of(name):
+    """The parser of ``fsd-gs name``, as shell completion finds it."""
+    module, function = COMMANDS[name].parser.split(":")
+    return getattr(importlib.import_module(module), function)(f"fsd-gs {name}")
+
+
+def check_any(name):
+    """Parsed to the end, by the command's own parser."""
+    return lambda arguments, folder, monkeypatch: commandline.parse(parser_of(name), arguments)
 
 
 def make_runs(folder, monkeypatch):
@@ -165,5 +177,7 @@ def test_a_wrong_line_would_be_found(tmp_path, monkeypatch):
         check_sweep(["ablations/gama"], tmp_path, monkeypatch)
     with pytest.raises(SystemExit):
         check_evaluate(["--sweet", "nano"], tmp_path, monkeypatch)
+    with pytest.raises(SystemExit):
+        check_any("finish")(["outputs/a", "--nonsense"], tmp_path, monkeypatch)
     with pytest.raises(AssertionError):
         check_script(["docs/figures/diversity.py", "--nonsense"], as_module=False)

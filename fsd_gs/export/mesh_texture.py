@@ -3,7 +3,7 @@
 unwrap     charts and their packing by xatlas (MIT); a vertex on a seam becomes one vertex a chart
 rasterise  each triangle covers texels of the atlas; a texel's centre gives a point on the surface by its barycentric coordinates
 colour     of that point as the views see it, like a vertex colour (``mesh.colours_of``), but at the texture's resolution
-margin     texels outside all charts take the nearest chart's colour, so that filtering and mip levels do not bleed
+margin     charts keep a distance, and texels outside of all take the nearest one's colour, so that filtering and mip levels do not bleed
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from scipy.ndimage import distance_transform_edt
 from fsd_gs.core.types import Cameras, Render
 from fsd_gs.errors import BackendError
 from fsd_gs.export.mesh_colours import vertex_colours
+
+MARGIN = 4  # texels between charts: up to the third mip level each keeps its own colours
 
 
 def textured(mesh: Any, size: int, renders: list[Render], cameras: Cameras, tolerance: float) -> Any:
@@ -43,7 +45,11 @@ def textured(mesh: Any, size: int, renders: list[Render], cameras: Cameras, tole
     except ImportError as error:
         raise BackendError("a texture needs the package xatlas; pip install xatlas, or export vertex colours (--texture 0)") from error
     normals = np.asarray(mesh.vertex_normals)
-    origin, faces, uv = xatlas.parametrize(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32))
+    atlas, packing = xatlas.Atlas(), xatlas.PackOptions()
+    atlas.add_mesh(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32))
+    packing.resolution, packing.padding = size, MARGIN
+    atlas.generate(pack_options=packing)
+    origin, faces, uv = atlas[0]
     vertices = np.asarray(mesh.vertices)[origin]
     points, covered = surface_points(vertices, faces.astype(np.int64), uv.astype(np.float64), size)
     colours = _coloured(points, renders, cameras, tolerance)

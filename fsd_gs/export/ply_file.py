@@ -101,6 +101,7 @@ def read_header(path: Path) -> PlyHeader:
 def _parse(path: Path, start: bytes) -> PlyHeader:
     format_name, comments = "", []
     elements: dict[str, PlyElement] = {}
+    last: PlyElement | None = None
     for line, end in _lines(path, start):
         words = line.split()
         keyword = words[0] if words else "comment"
@@ -115,9 +116,9 @@ def _parse(path: Path, start: bytes) -> PlyHeader:
         elif keyword == "element":
             if words[1] in elements:
                 raise ValueError(f"two elements are called {words[1]}")
-            elements[words[1]] = PlyElement(words[1], _count(words))
-        elif keyword == "property" and elements:
-            _add_property(list(elements.values())[-1], words)
+            last = elements[words[1]] = PlyElement(words[1], _count(words))
+        elif keyword == "property" and last is not None:
+            _add_property(last, words)
         else:
             raise ValueError(f"unexpected line '{''.join(c if c.isprintable() else '?' for c in line[:60])}'")
     raise FileFormatError(f"{path}: truncated or damaged .ply (its header has no end)")

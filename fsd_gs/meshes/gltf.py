@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 _DTYPES: dict[int, str] = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
-_MAX_DEPTH = 64  # of nodes in nodes
+_MAX_DEPTH, _MAX_PLACES = 64, 10  # of nodes in nodes, and how often a node is placed on average
 
 DRACO, MESHOPT = "KHR_draco_mesh_compression", "EXT_meshopt_compression"
 _REMEDIES = {
@@ -75,7 +75,7 @@ class Gltf:
         return values
 
     def _zeros(self, entry: dict[str, Any], dtype: np.dtype[Any], columns: int, count: int) -> Array:
-        if count > 100 * max(1, sum(len(b or b"") for b in self.buffers)):
+        if count > sum(len(b or b"") for b in self.buffers):  # it belongs to as many vertices, whose positions take bytes
             raise ValueError(f"a sparse accessor of {count} rows in a file that small")
         return np.zeros((count, columns), dtype)
 
@@ -107,8 +107,12 @@ class Gltf:
         children = {c for node in nodes for c in node.get("children", [])}
         roots = scenes[self.json.get("scene", 0)].get("nodes", []) if scenes else [i for i in range(len(nodes)) if i not in children]
         waiting = [(root, np.eye(4), 0) for root in roots]
+        visited = 0
         while waiting:
             index, parent, depth = waiting.pop()
+            visited += 1
+            if visited > 100 + _MAX_PLACES * len(nodes):  # a tree has each once (3.5.2); 60 with two ways on each make 2^60
+                raise ValueError("nodes with many parents")
             node = nodes[index]
             matrix = parent @ node_matrix(node)
             if "mesh" in node:

@@ -176,6 +176,9 @@ def _open_texture(gltf: Gltf, entry: dict[str, Any]) -> Texture:
     sampler = gltf.json["samplers"][entry["sampler"]] if "sampler" in entry else {}
     u: Wrap = _WRAPS.get(int(sampler.get("wrapS", 0)), "repeat")
     v: Wrap = _WRAPS.get(int(sampler.get("wrapT", 0)), "repeat")
-    picture = Image.open(BytesIO(content))
-    picture.load()
-    return Texture(picture, (u, v))
+    try:
+        texture = Texture(Image.open(BytesIO(content)), (u, v))  # its size is looked at before it is unpacked
+        texture.image.load()
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+    return texture

@@ -114,17 +114,20 @@ def _read_with_trimesh(path: Path, root: Path, resource: Callable[[str], bytes],
             raise FileFormatError(f"{path.name}: expected at most {max_faces} faces, got {total}; decimate it first")
         surfaces = [_from_trimesh(g.copy().apply_transform(matrix)) for g, matrix in placed if len(getattr(g, "faces", ()))]
         points = [g for g, _ in placed if isinstance(g, trimesh.PointCloud) and len(g.vertices)]
+        cloud = None if surfaces or not points else _cloud(points)
     except FsdGsError:
         raise
     except Exception as error:  # trimesh's readers fail with whatever the broken bytes lead to
         reason = (str(error).splitlines() or [""])[0][:120]
         raise FileFormatError(f"{path.name}: cannot be read as {path.suffix[1:].lower()} ({type(error).__name__}: {reason})") from error
-    return surfaces, None if surfaces or not points else _cloud(points)
+    return surfaces, cloud
 
 
 def _cloud(clouds: list[Any]) -> Cloud:
     vertices = np.concatenate([np.asarray(c.vertices, dtype=np.float64) for c in clouds])
     colors = np.concatenate([unit(c.colors)[:, :3] if len(c.colors) else np.full((len(c.vertices), 3), 0.5) for c in clouds])
+    if vertices.shape != (len(colors), 3) or colors.shape[1] != 3:
+        raise ValueError(f"points of shape {list(vertices.shape)} with colours of shape {list(colors.shape)}")
     return Cloud(vertices, colors)
 
 

@@ -21,6 +21,7 @@ Array = npt.NDArray[Any]
 Wrap = Literal["repeat", "mirror", "clamp"]
 WRAPS: tuple[Wrap, ...] = ("repeat", "mirror", "clamp")
 _MIRROR, _CLAMP = 1, 2
+MAX_TEXELS = 8192  # a side
 GREY = 0.72  # sRGB of a surface that nothing colours
 
 
@@ -31,6 +32,10 @@ class Texture:
     image: Any
     wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
     _levels: list[Array] = field(default_factory=list, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if max(self.size) > MAX_TEXELS:
+            raise ValueError(f"a texture of {self.size[0]} × {self.size[1]} pixels, expected at most {MAX_TEXELS} a side")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,6 +83,13 @@ class Surface:
     texture: Texture | None = None
     linear: bool = False
     cutoff: float | None = None
+
+    def __post_init__(self) -> None:
+        faces = len(self.corners)
+        expected = [(self.corners, (faces, 3, 3)), (self.tint, (faces, 3, 4))] + ([] if self.uv is None else [(self.uv, (faces, 3, 2))])
+        for name, (values, shape) in zip(("positions", "colours", "texture coordinates"), expected, strict=False):
+            if values.shape != shape:
+                raise ValueError(f"{name} of shape {list(values.shape)}, expected {list(shape)}")
 
     @property
     def cut_out(self) -> bool:

@@ -459,3 +459,12 @@ def test_reading_is_silent(tmp_path, capfd):
     save_splats(tame(5), tmp_path / "a.spz")
     fsd_gs.load_splats(tmp_path / "a.spz")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_header_of_many_elements_is_parsed_in_no_time(tmp_path):
+    header = b"ply\nformat ascii 1.0\n" + b"".join(b"element e%d 0\nproperty float x\n" % i for i in range(25_000)) + b"end_header\n"
+    (tmp_path / "a.ply").write_bytes(header)
+    start = time.process_time()
+    with pytest.raises(FileFormatError):
+        load_splats(tmp_path / "a.ply")
+    assert time.process_time() - start < 1

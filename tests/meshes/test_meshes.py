@@ -3,15 +3,17 @@
 import base64
 import json
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import trimesh
+from mesh_mutations import MESHES, MeshMutator, load_mesh
 from PIL import Image
 
-from fsd_gs.errors import FileFormatError
+from fsd_gs.errors import FileFormatError, FsdGsError, InputError
 from fsd_gs.export.mesh import save_mesh
 from fsd_gs.meshes.read import read_surfaces
 from fsd_gs.meshes.surface import Texture
@@ -201,6 +203,54 @@ def test_a_damaged_glb_never_escapes(tmp_path):
         read_surfaces(tmp_path / "b.glb")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"nodes": [*({"children": [i + 1, i + 1]} for i in range(60)), {"mesh": 0}]}, "nodes with many parents"),  # 2^60 ways to the mesh
+        ({"nodes": [{"children": [0], "mesh": 0}]}, "nodes"),
+        ({"accessors": [{"componentType": 5126, "type": "VEC3", "count": 10**9, "sparse": {}}]}, "a sparse accessor of 1000000000 rows"),
+    ],
+)
+def test_gltf_that_asks_for_too_much(tmp_path, change, words):
+    content = gltf_of(np.eye(3)) | change | {"scenes": [{"nodes": [0]}], "scene": 0}
+    (tmp_path / "a.gltf").write_text(json.dumps(content))
+    start = time.process_time()
+    with pytest.raises(FileFormatError, match=words):
+        read_surfaces(tmp_path / "a.gltf")
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("size", [(20_000, 10_000), (9000, 1)])
+def test_pictures_are_measured_before_they_are_unpacked(tmp_path, size):
+    content = gltf_of(
+        np.eye(3),
+        uv=np.zeros((3, 2)),
+        material={"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}},
+        picture=Image.new("1", size),
+    )
+    (tmp_path / "a.gltf").write_text(json.dumps(content))
+    with pytest.raises(FileFormatError, match=r"200000000 pixels|9000 × 1 pixels, expected at most 8192 a side"):
+        read_surfaces(tmp_path / "a.gltf")
+
+
+@READERS
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v 0 0\nv 1 0\nv 0 1\nf 1 2 3\n",  # two coordinates
+        "v 0 0 0\nv 1 0 0\nv 0 1 0\nvt 0\nvt 1\nvt 0\nf 1/1 2/2 3/3\n",
+        "v 0 0 0 1 0\nv 1 0 0 1 0\nv 0 1 0 1 0\nf 1 2 3\n",  # half a colour
+        "v 0 0\nv 1 0\n",  # a cloud of the plane
+    ],
+)
+def test_rows_of_the_wrong_width_are_read_or_one_line(tmp_path, read, text):
+    (tmp_path / "a.obj").write_text(text)
+    try:
+        read(tmp_path / "a.obj")
+    except FsdGsError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
 def test_texture_wrapping_and_levels():
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:, 2:] = 255
@@ -261,3 +311,19 @@ def test_one_colour_a_face_is_not_refined_for_its_texture(tmp_path):
     content = gltf_of(corners, material=material, uv=(cell + 0.5) / 8, picture=Image.fromarray(pixels))
     (tmp_path / "a.gltf").write_text(json.dumps(content))
     assert len(load_asset(tmp_path / "a.gltf", tmp_path, AssetSettings(lit=True)).faces) == 1280
+
+
+@pytest.mark.parametrize("suffix", MESHES)
+def test_damaged_meshes_are_read_or_refused(tmp_path, suffix):
+    """A hundred of each kind, by both readers; ``benchmarks/fuzz_readers.py`` reads thousands."""
+    mutator = MeshMutator(suffix)
+    mutator.read_samples(load_mesh, tmp_path)
+    refused = 0
+    for number in range(100):
+        (tmp_path / suffix).write_bytes(mutator(2, number))
+        try:
+            load_mesh(tmp_path / suffix)
+        except (FileFormatError, InputError) as error:
+            refused += 1
+            assert "\n" not in str(error)  # noqa: PT017
+    assert refused >= 10
