@@ -117,7 +117,7 @@ class Config:
     output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/", text=True, free=True)
     reseed: int = setting(
         1,
-        "with count > 1: how often a failed asset (empty, hazy, exploded, holes) is tried again with another seed",
+        "with count > 1: how often a failed asset (empty, hazy, exploded, holes, unclear) is tried again with another seed",
         low=0,
         high=100,
         free=True,

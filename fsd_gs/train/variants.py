@@ -1,10 +1,12 @@
 """Several assets for one prompt: seeds seed, seed + 1, …, each looked at when it is done, the failed ones made again, the set scored.
 
-    slot k = 0 … count − 1 tries the seeds  s_kj = seed + k + stride · j,   j = 0 … reseed,   until geometry finds nothing wrong
+    slot k = 0 … count − 1 tries the seeds  s_kj = seed + k + stride · j,   j = 0 … reseed,   until nothing is found wrong
+
+by geometry (empty, exploded, hazy, holes) or by the verdict on what an artist sees (unclear, ``metrics.verdict``).
 
 stride = 1000 · ⌈count / 1000⌉, so that no two slots ever share a seed and the same command makes the same assets again. What was tried is
 kept on disk and written to ``variants.json`` in the prompt's folder after every asset: whatever is finished has a valid gallery, also after
-Ctrl-C. If every try of a slot fails, the last one stays, with its note.
+Ctrl-C. If every try of a slot fails, the one with the best verdict stands for it, with its note.
 
 *More like this one* is not here: it is ``noise.like=SEED noise.like_mix=ρ``, which mixes the two seeds' noise maps as √ρ a + √(1−ρ) b. The
 fixed noise decides where the flow ends, so the children move from a free choice (ρ = 0) to the parent (ρ = 1).
@@ -30,6 +32,7 @@ from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.errors import EmptyAssetError, FileFormatError, InputError
 from fsd_gs.export.formats import load_splats
 from fsd_gs.io import write_text
+from fsd_gs.metrics import verdict
 from fsd_gs.metrics.diversity import DiversitySettings, diversity
 from fsd_gs.metrics.geometry import geometry_report
 from fsd_gs.render import Rasterizer, make_rasterizer, render_frames
@@ -48,15 +51,17 @@ MakeAsset = Callable[[Config], int]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One seed that was tried. failures ⊆ ("empty", "exploded", "hazy", "holes"); () is a sound asset."""
+    """One seed that was tried. failures ⊆ ("empty", "exploded", "hazy", "holes"), or "unclear" where geometry finds nothing but the
+    verdict is against it; () is a sound asset. score: p(keep) of the verdict in [0, 1], None where nobody looked."""
 
     seed: int
     failures: tuple[str, ...]
+    score: float | None = None
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A slot of the set: the seeds tried, in order. The last one is the asset."""
+    """A slot of the set: the seeds tried, in order, but for the asset, which is the last one."""
 
     requested_seed: int
     attempts: tuple[Attempt, ...]
@@ -70,10 +75,15 @@ class Variant:
         return self.attempts[-1].failures
 
     @property
+    def score(self) -> float | None:
+        return self.attempts[-1].score
+
+    @property
     def note(self) -> str:
         """What happened, in words; empty where the first seed was sound."""
-        replaced = [f"seed {attempt.seed} was {_in_words(attempt.failures)}" for attempt in self.attempts[:-1]]
-        notes = [f"{' and '.join(replaced)}: made again as seed {self.seed}"] if replaced else []
+        others = [f"seed {attempt.seed} was {_in_words(attempt.failures)}" for attempt in self.attempts[:-1]]
+        outcome = "not better" if self.seed == self.requested_seed else f"made again as seed {self.seed}"
+        notes = [f"{' and '.join(others)}: {outcome}"] if others else []
         if self.failures:
             notes.append(f"seed {self.seed} is {_in_words(self.failures)}")
         return "; ".join(notes)
@@ -133,13 +143,13 @@ def train_variants(
             run = folder / runs.seed_name(seed)
             if code and not runs.is_finished(run):
                 return result, code
-            splats = load_splats(run / runs.SPLATS)
-            shown = Attempt(seed, inspect(splats, config, rasterizer))
-            attempts.append(shown)
-            if not attempts[-1].failures or code >= STOPPED:
+            attempts.append(attempt := look_at(made := load_splats(run / runs.SPLATS), seed, config, rasterizer))
+            if shown is None or _rank(attempt) >= _rank(shown):
+                splats, shown = made, attempt
+            if not attempt.failures or code >= STOPPED:
                 break
         worst = max(worst, code if code < STOPPED else 0, 2 if splats is None else 0)
-        if splats is not None and shown is not None:  # the last try that has any stands last
+        if splats is not None and shown is not None:
             assets.append(splats)
             attempts.sort(key=lambda attempt: attempt is shown)
         result.variants.append(Variant(config.seed + slot, tuple(attempts)))
@@ -178,8 +188,8 @@ def record_asset(run: Path, config: Config, *, write_gallery: Callable[[Path], o
         if before is not None and config.seed in {a.seed for variant in before.variants for a in variant.attempts}:
             record(VariantSet(config.prompt, [], before.diversity), run.parent, write_gallery)
             return
-    failures = inspect(load_splats(run / runs.SPLATS), config, make_rasterizer("cpu"))
-    record(VariantSet(config.prompt, [Variant(config.seed, (Attempt(config.seed, failures),))]), run.parent, write_gallery)
+    attempt = look_at(load_splats(run / runs.SPLATS), config.seed, config, make_rasterizer("cpu"))
+    record(VariantSet(config.prompt, [Variant(config.seed, (attempt,))]), run.parent, write_gallery)
 
 
 def seeds_of_slot(config: Config, slot: int) -> list[int]:
@@ -187,6 +197,19 @@ def seeds_of_slot(config: Config, slot: int) -> list[int]:
     stride = 1000 * math.ceil(config.count / 1000)
     tries = 1 + (config.reseed if config.count > 1 else 0)
     return [config.seed + slot + stride * j for j in range(tries)]
+
+
+def look_at(splats: Gaussians, seed: int, config: Config, rasterizer: Rasterizer) -> Attempt:
+    """What geometry and the verdict say of an asset."""
+    failures = inspect(splats, config, rasterizer)
+    cameras = _orbit(config, verdict.VIEWS, verdict.SIZE, splats.means.device)
+    said = verdict.judge_asset(splats, config.prompt, rasterizer, cameras)
+    return Attempt(seed, failures or (() if said.keep else ("unclear",)), round(said.score, 3))
+
+
+def _rank(attempt: Attempt) -> tuple[bool, float]:
+    """Which of two tries stands for the slot: the sound one, then the one with the better verdict."""
+    return not attempt.failures, attempt.score or 0.0
 
 
 def inspect(splats: Gaussians, config: Config, rasterizer: Rasterizer) -> tuple[str, ...]:
@@ -233,10 +256,7 @@ def load_variants(path: Path) -> VariantSet | None:
     """The set that was written to ``path``; None where there is none. FileFormatError for anything else."""
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        slots = [
-            Variant(int(v["requested_seed"]), tuple(Attempt(int(a["seed"]), tuple(map(str, a["failures"]))) for a in v["attempts"]))
-            for v in values["variants"]
-        ]
+        slots = [Variant(int(v["requested_seed"]), tuple(_attempt(a) for a in v["attempts"])) for v in values["variants"]]
         if not all(slot.attempts for slot in slots):
             raise ValueError("a variant without attempts")
         score = values["diversity"]
@@ -245,6 +265,11 @@ def load_variants(path: Path) -> VariantSet | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileFormatError(f"{path}: not a list of variants ({error}); delete it, the gallery works without") from error
+
+
+def _attempt(values: dict[str, Any]) -> Attempt:
+    score = values.get("score")  # sets of before the verdict have none
+    return Attempt(int(values["seed"]), tuple(map(str, values["failures"])), None if score is None else float(score))
 
 
 def more_like_this(config: Config, *, seed: int, mix: float = 0.7, count: int = 4) -> Config:

@@ -113,6 +113,7 @@ class Card:
     Attributes:
         splats, shown: how many there are and how many are drawn.
         ply: base64, None where too large.
+        score: p(keep) of the verdict, None where nobody looked.
     """
 
     seed: int
@@ -127,6 +128,7 @@ class Card:
     splats_link: str
     notes: list[tuple[str, str]]
     like: str
+    score: float | None = None
 
 
 def gallery_page(assets: Sequence[Asset], score: float | None) -> str:
@@ -187,6 +189,7 @@ def make_card(asset: Asset, budget: float) -> Card:
         splats_link=_relative(folder / runs.SPLATS),
         notes=_notes(asset),
         like=f"noise.like={config.seed} noise.like_mix=0.7 seed={config.seed + 1_000_000} count=4",
+        score=None if asset.variant is None else asset.variant.score,
     )
 
 
