@@ -10,6 +10,8 @@ from export_scenes import egg
 from fsd_gs.config import load_config
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.export.ply import save_ply
+from fsd_gs.metrics import verdict
+from fsd_gs.metrics.verdict import Signs, Verdict
 from fsd_gs.render import make_rasterizer
 from fsd_gs.train import runs
 from fsd_gs.train.api import generate
@@ -54,6 +56,19 @@ class FakeTraining:
         return 0
 
 
+@pytest.fixture(autouse=True)
+def opinions(monkeypatch):
+    """p(keep) by number of splats, 0.9 where none is set: these eggs are about sets, the verdict has tests of its own."""
+    scores = {}
+
+    def judge(splats, prompt, rasterizer, cameras):
+        score = scores.get(len(splats), 0.9) if len(splats) else 0.0
+        return Verdict(score, score >= 0.5, Signs(0, 0, 0, 0, 0), "haze")
+
+    monkeypatch.setattr(verdict, "judge_asset", judge)
+    return scores
+
+
 def config_in(folder, *overrides):
     return load_config(overrides=["prompt=an egg", f"output={folder}", *overrides])
 
@@ -89,6 +104,24 @@ def test_the_last_try_stays_with_its_note(tmp_path):
     assert train.seeds == [0, 1000, 1]
     assert variants.variants[0].note == "seed 0 was hazy: made again as seed 1000; seed 1000 is hazy"
     assert variants.variants[1].note == ""
+
+
+def test_an_asset_that_no_artist_keeps_is_made_again(tmp_path, opinions):
+    opinions |= {1400: 0.2, 1300: 0.3, 1200: 0.1}
+    train = FakeTraining({0: egg(1400), 1: egg(1300), 1001: egg(1200)})
+    variants, _ = train_variants(config_in(tmp_path, "count=2"), train, CPU, say=lambda _: None)
+    assert train.seeds == [0, 1000, 1, 1001]
+    assert variants.variants[0].attempts == (Attempt(0, ("unclear",), 0.2), Attempt(1000, (), 0.9))
+    assert variants.variants[1].attempts == (Attempt(1001, ("unclear",), 0.1), Attempt(1, ("unclear",), 0.3))  # the better one stands
+    assert variants.variants[1].note == "seed 1001 was unclear: not better; seed 1 is unclear"
+    assert load_variants(tmp_path / "an-egg" / VARIANTS) == variants
+
+
+def test_sets_of_before_the_verdict_have_no_scores(tmp_path):
+    path = tmp_path / VARIANTS
+    old = {"prompt": "x", "variants": [{"requested_seed": 0, "attempts": [{"seed": 0, "failures": []}]}], "diversity": None}
+    path.write_text(json.dumps(old))
+    assert load_variants(path) == VariantSet("x", [Variant(0, (Attempt(0, ()),))])
 
 
 def test_an_interrupted_set_keeps_what_is_finished(tmp_path):

@@ -24,6 +24,7 @@ from fsd_gs.metrics.verdict.signs import NAMES, Signs
 
 LABELLED = SHIPPED.parent / "labelled.json"
 RIDGE = 0.3
+LEAST = 0.02  # deviation: a sign that hardly varies among the labelled assets must not decide alone
 FAVOUR = {"margin": 1}  # +1: more of it may only help; every other sign may only hurt
 
 
@@ -57,7 +58,7 @@ def fit(assets: Sequence[Labelled], ridge: float = RIDGE) -> VerdictModel:
 
     raw = np.array([a.signs.as_tuple() for a in assets])
     kept = np.array([a.kept for a in assets])
-    means, deviations = np.nanmean(raw, axis=0), np.nanstd(raw, axis=0) + 1e-3
+    means, deviations = np.nanmean(raw, axis=0), np.maximum(np.nanstd(raw, axis=0), LEAST)
     x = np.nan_to_num((raw - means) / deviations)
     y = np.where(kept, 1.0, -1.0)
     share = np.where(kept, 0.5 / kept.sum(), 0.5 / (~kept).sum()) * len(assets)

@@ -8,8 +8,9 @@ softness    1 − the mean over the outlines of S_v of (max − min of a_v over 
 dissent     each point of the surface that view v shows, X = ray_v(p, z_v(p)) for p in S_v, is looked for in its two neighbours u. u denies
             it where X projects outside S_u, or in front of u's own surface by more than τ: a panel that is there from one side only, a
             ghost arm, a surface averaged out of two. The share of denied points.
-mismatch    where u agrees and X is well inside both silhouettes: the mean distance ‖c_v − c_u‖ of the two colours in [0, 1]³. Surfaces
-            have one colour; veils in front of each other have another one from every side.
+mismatch    where u agrees and X is well inside both silhouettes: the mean distance of its colour c_v in [0, 1]³ to the nearest among those
+            that u shows within 2 pixels of X (so that the edge of a painted dot is no mismatch). Surfaces have one colour; veils in front
+            of each other have another one from every side.
 floaters    share of the splats' mass outside their largest component (``metrics.geometry``).
 doubt       1 − mean_v P(category asked | view v) of the embedded judge; NaN for prompts that name none of its categories.
 margin      mean_v [log P(asked) − log max of the others], held in [−8, 8], NaN likewise: how clearly it is this and nothing else.
@@ -38,6 +39,7 @@ THIN, DENSE = 0.1, 0.9
 WINDOW = 5  # pixels a side around a pixel of an outline
 TOLERANCE = 0.08  # τ in world units
 STRIDE = 2  # every second pixel a way is asked of the neighbours
+SLACK = 2  # pixels in which the colours of two views may lie apart
 LIMIT = 8.0  # of the margin
 
 
@@ -135,9 +137,20 @@ def disagreement(a: np.ndarray, z: np.ndarray, rgb: np.ndarray, cameras: Cameras
             asked += int(seen.sum())
             denied += int((seen & (~near[u, at_row, at_column] | (silhouettes[u, at_row, at_column] & (ahead > TOLERANCE)))).sum())
             shared = seen & (np.abs(ahead) < TOLERANCE) & inner[u, at_row, at_column] & inner[v, rows, columns]
-            distances.append(np.linalg.norm(rgb[v, rows, columns] - rgb[u, at_row, at_column], axis=1)[shared])
+            distances.append(_nearest(rgb[v, rows, columns][shared], rgb[u], at_row[shared], at_column[shared]))
     found = np.concatenate(distances)
     return (denied / asked if asked else 1.0), (float(found.mean()) if len(found) else 0.0)
+
+
+def _nearest(colors: np.ndarray, image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """[P] distance of each of ``colors`` [P, 3] to the nearest of ``image`` [H, W, 3] within SLACK pixels of its place."""
+    height, width, _ = image.shape
+    best = np.full(len(colors), np.inf)
+    for i in range(-SLACK, SLACK + 1):
+        for j in range(-SLACK, SLACK + 1):
+            there = image[np.clip(rows + i, 0, height - 1), np.clip(columns + j, 0, width - 1)]
+            np.minimum(best, np.linalg.norm(colors - there, axis=1), out=best)
+    return best
 
 
 def _near(silhouette: np.ndarray) -> np.ndarray:
