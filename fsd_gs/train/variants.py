@@ -51,8 +51,14 @@ MakeAsset = Callable[[Config], int]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One seed that was tried. failures ⊆ ("empty", "exploded", "hazy", "holes"), or "unclear" where geometry finds nothing but the
-    verdict is against it; () is a sound asset. score: p(keep) of the verdict in [0, 1], None where nobody looked."""
+    """One seed that was tried.
+
+    Attributes:
+        seed: of the run.
+        failures: ⊆ ("empty", "exploded", "hazy", "holes"), or "unclear" where geometry finds nothing but the verdict is against it;
+            () is a sound asset.
+        score: p(keep) of the verdict in [0, 1], None where nobody looked.
+    """
 
     seed: int
     failures: tuple[str, ...]

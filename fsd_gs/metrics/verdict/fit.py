@@ -41,6 +41,7 @@ class Labelled:
 
 
 def load_labelled(path: Path = LABELLED) -> list[Labelled]:
+    """The labelled assets of a file like the shipped one."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     return [
         Labelled(r["group"], r["prompt"], r["seed"], r["kept"], r["held_out"], Signs(*(_number(r["signs"][n]) for n in NAMES)))
@@ -90,6 +91,7 @@ def scores_left_out(assets: Sequence[Labelled], ridge: float = RIDGE) -> list[fl
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Fit, print, and write where asked; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fsd_gs.metrics.verdict.fit", description="Fit the verdict to the labelled assets.")
     parser.add_argument("--labelled", type=Path, default=LABELLED, help="the labelled signs")
     parser.add_argument("--output", type=Path, help="write the fitted numbers there")

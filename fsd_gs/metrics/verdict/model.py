@@ -28,7 +28,14 @@ SHIPPED = Path(__file__).parent / "weights" / "verdict.json"
 
 @dataclass(frozen=True)
 class Verdict:
-    """score: p(keep) in [0, 1]. keep: score at or above the threshold. worst: the sign that speaks most against the asset."""
+    """What is said of one asset.
+
+    Attributes:
+        score: p(keep) in [0, 1].
+        keep: score at or above the threshold.
+        signs: what it was said from.
+        worst: the sign that speaks most against the asset.
+    """
 
     score: float
     keep: bool
@@ -42,7 +49,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class VerdictModel:
-    """The fitted numbers, each for a name of ``NAMES``; threshold on p(keep)."""
+    """The fitted numbers.
+
+    Attributes:
+        weights, means, deviations: w, m and d for each name of ``NAMES``.
+        bias: b.
+        threshold: on p(keep).
+    """
 
     weights: Mapping[str, float]
     means: Mapping[str, float]

@@ -28,7 +28,7 @@ from torch import Tensor
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import InputError
-from fsd_gs.metrics.geometry.rays import project, rays_of
+from fsd_gs.metrics.geometry.rays import points_in_view, rays_of
 from fsd_gs.metrics.geometry.silhouettes import HALF, outline
 from fsd_gs.metrics.geometry.splats import splat_statistics
 from fsd_gs.metrics.judge.inference import Judge
@@ -132,7 +132,7 @@ def disagreement(a: np.ndarray, z: np.ndarray, rgb: np.ndarray, cameras: Cameras
         position, directions = rays_of(cameras, v, rows, columns)
         points = position + z[v, rows, columns][:, None] * directions
         for u in {(v - 1) % count, (v + 1) % count}:
-            at_row, at_column, depths, seen = project(cameras, u, points)
+            at_row, at_column, depths, seen = points_in_view(cameras, u, points)
             ahead = z[u, at_row, at_column] - depths  # by how much X is in front of u's own surface
             asked += int(seen.sum())
             denied += int((seen & (~near[u, at_row, at_column] | (silhouettes[u, at_row, at_column] & (ahead > TOLERANCE)))).sum())
