@@ -208,7 +208,7 @@ def test_no_file_trusts_remote_code_or_loads_pickles():
 
 def test_every_module_that_the_documents_name_exists():
     """`fsd_gs/…` paths; "yours" stands for a file that a reader would add."""
-    for document in [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").glob("*.md")]:
+    for document in [*PACKAGE.parent.glob("*.md"), *(PACKAGE.parent / "docs").rglob("*.md")]:
         if document.name == "CHANGELOG.md":
             continue
         lines = document.read_text(encoding="utf-8").splitlines()

@@ -99,6 +99,8 @@ def make_runs(folder, monkeypatch):
         "outputs/a-house/seed-0000/splats.ply",
         "outputs/a-red-chair/seed-0000/splats.ply",
         "scan.ply",
+        "trellis.ply",
+        "theirs.ply",
         "RUN/splats.ply",
         "FILE.ply",
     ):

@@ -117,7 +117,8 @@ class Generate(IO.ComfyNode):
     def execute(cls, prompt: str, seed: int, quality: str, config: str, settings: str = "") -> IO.NodeOutput:
         wanted = settings_of(prompt, seed, quality, config, settings)
         folder = runs.run_folder(wanted)
-        outcome = make_asset(wanted, lambda: load_prior(wanted, resolve_device(wanted.device)), folder, [Hooks(folder)])
+        with torch.inference_mode(False), torch.enable_grad():  # ComfyUI runs nodes without gradients; this one is an optimisation
+            outcome = make_asset(wanted, lambda: load_prior(wanted, resolve_device(wanted.device)), folder, [Hooks(folder)])
         if outcome.state == "stopped":  # with everything saved: the same node goes on with it
             comfy.model_management.throw_exception_if_processing_interrupted()
         splats = outcome.result.splats if outcome.result is not None else load_splats(folder / runs.SPLATS)

@@ -32,7 +32,8 @@ def interface(tmp_path):
 
 @pytest.fixture
 def nodes(interface, monkeypatch):
-    return load_nodes(interface, monkeypatch)
+    with torch.inference_mode():  # as ComfyUI runs them
+        yield load_nodes(interface, monkeypatch)
 
 
 def test_the_extension_names_its_nodes(nodes):
