@@ -7,6 +7,7 @@ graph runs where it can be known by then (``validate_inputs``), else as the erro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import comfy.model_management
@@ -18,6 +19,7 @@ from PIL import Image
 
 from fsd_gs.config import Config
 from fsd_gs.core.device import resolve_device
+from fsd_gs.core.quality import GOOD, QUALITIES
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.export.formats import EXPORTERS, LOADERS, TARGETS, export, load_splats
 from fsd_gs.export.options import ExportOptions
@@ -34,8 +36,6 @@ from fsd_gs.viewer.form import Request, presets, requested_config
 from .convert import from_splat, to_splat
 
 CATEGORY = "3d/fsd-gs"
-QUALITY = {"quick": 0.5, "standard": 1.0, "fine": 2.0}  # times the steps of the configuration
-CORE_FORMATS = ("ply", "spz", "splat", "ksplat")
 
 
 def settings_of(prompt: str, seed: int, quality: str, config: str, settings: str) -> Config:
@@ -46,9 +46,7 @@ def settings_of(prompt: str, seed: int, quality: str, config: str, settings: str
     if not prompt.strip():
         raise InputError('prompt: expected words that say what to make, got nothing; for example "a red chair"')
     output = str(Path(folder_paths.get_output_directory()) / "fsd_gs")
-    plain = requested_config(Request(prompt.strip(), config, seed, 1, settings), output)
-    steps = max(1, round(plain.steps * QUALITY[quality]))
-    typed = f"{settings} steps={steps}".strip()
+    typed = f"quality={quality} {settings}".strip()
     wanted = requested_config(Request(prompt.strip(), config, seed, 1, typed), output)
     folder = runs.run_folder(wanted)
     if (folder / runs.CONFIG).is_file() and runs.differing_settings(runs.load_run_config(folder), wanted):
@@ -94,7 +92,7 @@ class Generate(IO.ComfyNode):
             inputs=[
                 IO.String.Input("prompt", default="a red chair", multiline=True),
                 IO.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True),
-                IO.Combo.Input("quality", options=list(QUALITY), default="standard", tooltip="half, once or twice the steps of the config"),
+                IO.Combo.Input("quality", options=list(QUALITIES), default=GOOD, tooltip="how much it may cost"),
                 IO.Combo.Input("config", options=presets(), tooltip="of fsd-gs train --config; default needs no GPU and no weights"),
                 IO.String.Input("settings", default="", optional=True, advanced=True, tooltip="more key=value settings"),
             ],
@@ -196,7 +194,7 @@ class Export(IO.ComfyNode):
         return IO.NodeOutput(Types.File3D(str(written[0])), str(written[0]), ui=UI.PreviewText("\n".join(map(str, written))))
 
 
-def _progress(bar: comfy.utils.ProgressBar):  # noqa: ANN202
+def _progress(bar: comfy.utils.ProgressBar) -> Callable[[int, int], None]:
     def tell(done: int, total: int) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         bar.update_absolute(done, total)

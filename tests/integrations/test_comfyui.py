@@ -19,7 +19,7 @@ SMALL = "steps=3 splats.count=200 outputs.preview_every=1 outputs.turntable_fram
 CHAIR = {
     "prompt": "a red chair",
     "seed": 0,
-    "quality": "standard",
+    "quality": "good",
     "config": "exact",
     "settings": f"{SMALL} {FEW}",
 }
@@ -64,8 +64,8 @@ def test_generate_reports_progress_and_gives_the_runs_splats(nodes, interface):
     again = nodes.Generate.execute(**CHAIR)  # is there: nothing is made
     assert len(interface.bars) == 3
     assert torch.equal(again.args[0].positions, splat.positions)
-    assert nodes.settings_of(**{**CHAIR, "quality": "fine"}).steps == 6
-    assert nodes.settings_of(**{**CHAIR, "quality": "fine"}).overwrite
+    best = nodes.settings_of(**{**CHAIR, "quality": "best"})
+    assert (best.steps, best.cameras.views, best.overwrite) == (3, 8, True)  # what is typed wins; other settings make it anew
 
 
 def test_an_interrupted_run_goes_on(nodes, interface):

@@ -91,7 +91,7 @@ def graph(**fields):
     words = {
         "prompt": "a red chair",
         "seed": 0,
-        "quality": "standard",
+        "quality": "good",
         "config": "default",
         "settings": "steps=6 outputs.turntable_frames=0",
         **fields,
