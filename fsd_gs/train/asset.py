@@ -22,7 +22,7 @@ import torch
 from fsd_gs.config import Config
 from fsd_gs.core.device import resolve_device
 from fsd_gs.core.types import Gaussians
-from fsd_gs.errors import BackendError, DivergenceError, EmptyAssetError, FileFormatError, FsdGsError, InputError, OutputError, VideoError
+from fsd_gs.errors import BackendError, DivergenceError, EmptyAssetError, FileFormatError, FsdGsError, OutputError, VideoError
 from fsd_gs.export.ply import save_ply
 from fsd_gs.io import write_text
 from fsd_gs.priors.base import Prior
@@ -39,15 +39,14 @@ from fsd_gs.train.observers import Checkpoints, JsonLog, Previews
 from fsd_gs.train.result import Result, draw_preview
 from fsd_gs.train.session import Session
 from fsd_gs.train.step import advance
-from fsd_gs.train.words import check_words
+from fsd_gs.train.words import check_words, require_words
 
 TRACEBACK = "traceback.txt"
 
 
 def prepare(config: Config, prior: Prior | None = None) -> Session:
     """A session at step 0; everything that can be wrong with the settings is found here, before anything is written."""
-    if not config.prompt.strip():
-        raise InputError('prompt: expected words that say what to make, got nothing; for example prompt="a red chair"')
+    require_words(config.prompt)
     device = resolve_device(config.device)
     prior = load_prior(config, device) if prior is None else prior
     check_words(prior, config.prompt, anyway=config.anyway)

@@ -62,8 +62,10 @@ def main(
 
     from fsd_gs.core.device import resolve_device
     from fsd_gs.train.backbones import load_prior
-    from fsd_gs.train.words import check_words
+    from fsd_gs.train.words import check_words, require_words
 
+    if config.mode == "3d":
+        require_words(config.prompt)  # before a prior is loaded and the machine measured
     console = Console(stderr=False)
     device = resolve_device(config.device)
     prior = load_prior(config, device)

@@ -41,6 +41,16 @@ def find_words(prior: Prior, prompt: str) -> tuple[Finding, ...]:
     return vocabulary.understand(prompt).findings if vocabulary is not None else ()
 
 
+def require_words(prompt: str) -> None:
+    """Refuse a prompt without words.
+
+    Raises:
+        InputError: there is nothing in it.
+    """
+    if not prompt.strip():
+        raise InputError('prompt: expected words that say what to make, got nothing; for example prompt="a red chair"')
+
+
 def check_words(prior: Prior, prompt: str, *, anyway: bool = False) -> None:
     """PromptError, one line with the nearest known words, if a word that decides the look is not understood; ``anyway`` goes on."""
     findings = find_words(prior, prompt)
