@@ -103,7 +103,9 @@ def check(config: SplatPretrainConfig) -> SplatPretrainConfig:
         pair = getattr(data, name)
         if len(pair) != 2 or pair[0] > pair[1]:
             raise ConfigError(f"data.{name}: expected [low, high], got {pair}")
-    if network.width % network.heads or network.text_width % 4:
+    if network.text_width % 4:
+        raise ConfigError(f"network.text_width: expected a multiple of 4, got {network.text_width}")
+    if network.width % network.heads:
         raise ConfigError(f"network.width: expected a multiple of network.heads ({network.heads}), got {network.width}")
     if network.block_depth and network.cells * network.emit_points % 2:
         raise ConfigError(
