@@ -155,15 +155,13 @@ def _without_command(arguments: Sequence[str], program: str) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
-    if arguments[0] == "--version":
-        return _version()
     raise InputError(unknown_name("command", arguments[0], COMMANDS))
 
 
 def guarded(command: Command, arguments: Sequence[str], program: str) -> int:
     """Run a command; an error that a person can act on is one line and exit code 2, with a traceback only under ``--debug``."""
     if "--version" in arguments:
-        return _version()
+        command = _version
     _speak_any_encoding()
     debug = "--debug" in arguments
     speak_for_ourselves(debug)
@@ -188,7 +186,7 @@ def guarded(command: Command, arguments: Sequence[str], program: str) -> int:
     return 2
 
 
-def _version() -> int:
+def _version(arguments: Sequence[str], program: str) -> int:
     from fsd_gs import __version__
 
     print(__version__)

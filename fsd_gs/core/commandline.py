@@ -7,7 +7,9 @@ this). A command is a parser and a function; :class:`Parser` knows which setting
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from typing import IO
 
 from fsd_gs.core.configure import Row, rows_of
 from fsd_gs.core.setting import names_of, range_of
@@ -21,6 +23,13 @@ class Parser(argparse.ArgumentParser):
     """
 
     settings: type | None = None
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        """argparse swallows what a full disk says of the help, and ends with 0."""
+        if message and file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
 
 def make_parser(program: str, description: str, epilog: str | None = None) -> Parser:

@@ -18,6 +18,7 @@ from pathlib import Path
 from disk import ball, has_tmpfs, readable, small_disk
 from row import Row
 
+from fsd_gs.cli import COMMANDS
 from fsd_gs.export.ply import save_ply
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,15 +77,15 @@ def commands(place: Path) -> dict[str, list[str]]:
         "info": ["info", f"{place}/a.ply"],
         "words": ["words", "chair", "prior.name=exact"],
         "doctor": ["doctor"],
+        "batch": ["batch", f"{place}/prompts.txt", "--dry-run", "--output", f"{place}/night"],
+        "app": ["app", "--port", "0", "--output", f"{place}/app"],
+        "sweep": ["sweep", "sweep/small", "--report", "--no-plots", "--output", f"{place}/sweep"],
         "completion": ["completion", "bash"],
     }
 
 
-HELP = ("train", "finish", "view", "export", "info", "sweep", "evaluate", "train-prior", "words", "doctor", "completion")
-
-
 def onto_dev_full(long: bool) -> Iterator[Row]:
-    said = [[], ["--help"], ["--version"], *([name, option] for name in HELP for option in ("--help", "--version"))]
+    said = [[], ["--help"], ["--version"], *([name, option] for name in COMMANDS for option in ("--help", "--version"))]
     said.append(["train-prior", "--network", "splat", "--help"])
     row = Row("--help and --version > /dev/full")
     for words in said if long else said[1:5]:
@@ -109,6 +110,7 @@ def onto_dev_full(long: bool) -> Iterator[Row]:
 def prepared(place: Path) -> Path:
     """A splat file and an unfinished run with a checkpoint in ``place``."""
     save_ply(ball(seed=1, count=200), place / "a.ply")
+    (place / "prompts.txt").write_text("a red chair\n")
     start([*TRAIN, f"output={place}/outputs", "seed=1"], subprocess.DEVNULL)
     run = place / "outputs" / "a-red-chair" / "seed-0001"
     for name in ("splats.ply", "finished.json"):
