@@ -218,9 +218,9 @@ def describe_vocabulary() -> str:
     return CATALOGUE.describe()
 
 
-def question(findings: Sequence[Finding]) -> str:
-    """One line about the findings that ask."""
-    return f"prompt: {'; '.join(f.message for f in findings if f.asks)}. Change the words, or go on without them with anyway=true"
+def question(findings: Sequence[Finding], how: str = "anyway=true") -> str:
+    """One line about the findings that ask. how: what goes on without them, as the reader can do it."""
+    return f"prompt: {'; '.join(f.message for f in findings if f.asks)}. Change the words, or go on without them with {how}"
 
 
 def note(findings: Sequence[Finding], *, anyway: bool = False) -> str:

@@ -33,6 +33,7 @@ class Request:
     Attributes:
         preset: one of :func:`presets`.
         settings: ``key=value`` separated by spaces.
+        anyway: go on without the words that the prior does not know.
         replace: existing assets.
         quality: one word for steps, views, sizes and splats; settings win.
     """
@@ -42,6 +43,7 @@ class Request:
     seed: int = 0
     count: int = 1
     settings: str = ""
+    anyway: bool = False
     replace: bool = False
     quality: str = GOOD
 
@@ -69,6 +71,7 @@ def requested_config(request: Request, output: str, overrides: Sequence[str] = (
             raise ConfigError(f"settings: {key}: '$' is not taken")
     files = [] if request.preset == DEFAULTS else [request.preset]
     fields = [f"prompt={request.prompt}", f"seed={request.seed}", f"count={request.count}", f"output={output}"]
+    fields += ["anyway=true"] if request.anyway else []
     existing = "overwrite=true" if request.replace else "resume=true"
     quality = f"quality={request.quality}"
     trusted = load_config(files, [quality, *overrides, *fields])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsd_gs.catalogue.vocabulary import PromptError, note, question
 from fsd_gs.config import Config
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import FsdGsError
@@ -21,6 +22,7 @@ from fsd_gs.train.asset import make_asset, prepare
 from fsd_gs.train.backbones import load_prior
 from fsd_gs.train.estimate import WORTH_IT, TimeBook, estimate_line
 from fsd_gs.train.variants import STOPPED, train_variants
+from fsd_gs.train.words import find_words
 from fsd_gs.viewer.form import requested_config
 from fsd_gs.viewer.gallery import write_gallery
 from fsd_gs.viewer.inspector import Inspector
@@ -93,6 +95,8 @@ class StartPage:
                 self._inspector.close()
                 self._inspector = None
             self._train(config)
+        except PromptError as error:
+            self.board.say(question(error.findings, "the box Anyway"), strong=True)
         except FsdGsError as error:
             self.board.say(str(error), strong=True)
         except Exception as error:  # a thread has nobody above it: the page is where a fault can be seen
@@ -105,6 +109,7 @@ class StartPage:
     def _train(self, config: Config) -> None:
         self.board.say("loading the prior …")
         prior = self._load_prior(config)
+        self._note_words(config, prior)
         prepare(config, prior)  # what is wrong with the settings is said before anything is written
         rasterizer = viewing_rasterizer(config.render.backend)
         self.board.say(estimate_line(config, prior, config.count, self.board.say) or "")
@@ -121,6 +126,12 @@ class StartPage:
             self._inspector = Inspector(self._server, finished, rasterizer)
         stopped = code >= STOPPED
         self.board.say(f"{'Stopped' if stopped else 'Done'}: {folder}" + (" (Make assets goes on with it)" if stopped else ""))
+
+    def _note_words(self, config: Config, prior: Prior) -> None:
+        """What is left out of the prompt, each time it is asked for: the prior's own note comes once a prompt."""
+        findings = find_words(prior, config.prompt)
+        if line := note(findings, anyway=config.anyway):
+            self._notes.add(line)
 
     def _tell(self, line: str) -> None:
         """What the terminal is told and the page must not miss."""

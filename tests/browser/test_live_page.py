@@ -139,6 +139,29 @@ def test_the_start_page_makes_an_asset(page, server, tmp_path):
         start.close()
 
 
+def test_words_are_asked_about_in_the_page(page, server, tmp_path):
+    start = StartPage(server, output=str(tmp_path), overrides=(*TINY, "steps=1"), say=lambda _: None)
+    try:
+        page.goto(address(server))
+        prompt = page.get_by_text("Prompt", exact=True).locator("xpath=../../..").get_by_role("textbox")
+        prompt.fill("two yelow ducks")
+        page.get_by_label("Count", exact=True).fill("1")
+        page.get_by_role("button", name="Make assets").click()
+        asked = page.get_by_text("did you mean 'yellow'?")
+        assert wait_until(page, lambda: asked.count() == 1 and asked.is_visible())
+        assert "go on without them with the box Anyway" in asked.inner_text()
+        left_out = page.get_by_text("'two' cannot be done: numbers are not understood")
+        assert left_out.is_visible()
+        assert not list(tmp_path.iterdir())  # nothing was begun
+        page.get_by_label("Anyway", exact=True).check()
+        page.get_by_role("button", name="Make assets").click()
+        assert wait_until(page, lambda: len(list(tmp_path.glob("*/gallery.html"))) == 1, 60)
+        assert left_out.is_visible()  # said again, of this run
+        assert "'yelow' is not known here" in left_out.inner_text()
+    finally:
+        start.close()
+
+
 @pytest.fixture
 def phone(browser):
     context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)

@@ -78,6 +78,6 @@ def rows(long: bool) -> Iterator[Row]:
     ]
     for name, settings, load, count in commands:
         row, known = Row(f"generated settings, {name}"), frozenset(entry.key for entry in rows_of(settings))
-        for override in generated(count if long else count // 20, 3, settings):
+        for override in generated(count if long else count // 12, 3, settings):
             try_override(row, load, override, known)
         yield row

@@ -105,3 +105,8 @@ def test_bad_fields_are_one_line():
 def test_presets_begin_with_the_default():
     assert presets()[0] == DEFAULTS
     assert len(set(presets())) == len(presets())
+
+
+def test_the_box_goes_on_without_unknown_words():
+    assert requested_config(Request("a yelow duck"), "out").anyway is False
+    assert requested_config(Request("a yelow duck", anyway=True), "out").anyway is True

@@ -27,6 +27,7 @@ class MakePanel(Panel):
         self.seed = gui.add_number("Seed", 0, min=0, step=1, hint="another seed gives another asset")
         self.count = gui.add_number("Count", 4, min=1, max=100, step=1, hint="seeds seed, seed + 1, …")
         self.extra = gui.add_text("Settings", "", hint="more key=value settings separated by spaces, such as steps=200 noise.beta=0.5")
+        self.anyway = gui.add_checkbox("Anyway", False, hint="go on without the words of the prompt that the prior does not know")
         self.replace = gui.add_checkbox("Replace existing", False, hint="otherwise finished assets are kept and unfinished ones go on")
         self.button = gui.add_button("Make assets", icon=Icon.PLAYER_PLAY)
         self.button.on_click(lambda _: self.page.start())
@@ -38,13 +39,14 @@ class MakePanel(Panel):
             seed=int(self.seed.value),
             count=int(self.count.value),
             settings=self.extra.value,
+            anyway=bool(self.anyway.value),
             replace=bool(self.replace.value),
             quality=chosen(self.quality),
         )
 
     def set_busy(self, busy: bool) -> None:
         """The form makes room for the run: on a phone there is none for both."""
-        for control in (self.prompt, self.preset, self.quality, self.seed, self.count, self.extra, self.replace, self.button):
+        for control in (self.prompt, self.preset, self.quality, self.seed, self.count, self.extra, self.anyway, self.replace, self.button):
             control.disabled = busy
             control.visible = not busy
 
