@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,22 +73,50 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise output_error(path, error) from error
     try:
-        yield temporary
-        temporary.chmod(mode)  # a library may have put a private file of its own in its place
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)  # the rename itself must survive a power cut
+        with writing(path):
+            yield temporary
+            temporary.chmod(mode)  # a library may have put a private file of its own in its place
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)  # the rename itself must survive a power cut
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What a full disk or an unwritable folder raises inside, also through libraries, becomes an OutputError about ``path``."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
         raise output_error(path, error) from error
-    except Exception as error:  # safetensors wraps the operating system's error in one of its own, with the number in words
-        number = re.search(r"os error (\d+)", str(error)) if type(error).__name__ == "SafetensorError" else None
-        if number is None:
+    except Exception as error:  # safetensors and tokenizers wrap the operating system's error, with its number in words
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None or int(number[1]) not in _CANNOT_WRITE:
             raise
         raise output_error(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` to fill; on success it takes its place, the old one goes, on any exception it disappears.
+
+    Raises:
+        OutputError: the disk cannot take it; what was at ``path`` stays.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process
+    make_folder(temporary)
+    try:
+        with writing(path):
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def append_line(path: str | os.PathLike[str], line: str) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 
-from fsd_gs.io import write_text
+from fsd_gs.io import new_folder, write_text
 from fsd_gs.pretrain.diffusion import SCHEDULER, Denoiser
 from fsd_gs.priors.digests import CHECKSUMS, checksums
 
@@ -43,27 +42,23 @@ def save_prior(
     vocabulary: "catalogue" if prompts are read in its words, "" for free captions. categories: those of the catalogue that the prior was
     trained on, none for all (or for free captions).
     """
-    whole, folder = folder, folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(folder, ignore_errors=True)
-    for name, module in (("unet", denoiser.unet), ("vae", vae), ("text_encoder", denoiser.text_encoder)):
-        half = copy.deepcopy(module)
-        # Module's own method: diffusers' would warn about layers to keep in float32, of which there are none.
-        torch.nn.Module.to(half, "cpu", torch.float16)
-        for parameter in half.parameters():  # from channels-last, which safetensors cannot hold
-            parameter.data = parameter.data.contiguous()
-        with _quiet():
-            half.save_pretrained(folder / name, safe_serialization=True, max_shard_size=MAX_SHARD)
-        _forget_origin(folder / name / "config.json")
-    denoiser.tokenizer.save_pretrained(folder / "tokenizer")
-    write_text(folder / "scheduler" / "scheduler_config.json", json.dumps(SCHEDULER, indent=2))
-    write_text(folder / "model_index.json", json.dumps(_index(views, vocabulary, categories), indent=2))
-    if card is not None:
-        write_text(folder / CARD, json.dumps(dict(card), indent=2))
-    write_text(folder / CHECKSUMS, json.dumps(checksums(folder), indent=2))
-    if whole.exists():
-        shutil.rmtree(whole)
-    folder.rename(whole)
-    return whole
+    with new_folder(folder) as place:
+        for name, module in (("unet", denoiser.unet), ("vae", vae), ("text_encoder", denoiser.text_encoder)):
+            half = copy.deepcopy(module)
+            # Module's own method: diffusers' would warn about layers to keep in float32, of which there are none.
+            torch.nn.Module.to(half, "cpu", torch.float16)
+            for parameter in half.parameters():  # from channels-last, which safetensors cannot hold
+                parameter.data = parameter.data.contiguous()
+            with _quiet():
+                half.save_pretrained(place / name, safe_serialization=True, max_shard_size=MAX_SHARD)
+            _forget_origin(place / name / "config.json")
+        denoiser.tokenizer.save_pretrained(place / "tokenizer")
+        write_text(place / "scheduler" / "scheduler_config.json", json.dumps(SCHEDULER, indent=2))
+        write_text(place / "model_index.json", json.dumps(_index(views, vocabulary, categories), indent=2))
+        if card is not None:
+            write_text(place / CARD, json.dumps(dict(card), indent=2))
+        write_text(place / CHECKSUMS, json.dumps(checksums(place), indent=2))
+    return folder
 
 
 @contextmanager

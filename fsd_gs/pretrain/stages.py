@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ import torch
 from rich.console import Console
 
 from fsd_gs.errors import FileFormatError
-from fsd_gs.io import append_line, write_text
+from fsd_gs.export.pictures import save_png
+from fsd_gs.io import append_line, new_folder, write_text
 from fsd_gs.pretrain.autoencoder import DecoderTrainer, psnr
 from fsd_gs.pretrain.card import StageResult, count_parameters, make_card
 from fsd_gs.pretrain.diffusion import LatentSet, make_scheduler
@@ -109,7 +109,8 @@ def make_decoder(job: Job, code: PatchCode, finished: FinishedParts | None) -> t
     facts = json.loads(facts_path.read_text()) if facts_path.is_file() else {}
     if facts.get("steps") != trainer.steps:
         facts = {"steps": trainer.steps, "psnr": psnr(vae, pictures[: held_out or len(pictures)])}
-        vae.save_pretrained(job.folder / "vae")
+        with new_folder(job.folder / "vae") as place:
+            vae.save_pretrained(place)
         write_text(facts_path, json.dumps(facts))
     job.say(f"3/5 decoder: {facts['psnr']:.1f} dB on held-out objects after {trainer.steps} steps")
     return vae, StageResult(count_parameters(vae), trainer.steps, trainer.seconds / 60, facts["psnr"])
@@ -183,15 +184,12 @@ def _fit_denoiser(job: Job, trainer: Trainer, vae: Any) -> None:
 
 def save_preview(job: Job, trainer: Trainer, vae: Any) -> None:
     """preview.png, and previews/STEP.png so that one can look back."""
-    from PIL import Image
-
     captions = preview_captions(load_shard(shard_path(job.folder / "latents", 0)).captions)
     latents = sample(trainer.averaged(), captions, preview_cameras(job.config.data), seed=job.config.data.seed)
     picture = preview_picture(latents, captions, lambda z: torch.cat([vae.decode(part).sample for part in z.split(64)]))
     newest, kept = job.folder / "preview.png", job.folder / "previews" / f"{trainer.progress.step:07d}.png"
-    kept.parent.mkdir(exist_ok=True)
-    Image.fromarray(picture).save(kept)
-    shutil.copyfile(kept, newest)
+    for path in (kept, newest):
+        save_png(picture, path)
 
 
 def make_prior(job: Job, source: ObjectSource, trainer: Trainer, vae: Any, autoencoder: StageResult, denoiser: StageResult) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any], ge
     from safetensors.torch import save_file
 
     metadata = {"facts": json.dumps(facts), "generator": generator_text(generator)}
+    tensors = {k: v.contiguous() for k, v in tensors.items()}
+    metadata["sha256"] = digest_of(tensors, metadata)
     with atomic_write(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata=metadata)
 
 
 def load_state(path: Path, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -37,8 +40,23 @@ def load_state(path: Path, generator: torch.Generator) -> tuple[dict[str, Tensor
 
     with refusing_misfits(path), safe_open(path, framework="pt") as opened:
         metadata = opened.metadata()
+        tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  (not a dict)
+        if "sha256" in metadata and metadata["sha256"] != digest_of(tensors, metadata):
+            raise ValueError("its checksum is wrong")
         set_generator(generator, metadata["generator"])
-        return {key: opened.get_tensor(key) for key in opened.keys()}, json.loads(metadata["facts"])  # noqa: SIM118  (not a dict)
+        return tensors, json.loads(metadata["facts"])
+
+
+def digest_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and values of the tensors and the texts beside them. Older states have none."""
+    found = hashlib.sha256()
+    for key in ("facts", "generator"):
+        found.update(f"{key}={metadata[key]}\n".encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu()
+        found.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def generator_text(generator: torch.Generator) -> str:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fsd_gs.io import write_text
+from fsd_gs.io import new_folder, write_text
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 MAX_TOKENS = 32  # the longest caption with its background has about 25
@@ -35,6 +35,13 @@ def make_tokenizer(words: Iterable[str], folder: Path) -> Any:
             return kept
     letters, merges = sorted(_byte_letters()), learn_merges([_as_bytes(piece) for piece in pieces])
     tokens = [START, END, *letters, *(letter + WORD_END for letter in letters), *("".join(pair) for pair in merges)]
+    with new_folder(folder) as place:
+        return _written(tokens, merges, place)
+
+
+def _written(tokens: list[str], merges: list[tuple[str, str]], folder: Path) -> Any:
+    from transformers import CLIPTokenizer
+
     write_text(folder / "vocab.json", json.dumps({token: number for number, token in enumerate(dict.fromkeys(tokens))}))
     write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]) + "\n")
     made = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=MAX_TOKENS)

@@ -2,7 +2,7 @@
 
     rate(p) = peak · min(1, (step + 1) / warmup) · min(1, (1 − p) / cooldown),   p the share of the training done
 
-The state (weights, their average, optimizer, generator, elapsed time) is one safetensors file beside a small JSON, written atomically
+The state (weights, their average, optimizer, generator, elapsed time) is one safetensors file with a checksum, written atomically
 every few minutes and when the training is interrupted.
 """
 
@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fsd_gs.io import atomic_write, write_text
+from fsd_gs.io import write_text
 from fsd_gs.pretrain.diffusion import Denoiser, LatentSet, WeightAverage, draw_batch, v_loss
 from fsd_gs.pretrain.muon import Muon
 from fsd_gs.pretrain.settings import DiffusionSettings
-from fsd_gs.pretrain.state import generator_text, optimizer_tensors, refusing_misfits, restore_optimizer, set_generator, share_done
+from fsd_gs.pretrain.state import load_state, optimizer_tensors, refusing_misfits, restore_optimizer, save_state, share_done
 
 STATE, FACTS = "state.safetensors", "state.json"
 
@@ -93,29 +93,23 @@ class Trainer:
         return self.average.copy_of(self.denoiser)
 
     def save(self, folder: Path) -> None:
-        from safetensors.torch import save_file
-
         tensors = {f"weights.{k}": v.detach() for k, v in self.denoiser.named_parameters()}
         tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
         for _, optimizer in self.optimizers:
             tensors |= optimizer_tensors(optimizer, self.denoiser)
-        with atomic_write(folder / STATE) as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
         facts = {
             "step": self.progress.step,
             "seconds": self.progress.seconds,
             "loss": self.progress.loss,
             "updates": self.average.updates,
-            "generator": generator_text(self.generator),
         }
-        write_text(folder / FACTS, json.dumps(facts))
+        save_state(folder / STATE, tensors, facts, self.generator)  # one file: a kill cannot leave weights of one step and facts of another
+        write_text(folder / FACTS, json.dumps(facts))  # for people
 
     def load(self, folder: Path) -> None:
         """Continue where :meth:`save` left off; FileFormatError where the state does not fit these settings."""
-        from safetensors.torch import load_file
-
+        tensors, facts = load_state(folder / STATE, self.generator)
         with refusing_misfits(folder / STATE):
-            tensors, facts = load_file(folder / STATE), json.loads((folder / FACTS).read_text())
             for name, parameter in self.denoiser.named_parameters():
                 parameter.data.copy_(tensors[f"weights.{name}"])
                 self.average.values[name].copy_(tensors[f"average.{name}"])
@@ -123,7 +117,6 @@ class Trainer:
                 restore_optimizer(optimizer, self.denoiser, tensors)
             self.average.updates = facts["updates"]
             self.progress = Progress(facts["step"], facts["seconds"], facts["loss"])
-            set_generator(self.generator, facts["generator"])
 
 
 def split_parameters(denoiser: Denoiser) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:

@@ -22,7 +22,8 @@ from rich.console import Console
 from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import InputError
-from fsd_gs.io import append_line, make_folder
+from fsd_gs.export.pictures import save_png
+from fsd_gs.io import append_line
 from fsd_gs.pretrain.begin import begin
 from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
@@ -161,10 +162,7 @@ class Session:
         )
 
     def _preview(self) -> None:
-        from PIL import Image
-
-        target = make_folder(self.folder / "previews") / f"{self.trainer.progress.step:07d}.png"
-        Image.fromarray(preview(self.trainer.averaged())).save(target)
+        save_png(preview(self.trainer.averaged()), self.folder / "previews" / f"{self.trainer.progress.step:07d}.png")
 
     def _log(self, values: dict[str, Any]) -> None:
         progress = self.trainer.progress

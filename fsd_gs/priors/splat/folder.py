@@ -10,7 +10,6 @@ checksums.json        SHA-256 of every other file
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 
 from fsd_gs.errors import FileFormatError
-from fsd_gs.io import atomic_write, make_folder, write_text
+from fsd_gs.io import atomic_write, make_folder, new_folder, write_text
 from fsd_gs.priors.digests import CHECKSUMS, checksums
 from fsd_gs.priors.splat.network import NetworkSettings, SplatDenoiser
 
@@ -40,20 +39,16 @@ def save_folder(folder: Path, network: SplatDenoiser, *, vocabulary: str, catego
     """
     from safetensors.torch import save_file
 
-    whole, folder = folder, folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(folder, ignore_errors=True)
-    make_folder(folder / "transformer")
     index = {"_class_name": PIPELINE, "version": VERSION, "vocabulary": vocabulary, "categories": list(categories)}
-    write_text(folder / INDEX, json.dumps(index, indent=2))
-    write_text(folder / CONFIG, json.dumps({"_class_name": NETWORK} | asdict(network.settings), indent=2))
     tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in network.state_dict().items()}
-    with atomic_write(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
-    write_text(folder / CARD, json.dumps(dict(card), indent=2))
-    write_text(folder / CHECKSUMS, json.dumps(checksums(folder), indent=2))
-    if whole.exists():
-        shutil.rmtree(whole)
-    folder.rename(whole)
+    with new_folder(folder) as place:
+        make_folder(place / "transformer")
+        write_text(place / INDEX, json.dumps(index, indent=2))
+        write_text(place / CONFIG, json.dumps({"_class_name": NETWORK} | asdict(network.settings), indent=2))
+        with atomic_write(place / WEIGHTS) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        write_text(place / CARD, json.dumps(dict(card), indent=2))
+        write_text(place / CHECKSUMS, json.dumps(checksums(place), indent=2))
 
 
 def load_network(folder: Path, device: torch.device) -> SplatDenoiser:
