@@ -8,7 +8,7 @@ import pytest
 
 from fsd_gs import io
 from fsd_gs.errors import OutputError
-from fsd_gs.io import append_line, atomic_write, make_folder, write_bytes, write_text
+from fsd_gs.io import append_line, atomic_write, make_folder, new_folder, write_bytes, write_text
 
 
 def test_writes_bytes_and_text_and_creates_folders(tmp_path):
@@ -130,3 +130,32 @@ def test_a_file_limit_is_one_line_whatever_library_writes(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert (tmp_path / "a.safetensors").read_text() == "old"
     assert sorted(os.listdir(tmp_path)) == ["a.safetensors", "log.jsonl"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "prior"
+    with new_folder(target) as place:
+        write_text(place / "a.txt", "old")
+        assert not target.exists()
+
+    def fails(error: BaseException) -> None:
+        with new_folder(target) as place:
+            write_text(place / "b.txt", "half of the n")
+            raise error
+
+    for error, seen, words in (
+        (OSError(errno.ENOSPC, "full"), OutputError, f"cannot write {target}: no space left"),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), OutputError, "no space left"),
+        (RuntimeError("a bug"), RuntimeError, "a bug"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ):
+        with pytest.raises(seen, match=words):
+            fails(error)
+        assert os.listdir(tmp_path) == ["prior"]
+        assert os.listdir(target) == ["a.txt"]
+    (tmp_path / ".prior.tmp").mkdir()  # of a killed process
+    (tmp_path / ".prior.tmp" / "c.txt").write_text("half")
+    with new_folder(target) as place:
+        write_text(place / "b.txt", "new")
+    assert os.listdir(tmp_path) == ["prior"]
+    assert os.listdir(target) == ["b.txt"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from fsd_gs.core.configure import decisive_values, to_yaml
 from fsd_gs.errors import ConfigError, FileFormatError
-from fsd_gs.io import make_folder, write_text
+from fsd_gs.io import locked, make_folder, write_text
 
 BEGUN = "begun.json"
 
@@ -49,3 +50,8 @@ def begin(config: TrainingSettings) -> Path:
     write_text(path, json.dumps(settings, indent=2))
     write_text(folder / "config.yaml", to_yaml(config))
     return folder
+
+
+def occupied(folder: Path) -> AbstractContextManager[None]:
+    """Hold the folder of a training; BusyError where another process is at work in it."""
+    return locked(folder / ".lock", f"{folder}: another process is training there; wait for it, or choose another output=")

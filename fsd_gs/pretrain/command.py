@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
-from fsd_gs.pretrain.begin import begin
+from fsd_gs.pretrain.begin import begin, occupied
 from fsd_gs.pretrain.settings import PretrainConfig, load_pretrain_config
 from fsd_gs.pretrain.stages import Job, make_decoder, make_denoiser, make_latents, make_prior, make_views
 from fsd_gs.pretrain.start import load_finished
@@ -80,9 +80,9 @@ def run(job: Job) -> Path:
     """All stages; the folder of the prior."""
     finished = load_finished(job.config)
     source = make_source(job.config.data)
-    begin(job.config)
-    make_views(job, source)
-    code = make_latents(job, finished)
-    vae, autoencoder = make_decoder(job, code, finished)
-    trainer, denoiser = make_denoiser(job, source, vae, finished)
-    return make_prior(job, source, trainer, vae, autoencoder, denoiser)
+    with occupied(begin(job.config)):
+        make_views(job, source)
+        code = make_latents(job, finished)
+        vae, autoencoder = make_decoder(job, code, finished)
+        trainer, denoiser = make_denoiser(job, source, vae, finished)
+        return make_prior(job, source, trainer, vae, autoencoder, denoiser)

@@ -15,7 +15,8 @@ from fsd_gs.catalogue.render import render_mesh, render_mesh_and_depth
 from fsd_gs.core.backgrounds import composite
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.configure import decisive_values
-from fsd_gs.errors import ConfigError, FileFormatError
+from fsd_gs.errors import BusyError, ConfigError, FileFormatError
+from fsd_gs.io import locked
 from fsd_gs.pretrain.begin import begin
 from fsd_gs.pretrain.splat import measure
 from fsd_gs.pretrain.splat.batches import cameras_of, draw_batch, log_snr, shrink
@@ -262,6 +263,12 @@ def test_the_command_trains_stops_goes_on_and_leaves_a_log(tmp_path, capsys):
     assert set(held_out) == {str(t) for t in measure.LEVELS}
     assert all(value > 0 for pair in held_out.values() for value in pair)
     assert "to use it" in capsys.readouterr().out
+
+
+def test_one_training_a_folder(tmp_path):
+    with locked(tmp_path / ".lock", "busy"), pytest.raises(BusyError, match="another process is training there"):
+        main([*SMALL, f"output={tmp_path}", "train.steps=1"])
+    assert not (tmp_path / "state.safetensors").exists()
 
 
 def test_a_finished_prior_is_a_start(tmp_path):

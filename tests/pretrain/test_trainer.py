@@ -93,6 +93,12 @@ def test_the_state_of_another_network_is_refused(tokenizer, tmp_path):
     wider = DiffusionSettings(channels=[32, 32], head_width=16, text_width=32, text_layers=1)
     with pytest.raises(FileFormatError, match=f"{STATE} does not continue this training"):
         make_trainer(tokenizer, wider).load(tmp_path)
+    make_trainer(tokenizer).save(tmp_path)
+    damaged = bytearray((tmp_path / STATE).read_bytes())
+    damaged[-100] ^= 4  # one bit of a weight
+    (tmp_path / STATE).write_bytes(damaged)
+    with pytest.raises(FileFormatError, match="its checksum is wrong"):
+        make_trainer(tokenizer).load(tmp_path)
     (tmp_path / STATE).write_bytes(b"cut off")
     with pytest.raises(FileFormatError, match="delete it to start this stage anew"):
         make_trainer(tokenizer).load(tmp_path)

@@ -24,7 +24,7 @@ from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import InputError
 from fsd_gs.export.pictures import save_png
 from fsd_gs.io import append_line
-from fsd_gs.pretrain.begin import begin
+from fsd_gs.pretrain.begin import begin, occupied
 from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
 from fsd_gs.pretrain.splat.objects import SplatExample
@@ -74,6 +74,13 @@ def train(config: SplatPretrainConfig, device: torch.device, console: Console, i
     """Until a limit of steps or minutes, or Stopped."""
     start = finished_prior(config.init) if config.init else None  # before anything is written
     folder = begin(config)
+    with occupied(folder):
+        _train(config, folder, start, device, console, interrupts)
+
+
+def _train(
+    config: SplatPretrainConfig, folder: Path, start: Path | None, device: torch.device, console: Console, interrupts: Interrupts
+) -> None:
     trainer = SplatTrainer(config, device)
     if (folder / STATE).is_file():
         trainer.load(folder)
