@@ -132,7 +132,7 @@ def test_the_start_page_makes_an_asset(page, server, tmp_path):
         assert wait_until(page, lambda: page.get_by_text("prompt").locator("visible=true").count() > 1)  # the error names the argument
         prompt.fill("a red chair")
         page.get_by_role("button", name="Make assets").click()
-        assert wait_until(page, (tmp_path / "a-red-chair" / "gallery.html").is_file, 30)
+        assert wait_until(page, (tmp_path / "a-red-chair" / "gallery.html").is_file, 120)
         assert wait_until(page, lambda: page.get_by_role("tab", name="Export").count() == 1)
         assert page.get_by_role("button", name="Make assets").is_enabled()
     finally:
@@ -155,7 +155,7 @@ def test_words_are_asked_about_in_the_page(page, server, tmp_path):
         assert not list(tmp_path.iterdir())  # nothing was begun
         page.get_by_label("Anyway", exact=True).check()
         page.get_by_role("button", name="Make assets").click()
-        assert wait_until(page, lambda: len(list(tmp_path.glob("*/gallery.html"))) == 1, 60)
+        assert wait_until(page, lambda: len(list(tmp_path.glob("*/gallery.html"))) == 1, 120)
         assert left_out.is_visible()  # said again, of this run
         assert "'yelow' is not known here" in left_out.inner_text()
     finally:
