@@ -20,6 +20,7 @@ from typing import Any
 
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.errors import FileFormatError
+from fsd_gs.metrics.geometry.report import RenderSplats
 from fsd_gs.metrics.judge.inference import Judge
 from fsd_gs.metrics.verdict.signs import LIMIT, NAMES, Signs, look, signs_of
 
@@ -92,7 +93,7 @@ def _shipped() -> tuple[VerdictModel, Judge]:
     return load_verdict(), Judge.load()
 
 
-def judge_asset(gaussians: Gaussians, prompt: str, rasterizer: object, cameras: Cameras | None = None) -> Verdict:
+def judge_asset(gaussians: Gaussians, prompt: str, rasterizer: RenderSplats, cameras: Cameras | None = None) -> Verdict:
     """Look at an asset from eight sides and say whether an artist would keep it.
 
     Args:

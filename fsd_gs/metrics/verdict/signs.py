@@ -29,11 +29,12 @@ from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import InputError
 from fsd_gs.metrics.geometry.rays import points_in_view, rays_of
+from fsd_gs.metrics.geometry.report import RenderSplats
 from fsd_gs.metrics.geometry.silhouettes import HALF, outline
 from fsd_gs.metrics.geometry.splats import splat_statistics
 from fsd_gs.metrics.judge.inference import Judge
 
-VIEWS, SIZE = 8, 192
+VIEWS, SIZE, CHUNK = 8, 192, 4
 BACKGROUND = 0.5  # grey: black and white assets both leave ink on it
 THIN, DENSE = 0.1, 0.9
 WINDOW = 5  # pixels a side around a pixel of an outline
@@ -63,7 +64,8 @@ class Signs:
 NAMES = tuple(f.name for f in fields(Signs))
 
 
-def look(rasterizer: object, gaussians: Gaussians, cameras: Cameras | None = None) -> tuple[Render, Cameras]:
+@torch.no_grad()
+def look(rasterizer: RenderSplats, gaussians: Gaussians, cameras: Cameras | None = None) -> tuple[Render, Cameras]:
     """The views that :func:`signs_of` reads, by default from the evaluation orbit: rgb over grey, alpha and depth.
 
     Args:
@@ -71,11 +73,12 @@ def look(rasterizer: object, gaussians: Gaussians, cameras: Cameras | None = Non
         gaussians: at least one splat.
         cameras: V of them; they should run around the object in order, since neighbours are asked of each other.
     """
-    from fsd_gs.render.base import render_frames
-
     cameras = evaluation_orbit(VIEWS, width=SIZE, device=gaussians.means.device) if cameras is None else cameras
     grey = gaussians.means.new_full((3,), BACKGROUND)
-    return render_frames(rasterizer, gaussians, cameras, background=grey, depth=True), cameras  # type: ignore[arg-type]
+    parts = [rasterizer(gaussians, cameras[i : i + CHUNK], background=grey, depth=True) for i in range(0, len(cameras), CHUNK)]
+    depths = [part.depth for part in parts if part.depth is not None]
+    depth = torch.cat(depths) if len(depths) == len(parts) else None
+    return Render(torch.cat([part.rgb for part in parts]), torch.cat([part.alpha for part in parts]), depth), cameras
 
 
 def signs_of(views: Render, cameras: Cameras, gaussians: Gaussians | None = None, *, judge: Judge | None = None, prompt: str = "") -> Signs:
