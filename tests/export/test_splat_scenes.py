@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from export_scenes import egg, random_gaussians
 from splat_errors import needs_splat_transform, splat_transform
+from usd_forks import forked_usd
 
 from fsd_gs.core.file_axes import FRAMES
 from fsd_gs.core.srgb import linear_from_srgb
@@ -209,6 +211,34 @@ def test_usd_of_another_axis_and_with_a_transform(tmp_path):
     torch.testing.assert_close(found.means, torch.tensor([[1.0, 2.0, 8.0]]))
     torch.testing.assert_close(found.scales, torch.tensor([[0.1, 0.2, 0.3]]))
     assert found.quats.abs().max() > 0.4
+
+
+def test_usd_layers_come_from_the_file_s_own_folder(tmp_path):
+    """A stage may draw in what lies beside it, but nothing from elsewhere, and nothing that is no file."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    save_splats(random_gaussians(4), folder / "beside.usda")
+    save_splats(random_gaussians(4), tmp_path / "elsewhere.usda")
+    os.mkfifo(folder / "pipe.usda")
+    (folder / "a.usda").write_text('#usda 1.0\ndef "x" (references = @./beside.usda@)\n{\n}\n')
+    with forked_usd():
+        assert len(load_splats(folder / "a.usda")) == 4
+        for name in ("../elsewhere.usda", "./pipe.usda"):
+            (folder / "b.usda").write_text(f"#usda 1.0\n(\n subLayers = [@{name}@]\n)\n")
+            with pytest.raises(FileFormatError, match=r"refers to '.*', which is no file in its own folder; flatten it first"):
+                load_splats(folder / "b.usda")
+
+
+def test_usd_is_read_within_limits_of_memory_and_time():
+    script = (
+        "import resource as r; from fsd_gs.export._usd_reading import MEMORY, limit; limit(1000)\n"
+        "print(r.getrlimit(r.RLIMIT_CPU)[0])\n"
+        "try: bytearray(MEMORY + (1 << 20))\n"
+        "except MemoryError: print('held')"
+    )
+    seconds, held = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert int(seconds) < 30
+    assert held == "held"
 
 
 def test_the_usd_prim_is_of_the_schema(tmp_path):
