@@ -190,6 +190,7 @@ def test_a_bug_in_one_cell_does_not_stop_the_others(tmp_path, console, monkeypat
     assert "ZeroDivisionError" in (tmp_path / "cells" / cells[0].key / "traceback.txt").read_text()
 
 
+@pytest.mark.slow
 def test_several_workers_do_the_same(tmp_path, console):
     cells = expand(spec())
     pooled = runner.run_sweep(cells, tmp_path / "pool", workers=2, console=console)

@@ -51,6 +51,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(trained):
     assert lines == [2, 4, 6, 8, 10, 12]
 
 
+@pytest.mark.slow
 def test_the_interrupted_training_ends_like_an_uninterrupted_one(trained, tmp_path):
     from safetensors.torch import load_file
 
@@ -82,6 +83,7 @@ def test_a_finished_training_is_not_repeated(trained, capsys, monkeypatch):
     assert "is there" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_more_steps_go_on_from_the_end(trained, tmp_path):
     import shutil
 
@@ -99,6 +101,7 @@ def test_a_change_that_contradicts_the_folder_is_named(trained, capsys, change):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_warm_start_begins_with_the_finished_weights(trained, tmp_path):
     finished = load_finished(load_pretrain_config([TINY], [f"init={trained[3] / 'prior'}"]))
     average = {}
@@ -122,6 +125,7 @@ def test_a_warm_start_of_another_size_names_the_setting(trained):
         load_finished(load_pretrain_config([TINY], ["init=/nowhere"]))
 
 
+@pytest.mark.slow
 def test_splats_can_be_made_with_it(trained, tmp_path):
     assert (
         fsd_gs(
@@ -144,6 +148,7 @@ def test_splats_can_be_made_with_it(trained, tmp_path):
     assert list(tmp_path.rglob("splats.ply"))
 
 
+@pytest.mark.slow
 def test_several_processes_render_the_same_views(trained, tmp_path):
     from fsd_gs.pretrain.rendering import render_views
     from fsd_gs.pretrain.views import make_source
@@ -212,6 +217,7 @@ def test_the_shipped_sizes_fit_the_package(name):
         assert sum(2 * p.numel() for part in parts for p in part.parameters()) <= 24e6
 
 
+@pytest.mark.slow
 def test_own_meshes_become_a_prior_with_free_prompts(tmp_path):
     import trimesh
 
