@@ -178,7 +178,10 @@ def v_loss(denoiser: Denoiser, batch: Batch, alphas_cumprod: Tensor, *, cameras:
 
 
 class WeightAverage:
-    """Exponential moving average of a module's parameters, in float32: decay min(1 − 1/horizon, (1 + n)/(10 + n)) after n updates."""
+    """Exponential moving average of a module's parameters, in float32: decay min(1 − 1/horizon, (1 + n)/(10 + n)) after n updates.
+
+    diffusers' EMAModel counts one update less, begins with a copy of the first step, and moves one tensor at a time: the average would not
+    be the one that the shipped weights and every saved state hold."""
 
     def __init__(self, module: torch.nn.Module, horizon: float) -> None:
         self.horizon, self.updates = horizon, 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,11 +18,14 @@ from fsd_gs.core.types import Cameras, TextCondition, check_shape
 from fsd_gs.errors import BackendError, InputError
 from fsd_gs.priors.guided import guided_prediction
 from fsd_gs.priors.latent import LatentCodec
-from fsd_gs.priors.networks import Network
+from fsd_gs.priors.networks import Network, NetworkCall
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import NoiseSchedule
 from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, embed_views
 from fsd_gs.priors.trainable import adapted_twin
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class LatentPrior(ABC):
@@ -43,8 +46,8 @@ class LatentPrior(ABC):
         self._schedule = schedule
         self.cfg_rescale = options.cfg_rescale
         self.dtype: torch.dtype = network.dtype
-        self._adapted: Callable[..., Any] | None = None
-        self._forward: Callable[..., Any] = network  # pyright: ignore[reportAttributeAccessIssue]  (each family's network is callable)
+        self._adapted: NetworkCall | None = None
+        self._forward: NetworkCall = network  # pyright: ignore[reportAttributeAccessIssue]  (each family's network is callable)
         if options.compile:
             self._forward = compile_or_fall_back(self._forward, "network")
             codec.compile_encoder(compile_or_fall_back)
@@ -90,7 +93,7 @@ class LatentPrior(ABC):
 
     @abstractmethod
     def network_output(
-        self, call: Callable[..., Any], latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
+        self, call: NetworkCall, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
     ) -> Tensor:
         """The prediction of ``call`` in its own parametrisation.
 
@@ -163,12 +166,12 @@ class LatentPrior(ABC):
         return self.options.guidance, cfg_scale
 
 
-def compile_or_fall_back(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def compile_or_fall_back(function: Callable[P, R], name: str) -> Callable[P, R]:
     """torch.compile ``function``; the first failing call warns and goes on in eager mode for good."""
     compiled = torch.compile(function)
     state = {"failed": False}
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if not state["failed"]:
             try:
                 return compiled(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -68,3 +69,7 @@ class Autoencoder(Network, Protocol):
     def encode(self, x: Tensor) -> Any: ...
 
     def decode(self, z: Tensor) -> Any: ...
+
+
+NetworkCall = Callable[..., tuple[Tensor, ...]]
+"""A denoiser, or a compiled or adapted twin of it; what it takes is its family's own."""

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from stand_in_scorers import stand_ins
 
 from fsd_gs.config import load_config
@@ -98,7 +100,7 @@ def test_an_axis_through_the_command(tmp_path, capsys):
     arguments = ["--suite", str(tmp_path / "axis.yaml"), "--output", str(tmp_path / "out")]
     assert main(arguments, make_scorers=lambda settings, device: stand_ins()) == 0
     folder = tmp_path / "out" / "axis-exact"
-    assert (folder / "plot-fsd-noise.beta.png").stat().st_size > 0
+    assert np.asarray(Image.open(folder / "plot-fsd-noise.beta.png").convert("L")).std() > 5, "a blank plot"
     text = (folder / "table.md").read_text()
     assert "## fsd: noise.beta" in text
     assert "| 1.0 (default) |" in text

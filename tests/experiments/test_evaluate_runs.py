@@ -6,8 +6,10 @@ import pickle
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 from stand_in_scorers import stand_ins
 
@@ -259,7 +261,8 @@ def test_the_command_leaves_everything_and_finds_it_again(tmp_path, capsys, made
     assert "2 ended in an error, such as:" in printed
     (folder,) = (p for p in (tmp_path / "out").iterdir() if p.name.startswith("tiny-exact"))
     for name in ("results.json", "table.md", "table.csv", "prompts.csv", "report.html", "plot-methods.png"):
-        assert (folder / name).stat().st_size > 0, name
+        assert (folder / name).is_file(), name
+    assert np.asarray(Image.open(folder / "plot-methods.png").convert("L")).std() > 5, "a blank plot"
 
     results = json.loads((folder / "results.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert results["versions"]["torch"] == torch.__version__

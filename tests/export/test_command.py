@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from export_scenes import egg, random_gaussians
+from PIL import Image
 
 from fsd_gs.export.command import main, stem
 from fsd_gs.export.formats import EXPORTERS, load_splats, save_splats
@@ -36,7 +38,16 @@ def test_every_format_of_a_run(run_folder, capsys):
     suffixes = [*(entry.suffix for entry in EXPORTERS.values()), ".mtl"]  # an .obj names its texture in a file of its own
     beside = [f"a-red-chair-seed-0003{suffix}" for suffix in suffixes]
     assert [name for name in written if not name.endswith("_texture.png")] == sorted(beside)
-    assert all(path.stat().st_size > 100 for path in (run_folder / "export").iterdir() if path.suffix != ".mtl")
+    for name, entry in EXPORTERS.items():
+        file = run_folder / "export" / f"a-red-chair-seed-0003{entry.suffix}"
+        if entry.kind == "splats" and name in ("ply", "compressed-ply", "splat", "spz", "sog"):
+            assert len(load_splats(file)) == 600, name
+        elif entry.suffix in (".png", ".gif"):
+            assert np.asarray(Image.open(file).convert("RGB")).std() > 5, f"{name} is blank"
+        elif entry.suffix in (".glb", ".obj", ".mesh.ply", ".collision.glb"):
+            assert len(trimesh.load(file, force="mesh").faces) > 20, name
+        elif entry.suffix == ".html":
+            assert file.read_text("utf-8").rstrip().endswith("</html>")
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("wrote ") and line.endswith("B)") for line in lines) == len(EXPORTERS)
     assert any("600 splats of SH degree 1" in line for line in lines)

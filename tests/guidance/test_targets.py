@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from guidance_priors import GaussianFlowPrior, GaussianPrior, Words
+from guidance_priors import GaussianFlowPrior, GaussianPrior
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
@@ -326,7 +326,3 @@ def test_vsd_refuses_priors_without_lora(prior, text, x, noise):
 def test_stateless_methods_refuse_foreign_state():
     with pytest.raises(ConfigError, match="ScoreGuidance keeps no state"):
         make_guidance("score").load_state_dict({"lora.0": torch.zeros(1)})
-
-
-def test_words_are_a_text_condition(prior):
-    assert isinstance(prior.encode_text("red", "", CAMERAS), Words)

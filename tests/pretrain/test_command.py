@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from fsd_gs.cli import main as fsd_gs
+from fsd_gs.core.configure import flatten, read_yaml, rows_of, walk_values
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.pretrain.settings import PretrainConfig, load_pretrain_config
 from fsd_gs.pretrain.shards import load_shard
@@ -184,8 +185,12 @@ def test_settings_that_cannot_work_are_named(override, message):
 
 
 @pytest.mark.parametrize("name", ["default", "gpu", "own", "tiny"])
-def test_the_shipped_settings_are_readable(name):
-    assert isinstance(load_pretrain_config([CONFIGS / f"{name}.yaml"]), PretrainConfig)
+def test_the_shipped_settings_arrive(name):
+    """Every value of the file, and what it does not say is the default."""
+    written = flatten(*read_yaml(CONFIGS / f"{name}.yaml"), {row.key: row for row in rows_of(PretrainConfig)}, "")
+    config = load_pretrain_config([CONFIGS / f"{name}.yaml"])
+    assert dict(walk_values(config)) == dict(walk_values(PretrainConfig())) | written
+    assert len(written) > 3 or name == "default"
 
 
 @pytest.mark.parametrize("name", ["default", "gpu"])

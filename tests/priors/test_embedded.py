@@ -1,18 +1,22 @@
 """The weights that ship with the package: whole, small, loadable, and they follow the words of a prompt as far as their card says."""
 
 import json
+import math
 import shutil
 
 import pytest
 import torch
 
 from fsd_gs import image2d, priors
+from fsd_gs.config import load_config
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, InputError
+from fsd_gs.export.formats import load_splats
 from fsd_gs.metrics.judge import Judge
 from fsd_gs.priors.backbones.nano import WEIGHTS, NanoPrior
 from fsd_gs.priors.digests import verify
 from fsd_gs.priors.sampling import sample_views
+from fsd_gs.train.build import initial_splats
 from fsd_gs.train.command import main
 
 
@@ -99,4 +103,12 @@ def test_single_pictures_by_image2d_stand_on_the_background_it_was_told(prior):
 def test_it_drives_a_run(tmp_path):
     arguments = ["prompt=a green tree", f"output={tmp_path}", "steps=2", "splats.count=200", "outputs.turntable_frames=0", "device=cpu"]
     assert main(["--config", "nano", *arguments], "train.py") == 0
-    assert (tmp_path / "a-green-tree" / "seed-0000" / "splats.ply").is_file()
+    folder = tmp_path / "a-green-tree" / "seed-0000"
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(math.isfinite(row["loss"]) for row in rows)
+    config = load_config([folder / "config.yaml"])
+    start, end = initial_splats(config), load_splats(folder / "splats.ply")
+    moved = torch.cdist(end.means, start.means).amin(1)  # cleaning may have dropped some
+    assert (moved > 0).double().mean() > 0.9, "the prior's gradient reaches nearly every splat"
+    assert moved.max() <= 2.1 * config.rates.means, "Adam's two steps"

@@ -9,9 +9,6 @@ guidance-distilled: the scale is an input of the network, one pass. FLUX-schnell
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -21,6 +18,7 @@ from fsd_gs.priors import folders, supported
 from fsd_gs.priors.backbones.sd3 import FlowMatchingPrior, load_transformer
 from fsd_gs.priors.family import CLIP_L, T5_XXL, VAE, Family, Folder, Published, Request, Source
 from fsd_gs.priors.lora import LoraStyle
+from fsd_gs.priors.networks import NetworkCall
 from fsd_gs.priors.text import CLIP, T5, Embedding, TextBank, TextEncoders, TextLayout
 
 SAMPLE_SIZE = 128  # latent cells a side at 1024 px; FLUX's config does not say
@@ -42,7 +40,7 @@ class FluxPrior(FlowMatchingPrior):
         return cfg_scale, 1.0
 
     def network_output(
-        self, call: Callable[..., Any], latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
+        self, call: NetworkCall, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
     ) -> Tensor:
         batch, _, height, width = latents_t.shape
         guided = self.network.config.guidance_embeds

@@ -36,7 +36,7 @@ from fsd_gs.priors.family import CLIP_H, VAE, Family, Folder, Published, Request
 from fsd_gs.priors.hub import resolve, weight_files
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.lora import fuse_lora
-from fsd_gs.priors.networks import UNet
+from fsd_gs.priors.networks import NetworkCall, UNet
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.text import ONE_CLIP, EmbeddedText, Embedding, TextBank
@@ -147,7 +147,7 @@ class MVDreamPrior(StableDiffusionPrior):
         return super().encode_text(said, negative_prompt, None)
 
     def network_output(
-        self, call: Callable[..., Any], latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
+        self, call: NetworkCall, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
     ) -> Tensor:
         return call(
             latents_t.to(self.dtype),

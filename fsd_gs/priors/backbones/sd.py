@@ -24,7 +24,7 @@ from fsd_gs.priors.family import CLIP_H, CLIP_L, VAE, Family, Folder, Published,
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.latent_prior import LatentPrior
 from fsd_gs.priors.lora import LoraStyle, fuse_lora
-from fsd_gs.priors.networks import UNet
+from fsd_gs.priors.networks import NetworkCall, UNet
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule, clean_from_v, noise_from_v
 from fsd_gs.priors.text import ONE_CLIP, Embedding, TextBank, TextLayout
@@ -60,7 +60,7 @@ class StableDiffusionPrior(LatentPrior):
         return cfg_scale, 1.0
 
     def network_output(
-        self, call: Callable[..., Any], latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
+        self, call: NetworkCall, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
     ) -> Tensor:
         return call(
             latents_t.to(self.dtype),

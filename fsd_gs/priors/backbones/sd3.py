@@ -11,7 +11,6 @@ The resolution shift of its sampler is a choice of which t to visit, not of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +24,7 @@ from fsd_gs.priors.family import CLIP_G, CLIP_L, T5_XXL, VAE, Family, Folder, Pu
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.latent_prior import LatentPrior
 from fsd_gs.priors.lora import LoraStyle, fuse_lora
-from fsd_gs.priors.networks import Transformer
+from fsd_gs.priors.networks import NetworkCall, Transformer
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import FlowSchedule, clean_from_flow, noise_from_flow
 from fsd_gs.priors.text import CLIP_PROJECTED, T5, Embedding, TextBank, TextEncoders, TextLayout
@@ -61,7 +60,7 @@ class StableDiffusion3Prior(FlowMatchingPrior):
     """``network``: SD3Transformer2DModel."""
 
     def network_output(
-        self, call: Callable[..., Any], latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
+        self, call: NetworkCall, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
     ) -> Tensor:
         return call(
             hidden_states=latents_t.to(self.dtype),
