@@ -134,7 +134,7 @@ def train_set(
         say(line)
     variants, code = train_variants(
         config,
-        lambda asset: train_one(asset, prior, console, prompt_folder / runs.seed_name(asset.seed), page),
+        partial(train_one, prior=prior, console=console, prompt_folder=prompt_folder, page=page),
         write_gallery=None if write_gallery is None else lambda folder: galleries.append(write_gallery(folder)),
         say=say,
         prompt_folder=prompt_folder,
@@ -145,7 +145,7 @@ def train_set(
     return code
 
 
-def train_one(config: Config, prior: Prior, console: Console, folder: Path, page: Page | None = None) -> int:
+def train_one(config: Config, prior: Prior, console: Console, prompt_folder: Path, page: Page | None = None) -> int:
     """One seed, watched; 0, 2 where all but the videos could be written, or 128 + signal (130 for the viewer's buttons)."""
     import time
 
@@ -154,6 +154,7 @@ def train_one(config: Config, prior: Prior, console: Console, folder: Path, page
     from fsd_gs.train.estimate import WORTH_IT, TimeBook
     from fsd_gs.train.observers import Interrupts, ProgressBar
 
+    folder = prompt_folder / runs.seed_name(config.seed)
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     watched = console.is_terminal and sys.stdin is not None and sys.stdin.isatty()
     interrupts = Interrupts(folder / runs.FINISH, grace=2.0 if watched else 0.0, say=say)
