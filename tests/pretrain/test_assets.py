@@ -335,7 +335,7 @@ def test_settings_are_checked():
 def test_the_sheet_command(tmp_path, capsys):
     main([str(folder_of_three(tmp_path)), "--out", str(tmp_path / "sheet.png"), "--lit"])
     assert "3 of 3 objects; words: ball box cone red" in capsys.readouterr().out
-    assert Image.open(tmp_path / "sheet.png").size == (4 * 2 * 96, 110)
+    assert Image.open(tmp_path / "sheet.png").size == (3 * 2 * 96, 110)
     with pytest.raises(SystemExit) as stop:
         main([str(tmp_path / "nowhere")])
     assert stop.value.code == 2
