@@ -13,25 +13,23 @@ from fsd_gs.config import Config
 from fsd_gs.core import commandline
 from fsd_gs.core.terminal import duration
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.fleet.driver import Driver, Rules, Tally, Team
+from fsd_gs.fleet.driver import Rules, Tally, Team
 from fsd_gs.fleet.estimate import estimate, run_book
-from fsd_gs.fleet.local import Inline, Processes, new_team_name
+from fsd_gs.fleet.local import Inline, Processes
 from fsd_gs.fleet.make import MakeAsset
 from fsd_gs.fleet.plan import record_plan
-from fsd_gs.fleet.progress import Reporter
 from fsd_gs.fleet.prompts import Row, parse_seeds, read_prompts
 from fsd_gs.fleet.protocol import marker_of
+from fsd_gs.fleet.run import work
 from fsd_gs.fleet.scan import PAGE, write_manifest
-from fsd_gs.fleet.store import FLEET, FolderStore, Store, open_store
+from fsd_gs.fleet.store import FolderStore, Store, open_store
 from fsd_gs.fleet.task import Rehearse, Task
 from fsd_gs.fleet.unit import Unit, shard, units_of
 from fsd_gs.fleet.worker import Setup
-from fsd_gs.interrupts import SignalWatch
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-CANCEL = f"{FLEET}/cancel"
 DESCRIPTION = """Make the assets of a file of prompts: {program} prompts.csv --seeds 0-3 --output outputs/night --workers 2
 
 The same command goes on after a stop, a crash or a power cut, and may be started several times at once (docs/fleet.md)."""
@@ -92,7 +90,7 @@ def main(arguments: Sequence[str], program: str = "fsd-gs batch") -> int:
         say(note)
     setup = Setup(options.output, task, options.stale_minutes * 60.0, options.scratch)
     rules = Rules(options.retries, options.retry_failed, options.stale_minutes * 60.0)
-    tally, signal = work(store, shard(units, rank, world_size), setup, rules, console, lambda stop: _team(options, setup, stop))
+    tally, signal = work(store, shard(units, rank, world_size), rules, console, lambda stop: _team(options, setup, stop))
     if not options.no_scan and rank == 0:
         write_manifest(store)
         say(f"overview: {store.address}/{PAGE}")
@@ -188,45 +186,6 @@ def _team(options: argparse.Namespace, setup: Setup, stop: Callable[[], bool]) -
         labels = dict(label.split("=", 1) for label in options.label)
         return Actors(setup, options.workers, options.ray, Resources(options.cpus_per_worker, options.gpus_per_worker, labels))
     return Inline(setup, stop) if options.workers == 1 else Processes(setup, options.workers)
-
-
-def work(
-    store: Store, units: Sequence[Unit], setup: Setup, rules: Rules, console: Console, make_team: Callable[[Callable[[], bool]], Team]
-) -> tuple[Tally, int | None]:
-    """Have a team make the units, watched, until the end or a signal; the tally, and the signal."""
-    cancelled = store.read(CANCEL)
-    signals = SignalWatch()
-    reporter = Reporter(store, console, new_team_name())
-    stop = _Stop(lambda: signals.received is not None, lambda: store.read(CANCEL) != cancelled)
-    signals.watch()
-    try:
-        with reporter:
-            driver = Driver(store, units, make_team(stop), rules, tell=reporter.tell, watch=reporter.watch, stop=stop)
-            if driver.tally.found:
-                reporter.tell(f"{driver.tally.found} of {len(units)} are done already")
-            try:
-                tally = driver.run()
-            finally:
-                reporter.write(driver.tally, ended=True)
-    finally:
-        signals.unwatch()
-    return tally, signals.received or (15 if tally.stopped else None)
-
-
-class _Stop:
-    """Whether to end early: a signal, asked each time, or ``fsd-gs fleet cancel``, looked for every few seconds."""
-
-    def __init__(self, signalled: Callable[[], bool], cancelled: Callable[[], bool], every: float = 3.0) -> None:
-        import time
-
-        self._signalled, self._cancelled, self._every, self._clock = signalled, cancelled, every, time.monotonic
-        self._next, self._is_cancelled = self._clock() + every, False
-
-    def __call__(self) -> bool:
-        if not self._is_cancelled and self._clock() >= self._next:
-            self._next = self._clock() + self._every
-            self._is_cancelled = self._cancelled()
-        return self._is_cancelled or self._signalled()
 
 
 def report(tally: Tally, signal: int | None, say: Callable[[str], None]) -> int:

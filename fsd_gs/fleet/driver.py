@@ -131,6 +131,7 @@ class Driver:
     Args:
         tell: called with one line for people.
         watch: called with the tally about once a second.
+        done: called with every unit that was made while the driver ran, by whomever.
         stop: asked whether to end early.
     """
 
@@ -143,12 +144,13 @@ class Driver:
         *,
         tell: Callable[[str], None] = lambda line: None,
         watch: Callable[[Tally], None] = lambda tally: None,
+        done: Callable[[Unit], None] = lambda unit: None,
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store, self.team, self.rules = store, team, rules or Rules()
         self.claims = Claims(store)
-        self._tell, self._show, self._stop, self._clock = tell, watch, stop, clock
+        self._tell, self._show, self._done, self._stop, self._clock = tell, watch, done, stop, clock
         self._watch = Watch(self.rules.stale_seconds, clock)
         self._waiting: deque[Job] = deque()
         self._running: dict[str, Job] = {}
@@ -255,8 +257,10 @@ class Driver:
                 self._strikes[event.worker] = 0
                 self.tally.made += 1
                 self.tally.seconds += report.seconds
+                self._done(job.unit)
             elif report.state == "found":
                 self.tally.found += 1
+                self._done(job.unit)
             elif report.state in ("busy", "overtaken"):
                 job.attempt = report.attempt + (1 if report.state == "busy" else 2)
                 self._elsewhere[job.unit.key] = job
@@ -322,6 +326,7 @@ class Driver:
             if marker_of(job.unit.folder) in done:
                 self._leave_elsewhere(key)
                 self.tally.found += 1
+                self._done(job.unit)
                 continue
             standing = self.claims.standing(key, known=max(job.attempt - 1, 0))
             if not standing.is_open:

@@ -30,12 +30,14 @@ def new_team_name() -> str:
 
 
 class Inline:
-    """One worker, in this process: nothing to start, nothing to lose."""
+    """One worker, in this process: nothing to start, nothing to lose. cache: what the caller has loaded already."""
 
-    def __init__(self, setup: Setup, stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, setup: Setup, stop: Callable[[], bool] = lambda: False, cache: dict[Any, Any] | None = None) -> None:
         self._stopping = False
         self.name = f"{new_team_name()}.1"
         self.worker: Worker | None = Worker(self.name, setup, lambda: self._stopping or stop())
+        if cache is not None:
+            self.worker.tools.cache = cache
         self._events: list[Event] = []
 
     def idle(self) -> list[str]:

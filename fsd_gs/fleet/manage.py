@@ -8,10 +8,10 @@ from functools import partial
 
 from fsd_gs.core import commandline
 from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.fleet.command import CANCEL
 from fsd_gs.fleet.plan import plan_files, planned_units
 from fsd_gs.fleet.progress import read_status, table
 from fsd_gs.fleet.protocol import COUNTED, Claims, marker_of
+from fsd_gs.fleet.run import CANCEL
 from fsd_gs.fleet.scan import PAGE, write_manifest
 from fsd_gs.fleet.store import Store, open_store
 

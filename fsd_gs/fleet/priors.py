@@ -15,17 +15,17 @@ from fsd_gs.train.backbones import load_prior
 
 
 class PriorCache:
-    """The prior of the last unit: units come ordered so that neighbours can share it."""
+    """The prior of the last unit: units come ordered so that neighbours can share it. key: what it was loaded for."""
 
     def __init__(self, load: Callable[[Config, torch.device], Prior] = load_prior) -> None:
         self._load = load
-        self._key = ""
-        self._prior: Prior | None = None
+        self.key = ""
+        self.last: Prior | None = None
 
     def prior(self, config: Config) -> Prior:
         """The prior that ``config`` names."""
         key = json.dumps([asdict(config.prior), config.cameras.views, max(config.render.sizes), config.device])
-        if self._prior is None or key != self._key:
-            self._prior = None  # before loading: two backbones may not fit side by side
-            self._prior, self._key = self._load(config, resolve_device(config.device)), key
-        return self._prior
+        if self.last is None or key != self.key:
+            self.last = None  # before loading: two backbones may not fit side by side
+            self.last, self.key = self._load(config, resolve_device(config.device)), key
+        return self.last

@@ -211,6 +211,13 @@ class Claims:
         with suppress(FsdGsError):
             self.store.remove(_name(key, attempt, "beat"))
 
+    def withdraw(self, key: str, folder: str) -> None:
+        """Take a result back, so that the unit can be made again: its folder goes, and the attempt that made it counts as ended."""
+        self.store.withdraw(folder)
+        standing = self.standing(key)
+        if standing.is_open:
+            self.fail(key, Failure(standing.attempt, "withdrawn", "withdrawn, to be made again"))
+
     def is_overtaken(self, key: str, attempt: int) -> bool:
         return self.store.read(_name(key, attempt + 1, "claim")) is not None
 

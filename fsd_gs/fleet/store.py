@@ -142,9 +142,11 @@ class FolderStore:
         target = self.root / folder
         make_folder(target.parent)
         try:
+            if target.is_dir() and not (target / MARKER).exists():  # nothing of ours: an older version's, or somebody's
+                os.rename(target, target.with_name(f"{target.name}.before-{secrets.token_hex(2)}"))
             os.rename(place, target)
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST) or target.is_dir():
+            if (target / MARKER).exists():
                 return False
             if not place.exists():
                 return False  # another attempt has taken it over

@@ -86,10 +86,13 @@ class Worker:
             with Heartbeat(self.claims, unit.key, attempt, self.setup.stale_seconds) as heart, _listening() as log:
                 state, failure = self._make(unit, attempt, heart, log, began)
         except (FsdGsError, OSError) as error:  # the store itself: not even a claim, or not even a failure, could be written
-            spent = attempt if claimed else attempt - 1
-            return Report(
-                unit.key, attempt, "failed", Failure(spent, "machine", _one_line(error), self.owner.name), time.monotonic() - began
-            )
+            failure = Failure(attempt if claimed else attempt - 1, "machine", _one_line(error), self.owner.name)
+            return Report(unit.key, attempt, "failed", failure, time.monotonic() - began)
+        except BaseException:  # Ctrl-C in this very process: give the unit back on the way out
+            if claimed:
+                with contextlib.suppress(FsdGsError, OSError):
+                    self.claims.fail(unit.key, Failure(attempt, "stopped", "interrupted", self.owner.name))
+            raise
         if failure is not None:
             with contextlib.suppress(FsdGsError, OSError):  # where the disk is full it can only be reported
                 self.claims.fail(unit.key, failure)
