@@ -106,6 +106,7 @@ class Config:
     negative_prompt: str = setting("", "what to avoid (text backbones)", text=True)
     seed: int = setting(0, "one number decides everything; another seed gives another asset", low=0, high=2**63 - 1)
     count: int = setting(1, "how many assets: seeds seed, seed + 1, …", low=1, high=10_000, free=True)
+    keep: int = setting(0, "with count > 1: how many come first, the best by their score; 0: in the order of seeds", low=0, free=True)
     quality: str = setting(
         GOOD,
         "draft, good or best: steps, views, sizes, splats and turntable together, as multiples of the preset's; settings beside it win",

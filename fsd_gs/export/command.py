@@ -26,6 +26,7 @@ from fsd_gs.export.mesh import MeshSettings
 from fsd_gs.export.pictures import MODES, Progress, SplatRasterizer, TurntableSettings
 from fsd_gs.export.provenance import Provenance, read_provenance
 from fsd_gs.export.sog_read import is_sog_folder
+from fsd_gs.export.versions import newest_version
 
 TEXTURE = 512  # texels a side of a mesh's texture
 MakeRasterizer = Callable[[], SplatRasterizer]
@@ -151,6 +152,7 @@ def find_splats(source: Path) -> tuple[Path, str]:
             raise FileFormatError(f"{source}: no splats.ply in this folder; give a finished run's folder, or a splat file")
         resolved = source.resolve()
         is_seed = resolved.name.startswith("seed-")
+        splats = newest_version(splats)
         return splats, f"{resolved.parent.name}-{resolved.name}" if is_seed else resolved.name
     return source, stem(source.name)
 

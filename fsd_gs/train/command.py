@@ -125,6 +125,7 @@ def train_set(
     """``config.count`` assets and their gallery; the exit code."""
     from fsd_gs.train import runs
     from fsd_gs.train.estimate import estimate_line
+    from fsd_gs.train.ranking import rank
     from fsd_gs.train.variants import train_variants
 
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
@@ -139,6 +140,12 @@ def train_set(
         say=say,
         prompt_folder=prompt_folder,
     )
+    if config.keep and variants.variants:
+        ranking = rank(config, prompt_folder, variants.seeds)
+        for entry in ranking.ranked[: config.keep]:
+            say(f"seed {entry.seed} is {ranking.note(entry.seed)}")
+        if write_gallery is not None:
+            galleries.append(write_gallery(prompt_folder))
     if galleries:
         score = "" if variants.diversity is None else f"  (diversity {variants.diversity:.2f})"
         say(f"gallery: {galleries[-1]}{score}")

@@ -28,6 +28,7 @@ from fsd_gs.core.device import resolve_device
 from fsd_gs.core.naming import seed_name, slug
 from fsd_gs.errors import FileFormatError, FsdGsError, OutputError
 from fsd_gs.export.provenance import Provenance
+from fsd_gs.export.versions import versions_of
 from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
 from fsd_gs.priors.backbones import published
 from fsd_gs.train.identity import config_key, made_with
@@ -213,6 +214,9 @@ def _empty(folder: Path) -> None:
     try:
         for name in (FINISHED, *_RESULTS, LOG, FINISH):
             (folder / name).unlink(missing_ok=True)
+        for number, path in versions_of(folder / SPLATS).items():
+            if number > 1:
+                path.unlink(missing_ok=True)
         for name, pattern in _WRITTEN.items():
             place = folder / name
             remove_temporaries(place)

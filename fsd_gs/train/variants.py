@@ -29,7 +29,7 @@ from torch import Tensor
 from fsd_gs.config import Config
 from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.types import Cameras, Gaussians
-from fsd_gs.errors import EmptyAssetError, FileFormatError, InputError
+from fsd_gs.errors import ConfigError, EmptyAssetError, FileFormatError, InputError
 from fsd_gs.export.formats import load_splats
 from fsd_gs.io import write_text
 from fsd_gs.metrics import verdict
@@ -130,6 +130,8 @@ def train_variants(
         say: one line for people.
         prompt_folder: of the set; by default that of the settings.
     """
+    if config.keep > config.count:
+        raise ConfigError(f"keep: expected at most count ({config.count}), got {config.keep}; for example count=8 keep=3")
     rasterizer = rasterizer or make_rasterizer("cpu")
     folder = runs.run_folder(config).parent if prompt_folder is None else prompt_folder
     result = VariantSet(config.prompt)
@@ -139,7 +141,7 @@ def train_variants(
         attempts: list[Attempt] = []
         splats, shown, code = None, None, 0
         for seed in seeds_of_slot(config, slot):
-            asset_config = replace(config, seed=seed, count=1)
+            asset_config = replace(config, seed=seed, count=1, keep=0)
             try:
                 code = make_asset(asset_config)
             except EmptyAssetError as error:
@@ -222,7 +224,7 @@ def inspect(splats: Gaussians, config: Config, rasterizer: Rasterizer) -> tuple[
     """What geometry finds wrong with an asset: any of "empty", "exploded", "hazy", "holes"."""
     if not len(splats):
         return ("empty",)
-    cameras = _orbit(config, INSPECTION_VIEWS, INSPECTION_SIZE, splats.means.device)
+    cameras = orbit(config, INSPECTION_VIEWS, INSPECTION_SIZE, splats.means.device)
     return geometry_report(splats, render_frames(rasterizer, splats, cameras).alpha, cameras).failures
 
 
@@ -240,12 +242,13 @@ def asset_views(splats: Gaussians, config: Config, rasterizer: Rasterizer) -> tu
     if not len(splats):
         shape = (SCORE_VIEWS, SCORE_SIZE, SCORE_SIZE)
         return torch.tensor(SCORE_BACKGROUND).expand(*shape, 3), torch.zeros(*shape, 1)
-    cameras = _orbit(config, SCORE_VIEWS, SCORE_SIZE, splats.means.device)
+    cameras = orbit(config, SCORE_VIEWS, SCORE_SIZE, splats.means.device)
     view = render_frames(rasterizer, splats, cameras, background=splats.means.new_tensor(SCORE_BACKGROUND))
     return view.rgb.clamp(0, 1).cpu(), view.alpha.cpu()
 
 
-def _orbit(config: Config, views: int, size: int, device: torch.device) -> Cameras:
+def orbit(config: Config, views: int, size: int, device: torch.device) -> Cameras:
+    """Cameras around an asset at the middle of the training cameras' ranges."""
     elevation, distance, fov_y = orbit_of(config)
     return evaluation_orbit(views, elevation_deg=elevation, distance=distance, fov_y_deg=fov_y, width=size, device=device)
 

@@ -16,7 +16,7 @@ from fsd_gs.viewer.inspector import Inspector, load_asset
 from fsd_gs.viewer.overview import Entry, Overview, finished_runs
 from fsd_gs.viewer.painter import viewing_rasterizer
 from fsd_gs.viewer.server import address, door_of, open_server
-from fsd_gs.viewer.start_page import StartPage, finished_assets
+from fsd_gs.viewer.start_page import StartPage, finished_assets, renew_gallery
 
 DESCRIPTION = """Look at assets in the browser.
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str], program: str = "fsd-gs view", until: threadin
         if assets is None:
             page = StartPage(server, output=options.output, say=_say)
         else:
-            page = Inspector(server, assets, viewing_rasterizer(options.backend), up=options.up)
+            page = Inspector(server, assets, viewing_rasterizer(options.backend), up=options.up, saved=renew_gallery)
             if entries:
                 door_of(server).overview = Overview(entries, page.choose)
         _say(f"open {address(server)} in a browser; Ctrl-C ends")

@@ -35,6 +35,7 @@ class Request:
         settings: ``key=value`` separated by spaces.
         anyway: go on without the words that the prior does not know.
         replace: existing assets.
+        keep: of ``count`` assets, how many are wanted; the best come first.
         quality: one word for steps, views, sizes and splats; settings win.
     """
 
@@ -46,6 +47,7 @@ class Request:
     anyway: bool = False
     replace: bool = False
     quality: str = GOOD
+    keep: int = 0
 
 
 def presets() -> list[str]:
@@ -72,6 +74,7 @@ def requested_config(request: Request, output: str, overrides: Sequence[str] = (
     files = [] if request.preset == DEFAULTS else [request.preset]
     fields = [f"prompt={request.prompt}", f"seed={request.seed}", f"count={request.count}", f"output={output}"]
     fields += ["anyway=true"] if request.anyway else []
+    fields += [f"keep={request.keep}"] if request.keep else []
     existing = "overwrite=true" if request.replace else "resume=true"
     quality = f"quality={request.quality}"
     trusted = load_config(files, [quality, *overrides, *fields])

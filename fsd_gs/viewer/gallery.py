@@ -15,7 +15,7 @@ import io
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
@@ -30,9 +30,11 @@ from fsd_gs.export.filters import keep_most_important
 from fsd_gs.export.formats import ExportOptions, export, load_splats
 from fsd_gs.export.framing import framed
 from fsd_gs.export.html import figure_html, viewer_script, viewer_style
+from fsd_gs.export.versions import newest_version
 from fsd_gs.io import write_text
 from fsd_gs.render import Rasterizer, make_rasterizer
 from fsd_gs.train import runs
+from fsd_gs.train.ranking import RANKING, load_ranking
 from fsd_gs.train.variants import VARIANTS, Variant, VariantSet, diversity_score, load_variants
 
 GALLERY = "gallery.html"
@@ -48,12 +50,14 @@ class Asset:
 
     Attributes:
         variant: how its seed was chosen, where that is known.
+        rank: its place among the assets of the prompt and why, where they were ranked.
     """
 
     folder: Path
     config: Config
     splats: Gaussians
     variant: Variant | None = None
+    rank: str = ""
 
 
 def write_gallery(prompt_folder: str | os.PathLike[str], rasterizer: Rasterizer | None = None) -> Path:
@@ -83,14 +87,18 @@ def read_assets(folder: Path, variants: VariantSet | None = None) -> list[Asset]
             config = runs.load_run_config(run)
             if config.seed in replaced and config.seed not in slots:
                 continue
-            splats = load_splats(run / runs.SPLATS)
+            splats = load_splats(newest_version(run / runs.SPLATS))
         except FsdGsError as error:  # one damaged neighbour must not cost the others their page
             logging.getLogger(__name__).warning("%s; left out of the gallery", error)
             continue
         assets.append(Asset(run, config, splats, slots.get(config.seed)))
     if not assets:
         raise FileFormatError(f"{folder}: no finished assets here (expected seed-*/{runs.SPLATS}); finish a run with resume=true first")
-    order = {seed: i for i, seed in enumerate(slots)}
+    ranking = load_ranking(folder / RANKING)
+    places = ranking.seeds if ranking is not None else []
+    order = {seed: i for i, seed in enumerate([*places, *(seed for seed in slots if seed not in places)])}
+    if ranking is not None:
+        assets = [replace(asset, rank=ranking.note(asset.config.seed)) for asset in assets]
     return sorted(assets, key=lambda a: (order.get(a.config.seed, len(order)), a.config.seed))
 
 
@@ -186,7 +194,7 @@ def make_card(asset: Asset, budget: float) -> Card:
         turntable=turntable,
         poster=_poster(folder / runs.PREVIEW) if turntable else None,
         ply=_ply(asset, budget),
-        splats_link=_relative(folder / runs.SPLATS),
+        splats_link=_relative(newest_version(folder / runs.SPLATS)),
         notes=_notes(asset),
         like=f"noise.like={config.seed} noise.like_mix=0.7 seed={config.seed + 1_000_000} count=4",
         score=None if asset.variant is None else asset.variant.score,
@@ -209,6 +217,11 @@ def _figure(asset: Asset, caption: str, budget: float) -> tuple[Markup | None, i
 def _notes(asset: Asset) -> list[tuple[str, str]]:
     """(style, text) of what is worth knowing about how the asset came about."""
     variant, notes = asset.variant, []
+    if asset.rank:
+        notes.append(("rank", asset.rank))
+    newest = newest_version(asset.folder / runs.SPLATS)
+    if newest.name != runs.SPLATS:
+        notes.append(("like", f"cleaned by hand: {newest.name}"))
     if variant is not None and variant.failures:
         notes.append(("bad", variant.note))
     elif variant is not None and variant.note:

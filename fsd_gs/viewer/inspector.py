@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FsdGsError, InputError
-from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, load_upright
+from fsd_gs.export.formats import EXPORTERS, ExportOptions, export, load_upright, save_splats
 from fsd_gs.export.framing import Framed, framed
 from fsd_gs.export.pictures import SplatRasterizer
+from fsd_gs.export.provenance import Provenance, read_provenance
+from fsd_gs.export.versions import newest_version, next_version
+from fsd_gs.viewer.editing import Editor
 from fsd_gs.viewer.latest import LatestWins
 from fsd_gs.viewer.painter import Painter
 from fsd_gs.viewer.panels.asset import AssetPanel
 from fsd_gs.viewer.panels.base import INSPECT, Board
+from fsd_gs.viewer.panels.clean import CleanPanel
 from fsd_gs.viewer.panels.view import ViewPanel
 from fsd_gs.viewer.scene import Scene
 from fsd_gs.viewer.server import look_home
@@ -34,15 +38,32 @@ class Inspector:
 
     Args:
         assets: name → splat file; the first is shown, the others are loaded when chosen.
-        up: the vertical axis of the files (``export.axes``). Raises FileFormatError or InputError if the first cannot be shown.
+        saved: called with an asset's file when a new version lies beside it.
+        up: the vertical axis of the files (``export.axes``).
+
+    Raises:
+        FileFormatError: the first cannot be read.
+        InputError: it holds no splats.
     """
 
-    def __init__(self, server: viser.ViserServer, assets: Mapping[str, Path], rasterizer: SplatRasterizer, *, up: str = "auto") -> None:
+    def __init__(
+        self,
+        server: viser.ViserServer,
+        assets: Mapping[str, Path],
+        rasterizer: SplatRasterizer,
+        *,
+        up: str = "auto",
+        saved: Callable[[Path], object] | None = None,
+    ) -> None:
+        self._saved = saved
         self._server, self._assets, self._rasterizer, self._up = server, dict(assets), rasterizer, up
         self._name = next(iter(self._assets))
-        self._asset = load_asset(self._assets[self._name], up)
+        self._asset = load_asset(newest_version(self._assets[self._name]), up)
         self._framing: Framed = framed(self._asset)
-        self._kept = self._asset
+        self._editor, self._kept = Editor(self._asset), self._asset
+        self._editors = {self._name: self._editor}  # what was done to an asset outlives a look at another
+        self._region: viser.TransformControlsHandle | None = None
+        self._editing = threading.RLock()
         self._node, self._painter = SplatNode(server, "/asset"), Painter(server, rasterizer)
         self._busy = threading.Lock()
         self.board = Board(server, INSPECT, self)
@@ -52,6 +73,7 @@ class Inspector:
     def close(self) -> None:
         """Take the page down; the server stays."""
         self._worker.close()
+        self.show_region("", 0.0)
         self._painter.close()
         self._node.remove()
         self.board.close()
@@ -79,6 +101,69 @@ class Inspector:
     def look_home(self, client: viser.ClientHandle) -> None:
         look_home(client)
 
+    # -- cleaning by hand -----------------------------------------------------------------------------------------------
+
+    @property
+    def scene(self) -> viser.SceneApi:
+        return self._server.scene
+
+    def edit(self, change: Callable[[Editor], object]) -> None:
+        """One step on the asset that is shown; what is wrong with it is said in one line."""
+        with self._editing:
+            try:
+                change(self._editor)
+                self.board.say("")
+            except FsdGsError as error:
+                self.board.say(str(error))
+        self.refresh()
+
+    def shown(self, splats: Gaussians) -> Gaussians:
+        """``splats`` in the unit ball: the framing of the whole asset, so that filtering and deleting move nothing."""
+        scale, centre = self._framing.scale, self._framing.centre
+        return replace(splats, means=(splats.means - centre) * scale, scales=splats.scales * scale)
+
+    def show_region(self, tool: str, size: float) -> None:
+        """A sphere or a box that can be dragged, for the tools of that name."""
+        position = self.region_centre()
+        if self._region is not None:
+            self._region.remove()
+            self._region = None
+        if tool in ("sphere", "box"):
+            self._region = self.scene.add_transform_controls("/region", scale=0.5, disable_rotations=True, position=position)
+            looks = {"color": (255, 190, 0), "opacity": 0.25}
+            if tool == "sphere":
+                self.scene.add_icosphere("/region/inside", radius=size, **looks)
+            else:
+                self.scene.add_box("/region/inside", dimensions=(2 * size, 2 * size, 2 * size), **looks)
+
+    def region_centre(self) -> tuple[float, float, float]:
+        if self._region is None:
+            return (0.0, 0.0, 0.0)
+        x, y, z = map(float, self._region.position)
+        return x, y, z
+
+    def save_version(self) -> None:
+        """Write what the panels keep of the asset beside the original, as its newest version."""
+        if not self._busy.acquire(blocking=False):
+            return
+        try:
+            original = self._assets[self._name]
+            if not len(self._kept):
+                raise InputError("there are no splats to save; loosen the filters")
+            with self._editing:
+                path = next_version(original)
+                save_splats(self._kept, path, provenance=read_provenance(original) or Provenance())
+                self._editor.mark_saved()
+            self.board.say(f"Saved {path.name}: {len(self._kept):,} splats; the original is kept")
+            if self._saved is not None:
+                self._saved(original)
+        except (FsdGsError, OSError) as error:
+            self.board.say(str(error))
+        finally:
+            self._busy.release()
+
+    # -- files ----------------------------------------------------------------------------------------------------------
+
     def send(self, client: viser.ClientHandle | None, format_name: str, options: ExportOptions) -> None:
         """Write what the panels keep of the asset, and send it to the browser that asked as a download."""
         if client is None or not self._busy.acquire(blocking=False):
@@ -103,9 +188,13 @@ class Inspector:
         asset = self.board[AssetPanel]
         if asset.chosen() != self._name:
             self._choose(asset.chosen())
-        scene = self.board.apply(Scene(self._asset, None))
+        with self._editing:
+            splats, marked, selected = self._editor.splats, self._editor.highlighted(), int(self._editor.selected.sum())
+        scene = self.board.apply(Scene(splats, None))
         self._kept = scene.splats
-        scene = replace(scene, splats=self._display(scene.splats))
+        display = scene.splats if marked is splats else self.board.apply(Scene(marked, None)).splats
+        scene = replace(scene, splats=self.shown(display))
+        self.board[CleanPanel].show_selection(selected, len(splats))
         drawn = self._node.show(scene.splats, INSPECTION_CAP) if scene.mode is None else len(scene.splats)
         self._node.set_visible(scene.mode is None)
         self._painter.show(scene)
@@ -113,17 +202,15 @@ class Inspector:
 
     def _choose(self, name: str) -> None:
         try:
-            self._asset = load_asset(self._assets[name], self._up)
+            editor = self._editors.get(name) or Editor(load_asset(newest_version(self._assets[name]), self._up))
         except FsdGsError as error:
             self.board.say(str(error))
             return
-        self._name, self._framing = name, framed(self._asset)
+        with self._editing:
+            self._asset = editor.splats
+            self._name, self._framing, self._editor = name, framed(self._asset), editor
+            self._editors[name] = editor
         self.board.say("")
-
-    def _display(self, splats: Gaussians) -> Gaussians:
-        """``splats`` in the unit ball: the framing of the whole asset, so that filtering moves nothing."""
-        scale, centre = self._framing.scale, self._framing.centre
-        return replace(splats, means=(splats.means - centre) * scale, scales=splats.scales * scale)
 
 
 def load_asset(path: Path, up: str = "auto") -> Gaussians:

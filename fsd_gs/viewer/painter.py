@@ -82,7 +82,7 @@ class Painter:
         clients = self._server.get_clients()
         self._drawn = {number: drawn for number, drawn in self._drawn.items() if number in clients}
         for number, client in clients.items():
-            view = None if scene.mode is None else _view_of(client)
+            view = None if scene.mode is None else view_of(client)
             before = self._drawn.get(number)
             draft = view is not None and (before is None or before[:2] != (view, scene))
             if before == (view, scene, draft):
@@ -105,7 +105,8 @@ class Painter:
         return picture
 
 
-def _view_of(client: viser.ClientHandle) -> View:
+def view_of(client: viser.ClientHandle) -> View:
+    """The camera of a browser."""
     camera = client.camera
     return View(tuple(map(float, camera.wxyz)), tuple(map(float, camera.position)), float(camera.fov), float(camera.aspect))
 

@@ -21,10 +21,11 @@ from fsd_gs.train import runs
 from fsd_gs.train.asset import make_asset, prepare
 from fsd_gs.train.backbones import load_prior
 from fsd_gs.train.estimate import WORTH_IT, TimeBook, estimate_line
+from fsd_gs.train.ranking import RANKING, load_ranking, rank
 from fsd_gs.train.variants import STOPPED, train_variants
 from fsd_gs.train.words import find_words
 from fsd_gs.viewer.form import requested_config
-from fsd_gs.viewer.gallery import write_gallery
+from fsd_gs.viewer.gallery import GALLERY, write_gallery
 from fsd_gs.viewer.inspector import Inspector
 from fsd_gs.viewer.live import LiveViewer
 from fsd_gs.viewer.notes import Notes
@@ -114,16 +115,20 @@ class StartPage:
         rasterizer = viewing_rasterizer(config.render.backend)
         self.board.say(estimate_line(config, prior, config.count, self.board.say) or "")
         folder = runs.run_folder(config).parent
-        _, code = train_variants(
+        variants, code = train_variants(
             config,
             lambda asset: self._make_asset(asset, prior),
             rasterizer,
             write_gallery=write_gallery,
             say=self._tell,
         )
+        if config.keep and variants.variants:
+            ranking = rank(config, folder, variants.seeds, rasterizer)
+            write_gallery(folder)
+            self._tell(f"seed {ranking.seeds[0]} is {ranking.note(ranking.seeds[0])}")
         finished = finished_assets(folder)
         if finished and not self._stopping.is_set():
-            self._inspector = Inspector(self._server, finished, rasterizer)
+            self._inspector = Inspector(self._server, finished, rasterizer, saved=renew_gallery)
         stopped = code >= STOPPED
         self.board.say(f"{'Stopped' if stopped else 'Done'}: {folder}" + (" (Make assets goes on with it)" if stopped else ""))
 
@@ -164,6 +169,19 @@ class StartPage:
         return STOPPED + 2 if outcome.state in ("stopped", "kept") else 2 if outcome.error else 0
 
 
+def renew_gallery(splats: Path) -> None:
+    """Show a new version of a run's splats in the gallery of its prompt, where there is one."""
+    folder = splats.parent.parent
+    if (splats.parent / runs.CONFIG).is_file() and (folder / GALLERY).is_file():
+        with runs.shared_files(folder):
+            write_gallery(folder)
+
+
 def finished_assets(folder: Path) -> dict[str, Path]:
-    """Name → splats of the finished runs in a prompt's folder, in the order of their seeds."""
-    return {f"{folder.name}-{run.name}": run / runs.SPLATS for run in sorted(folder.glob("seed-*")) if runs.is_finished(run)}
+    """Name → splats of the finished runs in a prompt's folder: the best first where they were ranked, else in the order of their seeds."""
+    ranking = load_ranking(folder / RANKING)
+    places = {runs.seed_name(seed): place for place, seed in enumerate(ranking.seeds)} if ranking is not None else {}
+    found = sorted(
+        (run for run in folder.glob("seed-*") if runs.is_finished(run)), key=lambda run: (places.get(run.name, len(places)), run.name)
+    )
+    return {f"{folder.name}-{run.name}": run / runs.SPLATS for run in found}

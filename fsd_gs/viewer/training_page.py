@@ -13,7 +13,7 @@ from fsd_gs.viewer.inspector import Inspector
 from fsd_gs.viewer.live import LiveViewer
 from fsd_gs.viewer.painter import viewing_rasterizer
 from fsd_gs.viewer.server import address, open_server
-from fsd_gs.viewer.start_page import finished_assets
+from fsd_gs.viewer.start_page import finished_assets, renew_gallery
 
 
 class TrainingPage:
@@ -42,7 +42,7 @@ class TrainingPage:
         assets = finished_assets(folder)
         if not assets:
             return
-        inspector = Inspector(self._server, assets, viewing_rasterizer(backend))
+        inspector = Inspector(self._server, assets, viewing_rasterizer(backend), saved=renew_gallery)
         self._say(f"the assets stay at {address(self._server)}; Ctrl-C ends")
         try:
             (until or threading.Event()).wait()

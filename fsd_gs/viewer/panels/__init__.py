@@ -10,10 +10,11 @@ pictures   a run                 the views of the step
 loss       a run                 the loss over the steps
 view       a run, the inspector  how the splats are drawn, the background, the camera
 filter     the inspector         which splats are kept
+clean      the inspector         select, delete, set upright, save a new version
 export     the inspector         files for other programs
 turntable  the inspector         pictures and videos
 =========  ====================  ======================================================
 """
 
-PANELS = ("make", "asset", "run", "pictures", "loss", "view", "filter", "export", "turntable")
+PANELS = ("make", "asset", "run", "pictures", "loss", "view", "filter", "clean", "export", "turntable")
 """Modules of this package, in the order of the tabs."""

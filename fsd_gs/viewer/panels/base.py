@@ -10,9 +10,13 @@ from fsd_gs.viewer.scene import Scene
 from fsd_gs.viewer.text import plain_markdown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import viser
 
+    from fsd_gs.core.types import Gaussians
     from fsd_gs.export.formats import ExportOptions
+    from fsd_gs.viewer.editing import Editor
     from fsd_gs.viewer.moment import Update
 
 LIVE, INSPECT, START = "live", "inspect", "start"
@@ -58,6 +62,24 @@ class AssetsPage(ScenePage, Protocol):
     def background(self) -> tuple[float, float, float]: ...
     def send(self, client: viser.ClientHandle | None, format_name: str, options: ExportOptions) -> None:
         """Write what the panels keep of the asset, and send it to the browser that asked."""
+
+
+class EditPage(AssetsPage, Protocol):
+    """An asset that is cleaned by hand (``viewer.editing``)."""
+
+    @property
+    def scene(self) -> viser.SceneApi: ...
+    def edit(self, change: Callable[[Editor], object]) -> None:
+        """Do one step; what is wrong with it is said on the page."""
+
+    def shown(self, splats: Gaussians) -> Gaussians:
+        """``splats`` where the scene shows them."""
+
+    def show_region(self, tool: str, size: float) -> None:
+        """The sphere or box to select with, or nothing."""
+
+    def region_centre(self) -> tuple[float, float, float]: ...
+    def save_version(self) -> None: ...
 
 
 class FormPage(Page, Protocol):

@@ -26,6 +26,7 @@ class MakePanel(Panel):
         self.quality = gui.add_dropdown("Quality", QUALITIES, initial_value=GOOD, hint="steps, views, sizes and splats in one word")
         self.seed = gui.add_number("Seed", 0, min=0, step=1, hint="another seed gives another asset")
         self.count = gui.add_number("Count", 4, min=1, max=100, step=1, hint="seeds seed, seed + 1, …")
+        self.keep = gui.add_number("Keep best", 0, min=0, max=100, step=1, hint="so many come first, by score; 0: no ranking")
         self.extra = gui.add_text("Settings", "", hint="more key=value settings separated by spaces, such as steps=200 noise.beta=0.5")
         self.anyway = gui.add_checkbox("Anyway", False, hint="go on without the words of the prompt that the prior does not know")
         self.replace = gui.add_checkbox("Replace existing", False, hint="otherwise finished assets are kept and unfinished ones go on")
@@ -41,12 +42,14 @@ class MakePanel(Panel):
             settings=self.extra.value,
             anyway=bool(self.anyway.value),
             replace=bool(self.replace.value),
+            keep=int(self.keep.value),
             quality=chosen(self.quality),
         )
 
     def set_busy(self, busy: bool) -> None:
         """The form makes room for the run: on a phone there is none for both."""
-        for control in (self.prompt, self.preset, self.quality, self.seed, self.count, self.extra, self.anyway, self.replace, self.button):
+        fields = (self.prompt, self.preset, self.quality, self.seed, self.count, self.keep, self.extra, self.anyway, self.replace, self.button)
+        for control in fields:
             control.disabled = busy
             control.visible = not busy
 
