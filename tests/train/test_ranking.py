@@ -29,7 +29,7 @@ def test_the_score_is_the_weighted_mean_of_what_was_measured():
 def test_equals_are_ordered_by_how_different_they_are():
     distances = torch.tensor([[0.0, 0.1, 0.9, 0.5], [0.1, 0.0, 0.9, 0.5], [0.9, 0.9, 0.0, 0.5], [0.5, 0.5, 0.5, 0.0]])
     assert ordered([0.9, 0.89, 0.88, 0.1], distances) == [0, 2, 1, 3]  # 1 is nearly 0 again: 2 goes first
-    assert ordered([0.9, 0.89, 0.9 - EQUAL - 0.01, 0.1], distances) == [0, 1, 2, 3]  # no equal any more
+    assert ordered([0.9, 0.89, 0.89 - EQUAL - 0.01, 0.1], distances) == [0, 1, 2, 3]  # no equal any more
     assert ordered([], torch.zeros(0, 0)) == []
 
 

@@ -18,15 +18,15 @@ VIEW = View((0.5, -0.5, 0.5, -0.5), (-3.0, 0.1, 0.2), math.radians(40), 1.5)
 
 
 def with_floater(count=500):
-    """An egg and five splats that hang in the air at (0, 0, 1.5)."""
+    """An egg and five splats that hang in the air at (0, 0, 0.9)."""
     splats, extra = egg(count), egg(count).select(torch.arange(5))
-    extra = replace(extra, means=torch.tensor([0.0, 0.0, 1.5]) + 0.01 * extra.means)
+    extra = replace(extra, means=torch.tensor([0.0, 0.0, 0.9]) + 0.01 * extra.means)
     return type(splats)(*(torch.cat([getattr(splats, n), getattr(extra, n)]) for n in ("means", "quats", "scales", "opacities", "sh")))
 
 
 def test_the_screen_is_the_rasterizers():
     points = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-    points[0] = torch.tensor([5.0, 0.0, 0.0])
+    points[0] = torch.tensor([-5.0, 0.0, 0.0])
     uv, front = editing.on_screen(points, VIEW)
     camera = camera_of(VIEW, 400)
     inside = camera.viewmats[0].double() @ torch.cat([points.double(), torch.ones(200, 1)], dim=1).T
@@ -59,8 +59,8 @@ def test_rules():
     red = replace(splats, sh=torch.zeros_like(splats.sh))
     assert editing.of_colour(red, (0.5, 0.5, 0.5), 0.01).all()
     assert not editing.of_colour(red, (1.0, 0.5, 0.5), 0.3).any()
-    assert int(editing.in_sphere(splats.means, (0, 0, 1.5), 0.2).sum()) == 5
-    assert int(editing.in_box(splats.means, (0, 0, 1.5), 0.4).sum()) == 5
+    assert int(editing.in_sphere(splats.means, (0, 0, 0.9), 0.2).sum()) == 5
+    assert int(editing.in_box(splats.means, (0, 0, 0.9), 0.4).sum()) == 5
 
 
 def test_every_step_can_be_taken_back():
