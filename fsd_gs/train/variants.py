@@ -210,7 +210,7 @@ def seeds_of_slot(config: Config, slot: int) -> list[int]:
 def look_at(splats: Gaussians, seed: int, config: Config, rasterizer: Rasterizer) -> Attempt:
     """What geometry and the verdict say of an asset."""
     failures = inspect(splats, config, rasterizer)
-    cameras = _orbit(config, verdict.VIEWS, verdict.SIZE, splats.means.device)
+    cameras = orbit(config, verdict.VIEWS, verdict.SIZE, splats.means.device)
     said = verdict.judge_asset(splats, config.prompt, rasterizer, cameras)
     return Attempt(seed, failures or (() if said.keep else ("unclear",)), round(said.score, 3))
 

@@ -20,7 +20,7 @@ VIEW = View((0.5, -0.5, 0.5, -0.5), (-3.0, 0.1, 0.2), math.radians(40), 1.5)
 def with_floater(count=500):
     """An egg and five splats that hang in the air at (0, 0, 0.9)."""
     splats, extra = egg(count), egg(count).select(torch.arange(5))
-    extra = replace(extra, means=torch.tensor([0.0, 0.0, 0.9]) + 0.01 * extra.means)
+    extra = replace(extra, means=torch.tensor([0.0, 0.0, 0.9]) + 0.01 * extra.means, scales=0.2 * extra.scales)
     return type(splats)(*(torch.cat([getattr(splats, n), getattr(extra, n)]) for n in ("means", "quats", "scales", "opacities", "sh")))
 
 

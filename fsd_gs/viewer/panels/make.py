@@ -48,7 +48,18 @@ class MakePanel(Panel):
 
     def set_busy(self, busy: bool) -> None:
         """The form makes room for the run: on a phone there is none for both."""
-        fields = (self.prompt, self.preset, self.quality, self.seed, self.count, self.keep, self.extra, self.anyway, self.replace, self.button)
+        fields = (
+            self.prompt,
+            self.preset,
+            self.quality,
+            self.seed,
+            self.count,
+            self.keep,
+            self.extra,
+            self.anyway,
+            self.replace,
+            self.button,
+        )
         for control in fields:
             control.disabled = busy
             control.visible = not busy
