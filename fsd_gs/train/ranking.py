@@ -5,7 +5,8 @@
 p(keep) is the verdict's (``metrics.verdict``: alignment and identity by the judge, haze and more; the fitted weights lie there only),
 the failures are ``variants.inspect``'s.
 
-*Diversity among equals*: of those within ``EQUAL`` of the best that is left, the next one is the one farthest (``metrics.diversity``) from those in front of it.
+*Diversity among equals*: of those within ``EQUAL`` of the best that is left, the next one is the one farthest (``metrics.diversity``) from
+those in front of it.
 """
 
 from __future__ import annotations

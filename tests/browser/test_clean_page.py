@@ -36,6 +36,16 @@ def choose(page, label, option):
     page.get_by_role("option", name=option, exact=True).click()
 
 
+def press(page, x, y):
+    """A click as a hand makes it: there, down, up."""
+    page.mouse.move(x - 5, y - 5)
+    page.mouse.move(x, y)
+    page.wait_for_timeout(100)
+    page.mouse.down()
+    page.wait_for_timeout(100)
+    page.mouse.up()
+
+
 def floater_on_screen(page, inspector):
     """(x, y) in pixels of the floater, and the size of the canvas."""
     from fsd_gs.viewer.editing import on_screen
@@ -82,12 +92,12 @@ def test_a_brush_adds_with_shift(cleaning):
     choose(page, "Tool", "brush")
     page.wait_for_timeout(500)
     x, y = floater_on_screen(page, inspector)
-    page.mouse.click(x, y)
+    press(page, x, y)
     assert wait_until(page, lambda: 0 < int(inspector._editor.selected.sum()) <= 505, 20)
     taken = inspector._editor.selected.clone()
     assert bool(taken[-5:].all())
     page.keyboard.down("Shift")
-    page.mouse.click(x, y + 150)
+    press(page, x, y + 150)
     page.keyboard.up("Shift")
     assert wait_until(page, lambda: int(inspector._editor.selected.sum()) > int(taken.sum()), 20)
     assert bool(inspector._editor.selected[taken].all())

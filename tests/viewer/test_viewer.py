@@ -259,7 +259,7 @@ def test_inspector_follows_its_panels(server, tmp_path):
         assert soon(lambda: asset.count.content == "**200** splats")
         asset.asset.value = "b"
         assert soon(lambda: asset.count.content == "**300** splats")
-        shown = inspector._display(inspector._kept)
+        shown = inspector.shown(inspector._kept)
         assert shown.means.norm(dim=1).max() < 1.2  # framed for the camera …
         assert torch.allclose(inspector._kept.means, far_away.means, atol=1e-4)  # … but exported where it is
         filters.crop[0].value = (0, 50)
