@@ -112,7 +112,10 @@ def check_export(arguments, folder, monkeypatch):
     """Run, whatever it writes. A name that the docs leave open is a run's folder."""
     make_runs(folder, monkeypatch)
     assert export([*arguments, *SHORT], make_rasterizer=lambda: make_rasterizer("cpu")) == 0
-    assert list(folder.rglob("export/*"))
+    if "--output" in arguments:
+        assert (folder / arguments[arguments.index("--output") + 1]).exists()
+    else:
+        assert list(folder.rglob("export/*"))
 
 
 def check_info(arguments, folder, monkeypatch):
