@@ -31,7 +31,13 @@ _ANSWER_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one actor. gpus: may be a fraction; None is 1 where the cluster has any. labels: of the nodes that may hold it."""
+    """Of one actor.
+
+    Attributes:
+        cpus: may be a fraction.
+        gpus: may be a fraction; None is 1 where the cluster has any.
+        labels: of the nodes that may hold it.
+    """
 
     cpus: float = 1.0
     gpus: float | None = None

@@ -30,7 +30,13 @@ def new_team_name() -> str:
 
 
 class Inline:
-    """One worker, in this process: nothing to start, nothing to lose. cache: what the caller has loaded already."""
+    """One worker, in this process: nothing to start, nothing to lose.
+
+    Args:
+        setup: what it is started with.
+        stop: whether to end at the next good moment.
+        cache: what the caller has loaded already.
+    """
 
     def __init__(self, setup: Setup, stop: Callable[[], bool] = lambda: False, cache: dict[Any, Any] | None = None) -> None:
         self._stopping = False
