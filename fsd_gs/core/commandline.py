@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import IO
+from typing import Any
 
 from fsd_gs.core.configure import Row, rows_of
 from fsd_gs.core.setting import names_of, range_of
@@ -24,10 +24,10 @@ class Parser(argparse.ArgumentParser):
 
     settings: type | None = None
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         """argparse swallows what a full disk says of the help, and ends with 0."""
         if message and file is sys.stdout:
-            file.write(message)
+            sys.stdout.write(message)
         else:
             super()._print_message(message, file)
 

@@ -282,7 +282,7 @@ class Heartbeat:
         self._every = min(LONGEST_BEAT, stale_seconds / 10)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"beat-{key}", daemon=True)
-        self.progress = (0, 0)
+        self.progress: tuple[int, int] = (0, 0)
         self.overtaken = False
 
     def __enter__(self) -> Heartbeat:

@@ -78,7 +78,7 @@ def write_manifest(store: Store, *, verify: bool = False) -> Counter[str]:
             files.enter_context(files.enter_context(store.writing(name)).open("w", encoding="utf-8", newline=""))
             for name in (MANIFEST, TABLE, PAGE_DATA)
         )
-        rows = csv.DictWriter(table, COLUMNS, extrasaction="ignore", restval="")
+        rows: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, extrasaction="ignore", restval="")
         rows.writeheader()
         data.write("const UNITS = [\n")
         for row in scan(store, verify=verify):

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from fsd_gs.core.points import component_masses
@@ -34,7 +33,12 @@ MOST_UNDO = 30
 
 @dataclass(frozen=True)
 class State:
-    """An asset in the making and what of it is selected. selected: [N] bool."""
+    """An asset in the making and what of it is selected.
+
+    Attributes:
+        splats: N of them.
+        selected: [N] bool.
+    """
 
     splats: Gaussians
     selected: Tensor
@@ -198,11 +202,13 @@ def of_colour(splats: Gaussians, rgb: tuple[float, float, float], tolerance: flo
 
 def away_from_body(splats: Gaussians, share: float) -> Tensor:
     """Splats outside the heaviest connected piece that are farther from it than ``share`` of the asset's radius."""
+    from scipy.spatial import KDTree
+
     if len(splats) < 2:
         return torch.zeros(len(splats), dtype=torch.bool)
     labels, mass = component_masses(splats)
     body = labels == mass.argmax()
-    distance, _ = cKDTree(splats.means[body].double().numpy()).query(splats.means.double().numpy())
+    distance, _ = KDTree(splats.means[body].double().numpy()).query(splats.means.double().numpy())
     return ~body & (torch.from_numpy(distance) > share * _radius(splats))
 
 

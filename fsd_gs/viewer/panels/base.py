@@ -74,6 +74,7 @@ class EditPage(AssetsPage, Protocol):
 
     def shown(self, splats: Gaussians) -> Gaussians:
         """``splats`` where the scene shows them."""
+        ...
 
     def show_region(self, tool: str, size: float) -> None:
         """The sphere or box to select with, or nothing."""
@@ -193,6 +194,6 @@ def panels_of(kind: str) -> list[type[Panel]]:
     return [panel for panel in classes if kind in panel.pages]
 
 
-def chosen(dropdown: viser.GuiDropdownHandle[str]) -> str:
+def chosen(dropdown: viser.GuiDropdownHandle[Any]) -> str:
     """Its value; the first option where a browser sent something that is none."""
     return dropdown.value if dropdown.value in dropdown.options else dropdown.options[0]
