@@ -28,8 +28,9 @@ from fsd_gs.app import files
 from fsd_gs.app.guard import VIEWER_POLICY
 from fsd_gs.app.jobs import FINAL, ConflictError, Job, NotFoundError, Queue, QueueFullError
 from fsd_gs.app.limits import Limits
-from fsd_gs.config import Config
+from fsd_gs.config import Config, load_config
 from fsd_gs.core.pages import render_page, resource
+from fsd_gs.core.quality import QUALITIES
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.viewer.form import DEFAULTS, presets, requested_config
 from fsd_gs.viewer.form import Request as Form
@@ -54,6 +55,9 @@ class NewAsset(BaseModel):
     seed: int | None = Field(None, ge=0, le=2**63 - 1, description="another seed gives another asset; left out: the lowest that is free")
     preset: str = Field(
         DEFAULTS, max_length=100, description="a name of GET /presets", json_schema_extra=lambda s: s.update(enum=[*presets()])
+    )
+    quality: Literal["draft", "good", "best"] | None = Field(
+        None, description="steps, views, sizes and splats in one word; settings win; left out: what the preset or the app's start says"
     )
     settings: list[Annotated[str, Field(max_length=200)]] = Field(
         [], max_length=50, description='more settings, "key=value"; neither paths nor hub ids', examples=[["steps=200"]]
@@ -84,6 +88,7 @@ class Asset(BaseModel):
     id: str
     prompt: str
     seed: int
+    quality: str
     by: str
     state: Literal["waiting", "making", "finished", "kept", "stopped", "failed", "cancelled"]
     position: int | None = Field(description="in the queue; 1 is next")
@@ -140,7 +145,7 @@ def make_api(
     _explain_errors(api)
     _add_assets(api, queue, output, limits, overrides, check)
     _add_events(api, queue, limits)
-    _add_page(api, limits)
+    _add_page(api, limits, load_config(overrides=overrides).quality)
     return api
 
 
@@ -150,6 +155,7 @@ def shown(queue: Queue, job: Job) -> Asset:
         id=job.id,
         prompt=job.config.prompt,
         seed=job.config.seed,
+        quality=job.config.quality,
         by=job.by,
         state=job.state,
         position=queue.position(job.id),
@@ -180,7 +186,8 @@ def _add_assets(
     def _config(new: NewAsset, seed: int) -> Config:
         if not new.prompt:
             raise InputError('prompt: expected words that say what to make, got nothing; for example "a red chair"')
-        config = requested_config(Form(new.prompt, new.preset, seed, 1, " ".join(new.settings)), output, overrides)
+        word = [f"quality={new.quality}"] if new.quality else []
+        config = requested_config(Form(new.prompt, new.preset, seed, 1, " ".join([*word, *new.settings])), output, overrides)
         limits.check(config)
         check(config)
         return config
@@ -271,8 +278,8 @@ def _stream(lines: AsyncIterator[str]) -> StreamingResponse:
     return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def _add_page(api: FastAPI, limits: Limits) -> None:
-    page = render_page(f"{_HERE}/page.html.j2", presets=presets(), limits=limits)
+def _add_page(api: FastAPI, limits: Limits, quality: str) -> None:
+    page = render_page(f"{_HERE}/page.html.j2", presets=presets(), qualities=QUALITIES, quality=quality, limits=limits)
     parts = {"app.css": "text/css", "app.js": "text/javascript"}
 
     @api.get("/", include_in_schema=False)

@@ -11,6 +11,7 @@
   };
   const say = (line) => { $("said").textContent = line; $("said").hidden = !line; };
   const file = (asset, name) => `/assets/${encodeURIComponent(asset.id)}/files/${encodeURIComponent(name)}`;
+  const word = (asset) => asset.quality !== "good" && asset.quality;  // what is usual is not said
   const minutes = (seconds) => (seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`) + " left";
 
   async function call(method, address, body) {
@@ -29,7 +30,7 @@
     event.preventDefault();
     say("");
     const form = new FormData(event.target), seed = form.get("seed");
-    const wanted = { prompt: form.get("prompt"), by: form.get("by"), preset: form.get("preset"), settings: form.get("settings").split(/\s+/).filter(Boolean) };
+    const wanted = { prompt: form.get("prompt"), by: form.get("by"), preset: form.get("preset"), quality: form.get("quality"), settings: form.get("settings").split(/\s+/).filter(Boolean) };
     try { localStorage.setItem("by", wanted.by); } catch { /* a browser may forbid it */ }
     for (let i = 0; i < Number(form.get("count")); i++) {
       const asset = await call("POST", "/assets", seed === "" ? wanted : { ...wanted, seed: Number(seed) + i });
@@ -47,7 +48,7 @@
   function row(asset) {
     const making = asset.state === "making", left = asset.seconds_left == null ? "" : ` · ${minutes(asset.seconds_left)}`;
     const state = making ? (asset.step ? `step ${asset.step} of ${asset.steps}${left}` : "starting …") : `waits, number ${asset.position}`;
-    const facts = [`seed ${asset.seed}`, asset.by && `for ${asset.by}`, state].filter(Boolean).join(" · ");
+    const facts = [`seed ${asset.seed}`, word(asset), asset.by && `for ${asset.by}`, state].filter(Boolean).join(" · ");
     const buttons = make("div", { className: "buttons" });
     const button = (words, keep) => buttons.append(make("button", { type: "button", textContent: words, onclick: () => call("DELETE", `/assets/${encodeURIComponent(asset.id)}?keep=${keep}`) }));
     if (making && asset.step) button("Stop and keep", true);
@@ -64,7 +65,7 @@
     const state = asset.state === "finished" ? `${asset.steps} steps` : `${asset.state} at step ${asset.step} of ${asset.steps}`;
     const item = make("button", { type: "button", className: "card", disabled: !done, onclick: () => open(asset) }, picture(asset),
       make("span", { className: "prompt", textContent: asset.prompt }),
-      make("span", { className: "facts", textContent: [`seed ${asset.seed}`, state, asset.by && `for ${asset.by}`].filter(Boolean).join(" · ") }));
+      make("span", { className: "facts", textContent: [`seed ${asset.seed}`, word(asset), state, asset.by && `for ${asset.by}`].filter(Boolean).join(" · ") }));
     if (asset.error) item.append(make("span", { className: "facts wrong", textContent: asset.error }));
     item.dataset.id = asset.id;
     return item;

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import get_args
 
 import pytest
 import schemathesis
@@ -10,11 +11,12 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.testclient import TestClient
 
-from fsd_gs.app.api import make_api
+from fsd_gs.app.api import NewAsset, make_api
 from fsd_gs.app.guard import Guard
 from fsd_gs.app.jobs import Queue
 from fsd_gs.app.limits import Limits
 from fsd_gs.app.workshop import known_jobs
+from fsd_gs.core.quality import QUALITIES
 from fsd_gs.viewer.access import Door
 from tests.app.makers import at_once
 from tests.app.test_jobs import wait_for
@@ -75,6 +77,32 @@ def test_an_asset_from_the_request_to_its_files(client, queue, outputs):
     assert [a["id"] for a in client.get("/assets").json()][-1] == asset["id"]
 
 
+def test_a_word_for_quality(client, queue, outputs):
+    """It is a field of the API, beats what the app was started with, and gives way to settings beside it."""
+    assert set(get_args(get_args(NewAsset.model_fields["quality"].annotation)[0])) == set(QUALITIES)
+    asked = [
+        ask(client, quality="draft"),
+        ask(client, settings=["quality=draft"]),
+        ask(client, quality="best", settings=["steps=7"]),
+        ask(client),
+    ]
+    for answer in asked:
+        wait_for(queue, answer.json()["id"], "finished")
+    made = [queue.get(answer.json()["id"]).config for answer in asked]
+    assert [(config.quality, config.steps, config.splats.count) for config in made] == [
+        ("draft", 120, 2000),
+        ("draft", 120, 2000),
+        ("best", 7, 8000),
+        ("good", 300, 4000),
+    ]
+    assert [answer.json()["quality"] for answer in asked] == ["draft", "draft", "best", "good"]
+    api = make_api(queue, output=str(outputs), limits=LIMITS, overrides=("quality=draft",))
+    with TestClient(api, base_url="http://127.0.0.1") as other:
+        assert ask(other).json()["quality"] == "draft"
+        assert ask(other, quality="best").json()["steps"] == 600
+        assert "<option selected>draft</option>" in other.get("/").text
+
+
 def test_events_tell_what_becomes_of_it(client, queue):
     key = ask(client).json()["id"]
     wait_for(queue, key, "finished")
@@ -107,6 +135,9 @@ def test_what_was_made_before_is_there_after_a_restart(client, queue, outputs):
         ({"settings": ["steps 5"]}, 422, r"settings: expected key=value without blanks"),
         ({"preset": "../../etc/passwd"}, 422, r"preset: unknown preset"),
         ({"preset": "2d"}, 422, r"preset: unknown preset"),
+        ({"quality": "superb"}, 422, r"quality: input should be 'draft', 'good' or 'best'"),
+        ({"quality": "best", "preset": "sd15"}, 422, r"steps: expected at most 2000 in this app, got 4000"),
+        ({"settings": ["quality=superb"]}, 422, r"quality: expected one of draft, good, best|quality"),
         ({"seed": -1}, 422, r"seed: input should be greater than or equal to 0"),
         ({"seeds": 1}, 422, r"seeds: extra inputs are not permitted"),
     ],

@@ -91,9 +91,10 @@ def test_refusals_are_shown_and_text_stays_text(app, page):
     page.click("summary")
     ask(page, "a chair", "Ada", settings="splats.init=/etc/passwd")
     assert wait_until(page, lambda: "cannot be chosen from a page" in page.locator("#said").inner_text())
+    page.select_option("[name=quality]", "draft")
     ask(page, "<img src=x onerror=alert(1)>", "<b>Ada</b>", settings="")
     assert wait_until(page, lambda: rows(page))
-    assert "<img src=x onerror=alert(1)>" in rows(page)[0]
+    assert "<img src=x onerror=alert(1)> seed 0 · draft · for <b>Ada</b>" in rows(page)[0]
     assert page.locator("#queue b").count() == 0
     ask(page, "a chair", "", count="3")
     assert wait_until(page, lambda: len(rows(page)) == 4)

@@ -285,5 +285,5 @@ FAMILY = Family(
     recognises=recognises,
     reads=mvdream_checkpoint.is_official,
     network="UNet2DConditionModel",
-    published={"mvdream": Published((Source("ashawkey/mvdream-sd2.1-diffusers"),), 867.6 + VAE, CLIP_H, "CreativeML OpenRAIL-M")},
+    published={"mvdream": Published((Source("ashawkey/mvdream-sd2.1-diffusers"),), 867.6 + VAE, CLIP_H, "OpenRAIL")},
 )
