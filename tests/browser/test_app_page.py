@@ -94,7 +94,7 @@ def test_refusals_are_shown_and_text_stays_text(app, page):
     page.select_option("[name=quality]", "draft")
     ask(page, "<img src=x onerror=alert(1)>", "<b>Ada</b>", settings="")
     assert wait_until(page, lambda: rows(page))
-    assert "<img src=x onerror=alert(1)> seed 0 · draft · for <b>Ada</b>" in rows(page)[0]
+    assert re.search(r"<img src=x onerror=alert\(1\)> ?seed 0 · draft · for <b>Ada</b>", rows(page)[0])
     assert page.locator("#queue b").count() == 0
     ask(page, "a chair", "", count="3")
     assert wait_until(page, lambda: len(rows(page)) == 4)
