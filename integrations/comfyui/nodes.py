@@ -143,8 +143,8 @@ class Load(IO.ComfyNode):
         if file not in input_files():
             raise InputError(f"file: '{file}' is not in the input folder")
         path = Path(folder_paths.get_input_directory()) / file
-        splats = load_splats(path)
-        return IO.NodeOutput(to_splat(Types.SPLAT, splats), len(splats), read_provenance(path).text())
+        splats, origin = load_splats(path), read_provenance(path)
+        return IO.NodeOutput(to_splat(Types.SPLAT, splats), len(splats), origin.text() if origin else "")
 
     @classmethod
     def fingerprint_inputs(cls, file: str) -> float:

@@ -101,7 +101,9 @@ def test_load_and_export_stay_in_their_folders(nodes, interface, tmp_path):
     save_splats(splats, interface.folders["input"] / "3d.ply")
     save_splats(splats, tmp_path / "outside.ply")
     (interface.folders["input"] / "notes.txt").touch()
-    assert nodes.input_files() == ["3d.ply"]
+    save_splats(splats, interface.folders["input"] / "scan.splat")  # has no place to say where it comes from
+    assert nodes.input_files() == ["3d.ply", "scan.splat"]
+    assert nodes.Load.execute("scan.splat").args[1:] == (50, "")
     splat, count, _ = nodes.Load.execute("3d.ply").args
     assert count == 50
     with pytest.raises(FsdGsError, match="is not in the input folder"):
