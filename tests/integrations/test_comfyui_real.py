@@ -16,8 +16,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from export_scenes import egg
 
-from fsd_gs.export.formats import load_splats
+from fsd_gs.export.formats import load_splats, save_splats
 
 NODES = Path(__file__).parents[2] / "integrations" / "comfyui"
 COMFYUI = os.environ.get("COMFYUI")
@@ -59,6 +60,7 @@ def comfy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("comfy")
     for name in ("custom_nodes", "input", "output", "web"):
         (folder / name).mkdir()
+    save_splats(egg(50), folder / "input" / "scan.splat")
     (folder / "web" / "index.html").write_text("<!doctype html>")
     (folder / "custom_nodes" / "fsd_gs_nodes").symlink_to(NODES)
     with socket.socket() as probe:
@@ -86,8 +88,14 @@ def comfy(tmp_path_factory):
             process.wait()
 
 
+LOADS = {
+    "7": {"class_type": "FSDGS_Load", "inputs": {"file": "scan.splat"}},
+    "8": {"class_type": "FSDGS_Export", "inputs": {"splat": ["7", 0], "format": "ply", "target": "auto", "filename_prefix": "3d/scan"}},
+}
+
+
 def graph(**fields):
-    """Ours generates and exports; ComfyUI's own nodes write, read, and count the same splats; ours loads a file again."""
+    """Ours generates and exports; ComfyUI's own nodes write, read, and count the same splats; ours exports them again."""
     words = {
         "prompt": "a red chair",
         "seed": 0,
@@ -117,7 +125,7 @@ def test_its_server_knows_the_nodes(comfy):
 
 
 def test_a_graph_of_its_nodes_and_ours(comfy):
-    done = comfy.run(graph())
+    done = comfy.run({**graph(), **LOADS})
     assert done["status"]["status_str"] == "success", done["status"]
     made = load_splats(comfy.folder / "output/fsd_gs/a-red-chair/seed-0000/splats.ply")
     back = load_splats(comfy.folder / "output/3d/back_00001_.ply")  # through ComfyUI's own writer and reader
@@ -125,6 +133,8 @@ def test_a_graph_of_its_nodes_and_ours(comfy):
     assert (made.means - back.means).abs().max() < 1e-4
     assert len(load_splats(comfy.folder / "output/3d/chair_00001_.spz")) == len(made)
     assert done["outputs"]["3"]["images"]
+    loaded = load_splats(comfy.folder / "output/3d/scan_00001_.ply")
+    assert (loaded.means - load_splats(comfy.folder / "input/scan.splat").means).abs().max() < 1e-4
 
 
 def test_a_refusal_is_the_line_of_the_terminal(comfy):
