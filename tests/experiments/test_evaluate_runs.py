@@ -16,13 +16,13 @@ from stand_in_scorers import stand_ins
 from fsd_gs.config import load_config, to_yaml
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError, OutputError
 from fsd_gs.experiments.evaluate import assets as assets_module
-from fsd_gs.experiments.evaluate import runner
 from fsd_gs.experiments.evaluate.assets import asset_folder, find_runs, load_record, load_splats
 from fsd_gs.experiments.evaluate.command import main
 from fsd_gs.experiments.evaluate.runner import run_assets, take_stock
 from fsd_gs.experiments.evaluate.suite import expand, suite_from_dict
 from fsd_gs.experiments.sweep.cells import PriorCache
 from fsd_gs.export.ply import load_ply, save_ply
+from fsd_gs.fleet.worker import Setup, Worker
 from fsd_gs.train import asset as train_asset
 from fsd_gs.train import runs
 from fsd_gs.train.loop import Observer
@@ -52,7 +52,7 @@ def made(monkeypatch):
     keys, real = [], assets_module.train_asset
 
     def counted(config, prior, folder, **how):
-        keys.append(folder.name)
+        keys.append(folder.name.partition(".")[0])  # the work folder of an attempt
         return real(config, prior, folder, **how)
 
     monkeypatch.setattr(assets_module, "train_asset", counted)
@@ -79,17 +79,17 @@ def evaluate(*arguments, scorers=None):
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path, console, made, monkeypatch):
-    assets, real = expand(suite()), runner.make_asset
+    assets, real = expand(suite()), assets_module.make_asset
 
     def interrupted(asset, *rest):
         if len(made) == 2:
             raise KeyboardInterrupt
         return real(asset, *rest)
 
-    monkeypatch.setattr(runner, "make_asset", interrupted)
+    monkeypatch.setattr(assets_module, "make_asset", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(assets, tmp_path, console)
-    monkeypatch.setattr(runner, "make_asset", real)
+    monkeypatch.setattr(assets_module, "make_asset", real)
     records = run(assets, tmp_path, console)
     assert sorted(made) == sorted({a.key for a in assets}), "each was made once"
     assert set(records) == {a.key for a in assets}
@@ -194,11 +194,12 @@ def test_what_is_wrong_with_the_machine_ends_the_evaluation(tmp_path, console, m
 
 
 def test_a_worker_makes_the_same_asset_from_a_pickled_job(tmp_path, console):
-    """The pool itself is the sweep's, and tested there."""
+    """The workers themselves are the fleet's, and tested there."""
     asset = expand(suite(methods=["fsd"]))[0]
     alone = run([asset], tmp_path / "alone", console)[asset.key]
-    work, job = pickle.loads(pickle.dumps((runner._work, (asset, tmp_path / "worker"))))
-    assert work(*job).digest == alone.digest
+    setup, unit = pickle.loads(pickle.dumps((Setup(str(tmp_path / "worker"), assets_module.MakeRecord()), assets_module.unit_of(asset))))
+    assert Worker("w", setup).attempt(unit, 1).state == "made"
+    assert load_record(asset_folder(tmp_path / "worker", asset)).digest == alone.digest
 
 
 def test_finished_runs_of_training_are_taken_over_if_their_settings_agree(tmp_path, console, made):

@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from fsd_gs.errors import ConfigError, FileFormatError
+from fsd_gs.experiments.sweep import cells as cells_module
 from fsd_gs.experiments.sweep import command, pictures, runner
 from fsd_gs.experiments.sweep.cells import CellResult, evaluation_cameras, load_result, load_views
 from fsd_gs.experiments.sweep.measures import MeasureSettings
@@ -126,22 +127,22 @@ def test_evaluation_looks_from_elevations_that_training_did_not_use():
 
 def test_a_sweep_runs_measures_and_goes_on_where_it_stopped(tmp_path, console, monkeypatch):
     cells = expand(spec(methods=["sds", "fsd"]))
-    done, real = [], runner.run_cell
+    done, real = [], cells_module.run_cell
 
-    def interrupted(cell, folder, cache):
+    def interrupted(cell, *rest):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(cell.key)
-        return real(cell, folder, cache)
+        return real(cell, *rest)
 
-    monkeypatch.setattr(runner, "run_cell", interrupted)
+    monkeypatch.setattr(cells_module, "run_cell", interrupted)
     with pytest.raises(KeyboardInterrupt):
         runner.run_sweep(cells, tmp_path, console=console)
     assert set(runner.finished(cells, tmp_path)) == set(done)
     assert len(done) == 2
 
     rerun = []
-    monkeypatch.setattr(runner, "run_cell", lambda cell, *rest: rerun.append(cell.key) or real(cell, *rest))
+    monkeypatch.setattr(cells_module, "run_cell", lambda cell, *rest: rerun.append(cell.key) or real(cell, *rest))
     results = runner.run_sweep(cells, tmp_path, console=console)
     assert set(rerun) == {c.key for c in cells} - set(done)
     assert set(results) == {c.key for c in cells}
@@ -170,8 +171,8 @@ def test_a_failed_cell_is_recorded_counted_and_tried_again_on_request(tmp_path, 
     results = runner.run_sweep(cells, tmp_path, console=console)
     assert "LoRA" in results[cells[0].key].error
     runs = []
-    real = runner.run_cell
-    monkeypatch.setattr(runner, "run_cell", lambda *a: runs.append(1) or real(*a))
+    real = cells_module.run_cell
+    monkeypatch.setattr(cells_module, "run_cell", lambda *a: runs.append(1) or real(*a))
     runner.run_sweep(cells, tmp_path, console=console)
     assert not runs
     runner.run_sweep(cells, tmp_path, retry=True, console=console)

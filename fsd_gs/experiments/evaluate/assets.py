@@ -1,7 +1,8 @@
 """Making one asset and keeping it, so that no evaluation ever makes it again.
 
-OUTPUT/assets/<key>/   config.yaml, splats.ply, checkpoint/ while it grows, traceback.txt where a bug ended it, and last record.json: its
-                       presence says that all is there. ``<key>`` is the hash of everything that decides the asset, so suites share assets.
+OUTPUT/assets/<key>/   config.yaml, splats.ply, traceback.txt where a bug ended it, record.json, and the marker of ``fsd_gs.fleet``: an
+                       asset is a unit of work, and its folder appears whole. ``<key>`` is the hash of everything that decides the asset,
+                       so suites share assets.
 
 An asset that ends in an error is a result too: it is recorded with its reason, counts in every denominator, and is only made again on
 request. What is wrong with the machine (a full disk, a missing backend) is no property of the asset: it ends the evaluation at once.
@@ -14,6 +15,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fsd_gs.config import to_yaml
 from fsd_gs.core.types import Gaussians
@@ -21,6 +23,9 @@ from fsd_gs.errors import FileFormatError, FsdGsError
 from fsd_gs.experiments.evaluate.suite import Asset
 from fsd_gs.experiments.sweep.cells import PriorCache
 from fsd_gs.export.ply import load_ply, save_ply
+from fsd_gs.fleet.asset import Watched
+from fsd_gs.fleet.task import Stopped, Tools
+from fsd_gs.fleet.unit import Unit
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.train import runs
 from fsd_gs.train.asset import make_asset as train_asset
@@ -50,9 +55,15 @@ class Record:
     source: str | None = None
 
 
+def unit_of(asset: Asset) -> Unit:
+    """An asset as a unit of work."""
+    columns = {"prompt": asset.config.prompt, "seed": asset.config.seed, "name": asset.label}
+    return Unit(asset.key, f"assets/{asset.key}", str(asset), asset, columns)
+
+
 def asset_folder(output: Path, asset: Asset) -> Path:
     """Where an asset of the evaluation lies."""
-    return output / "assets" / asset.key
+    return output / unit_of(asset).folder
 
 
 def load_record(folder: Path) -> Record | None:
@@ -79,12 +90,29 @@ def load_splats(folder: Path) -> Gaussians:
     return load_ply(folder / SPLATS)
 
 
-def make_asset(asset: Asset, folder: Path, cache: PriorCache) -> Record:
-    """Optimise one asset, or go on from its last checkpoint, and keep it. Whatever is wrong with *it* becomes the record's ``error``."""
+@dataclass(frozen=True)
+class MakeRecord:
+    """The task of an evaluation: its units carry an :class:`Asset`."""
+
+    def make(self, unit: Unit, place: Path, tools: Tools) -> dict[str, Any]:
+        record = make_asset(unit.payload, place, tools.cache.setdefault(PriorCache, PriorCache()), tools)
+        return {"error": record.error, "splats": record.splats, "verdict": "error" if record.error else ""}
+
+
+def make_asset(asset: Asset, folder: Path, cache: PriorCache, tools: Tools | None = None) -> Record:
+    """Optimise one asset, or go on from its last checkpoint, and keep it. Whatever is wrong with *it* becomes the record's ``error``.
+
+    Raises:
+        OutputError, BackendError: something is wrong with this machine.
+        Stopped: it was asked to end early.
+    """
     for untrusted in (RECORD, runs.FINISHED, SPLATS):
         (folder / untrusted).unlink(missing_ok=True)
     config = replace(asset.config, resume=True)
-    outcome = train_asset(config, lambda: cache.prior(asset.config), folder, only_splats=True, keep_errors=True)
+    watch = [Watched(tools)] if tools is not None else []
+    outcome = train_asset(config, lambda: cache.prior(asset.config), folder, observers=watch, only_splats=True, keep_errors=True)
+    if outcome.state == "stopped":
+        raise Stopped
     if outcome.result is None:
         record = _failed(asset, outcome.error or "not made")
         make_folder(folder)

@@ -19,7 +19,7 @@ from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.experiments.evaluate.ablation import Axis, axes_of
 from fsd_gs.experiments.evaluate.assets import Record, find_runs
 from fsd_gs.experiments.evaluate.evaluation import Evaluation, MadeAssets, evaluate
-from fsd_gs.experiments.evaluate.images import ImageJob, image_folder, image_jobs, load_image_record, make_images
+from fsd_gs.experiments.evaluate.images import ImageJob, MakeImages, image_folder, image_jobs, load_image_record, unit_of
 from fsd_gs.experiments.evaluate.page import report_page
 from fsd_gs.experiments.evaluate.pictures import save_plots
 from fsd_gs.experiments.evaluate.runner import check_priors, finished_assets, run_assets
@@ -37,7 +37,10 @@ from fsd_gs.experiments.evaluate.suite import (
 )
 from fsd_gs.experiments.evaluate.tables import markdown, methods_csv, prompts_csv, results_json
 from fsd_gs.experiments.sweep.cells import PriorCache
-from fsd_gs.experiments.sweep.pool import watched
+from fsd_gs.fleet.protocol import Claims
+from fsd_gs.fleet.run import run_here
+from fsd_gs.fleet.store import FolderStore
+from fsd_gs.fleet.unit import Unit
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.loading import EMBEDDED
@@ -171,21 +174,22 @@ def make_image_rows(
     jobs: Sequence[ImageJob], output: Path, cache: PriorCache, console: Console, *, retry: bool = False
 ) -> dict[str, Record]:
     """Records of all DDIM images by key; those that are there are not drawn again."""
-    stock = {job.key: load_image_record(image_folder(output, job)) for job in jobs}
+    claims, every = Claims(FolderStore(output)), {job.key: job for job in jobs}
+    stock = {key: load_image_record(image_folder(output, job)) for key, job in every.items()}
     results = {key: record for key, record in stock.items() if record is not None and not (retry and record.error is not None)}
-    waiting = [job for job in jobs if job.key not in results]
-    labels = {job.key: str(job) for job in waiting}
-    made = (make_images(job, image_folder(output, job), cache) for job in waiting)
-    for record in watched(
-        made,
-        len(waiting),
-        console,
-        title="images",
-        describe=lambda r: labels[r.key] + ("" if r.error is None else f"  error: {r.error}"),
-        failed=lambda r: r.error is not None,
-    ):
-        results[record.key] = record
-    return results
+    waiting = [job for key, job in every.items() if key not in results]
+    for job in waiting:
+        if image_folder(output, job).exists():
+            claims.withdraw(job.key, unit_of(job).folder)
+
+    def told(unit: Unit) -> str:
+        record = load_image_record(output / unit.folder)
+        return unit.label if record is None or record.error is None else f"{unit.label}  error: {record.error}"
+
+    units = [unit_of(job) for job in waiting]
+    run_here(units, MakeImages(), output, workers=1, console=console, done=told, cache={PriorCache: cache})
+    made = {job.key: load_image_record(image_folder(output, job)) for job in waiting}
+    return results | {key: record for key, record in made.items() if record is not None}
 
 
 def _finished_images(jobs: Sequence[ImageJob], output: Path) -> dict[str, Record]:

@@ -15,8 +15,8 @@ from fsd_gs.experiments.evaluate.scorers import Scorers, score_pictures, wanted_
 from fsd_gs.experiments.evaluate.scores import MEASURES, AssetScores, PromptScores, score_asset, score_images_of_prompt, score_prompt
 from fsd_gs.experiments.evaluate.suite import DDIM, Asset, Protocol, Setting, Suite
 from fsd_gs.experiments.evaluate.views import asset_views
-from fsd_gs.experiments.sweep.pool import watched
 from fsd_gs.experiments.sweep.spec import setting_label
+from fsd_gs.experiments.watching import watched
 from fsd_gs.metrics.statistics import Comparison, Estimate, compare, estimate
 from fsd_gs.train.identity import digest
 

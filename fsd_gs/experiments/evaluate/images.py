@@ -16,6 +16,7 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from fsd_gs.experiments.evaluate.assets import RECORD, Record, file_digest
 from fsd_gs.experiments.evaluate.suite import Asset, ImageSettings, Suite
 from fsd_gs.experiments.evaluate.views import load_row, save_row
 from fsd_gs.experiments.sweep.cells import PriorCache
+from fsd_gs.fleet.task import Tools
+from fsd_gs.fleet.unit import Unit
 from fsd_gs.image2d import generate
 from fsd_gs.image2d.command import methods_of
 from fsd_gs.io import make_folder, write_text
@@ -70,9 +73,23 @@ def image_jobs(assets: list[Asset], suite: Suite) -> list[ImageJob]:
     return [ImageJob(asset.config, suite.images, asset.weights) for asset in first.values()]
 
 
+def unit_of(job: ImageJob) -> Unit:
+    """The images of a prompt and seed as a unit of work."""
+    columns = {"prompt": job.config.prompt, "seed": job.config.seed, "name": "DDIM images"}
+    return Unit(job.key, f"images/{job.key}", str(job), job, columns)
+
+
 def image_folder(output: Path, job: ImageJob) -> Path:
     """Where a set of DDIM images lies."""
-    return output / "images" / job.key
+    return output / unit_of(job).folder
+
+
+@dataclass(frozen=True)
+class MakeImages:
+    """The task of the row of images: its units carry an :class:`ImageJob`."""
+
+    def make(self, unit: Unit, place: Path, tools: Tools) -> dict[str, Any]:
+        return {"error": make_images(unit.payload, place, tools.cache.setdefault(PriorCache, PriorCache())).error}
 
 
 def make_images(job: ImageJob, folder: Path, cache: PriorCache) -> Record:

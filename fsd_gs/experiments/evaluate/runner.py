@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from fsd_gs.errors import FileFormatError, FsdGsError, InputError
-from fsd_gs.experiments.evaluate.assets import CONFIG, FoundRuns, Record, asset_folder, load_record, make_asset, take_run
+from fsd_gs.experiments.evaluate.assets import FoundRuns, MakeRecord, Record, asset_folder, load_record, take_run, unit_of
 from fsd_gs.experiments.evaluate.suite import Asset
 from fsd_gs.experiments.sweep.cells import PriorCache
-from fsd_gs.experiments.sweep.pool import results_of_pool, watched
+from fsd_gs.fleet.protocol import Claims
+from fsd_gs.fleet.run import run_here
+from fsd_gs.fleet.store import FLEET, FolderStore
+from fsd_gs.fleet.unit import Unit
 from fsd_gs.image2d import front_cameras
 from fsd_gs.train.identity import config_key
 from fsd_gs.train.words import check_words
-
-_worker_cache = PriorCache()  # one a process; a worker lives as long as its pool
 
 
 @dataclass
@@ -26,12 +27,13 @@ class Inventory:
 
     Attributes:
         finished: records by key.
-        unfinished, damaged: one line each, naming the folder.
+        unfinished: one line each, naming the folder.
+        damaged: such a line by key.
     """
 
     finished: dict[str, Record] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
+    damaged: dict[str, str] = field(default_factory=dict)
 
 
 def take_stock(assets: Sequence[Asset], output: Path, found: FoundRuns | None = None) -> Inventory:
@@ -44,12 +46,12 @@ def take_stock(assets: Sequence[Asset], output: Path, found: FoundRuns | None = 
             if record is None and found is not None and (source := found.finished.get(config_key(asset.config))) is not None:
                 record = take_run(asset, source, folder)
         except FileFormatError as error:
-            stock.damaged.append(f"{asset}: {error}")
+            stock.damaged[asset.key] = f"{asset}: {error}"
             continue
         if record is not None:
             stock.finished[asset.key] = record
-        elif (folder / CONFIG).is_file():
-            stock.unfinished.append(f"{asset}: unfinished ({folder})")
+        elif left := list((output / FLEET / "work").glob(f"{asset.key}.*")):
+            stock.unfinished.append(f"{asset}: unfinished ({left[0]})")
     return stock
 
 
@@ -65,24 +67,25 @@ def run_assets(
 ) -> dict[str, Record]:
     """Records of all assets by key. Finished ones are not made again, except, with ``retry``, those that ended in an error; unfinished
     ones go on from their checkpoint, and damaged ones are made again: both are named first."""
-    stock = take_stock(assets, output, found)
-    for line in (*stock.unfinished, *(f"{line}; it is made again" for line in stock.damaged)):
+    stock, claims = take_stock(assets, output, found), Claims(FolderStore(output))
+    every = {asset.key: asset for asset in assets}
+    for line in (*stock.unfinished, *(f"{line}; it is made again" for line in stock.damaged.values())):
         console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
-    results = {key: r for key, r in stock.finished.items() if not (retry and r.error is not None)}
-    waiting = list({asset.key: asset for asset in assets if asset.key not in results}.values())
-    console.print(f"{len(results)} of {len(results) + len(waiting)} assets are finished already", highlight=False)
-    labels = {asset.key: str(asset) for asset in waiting}
-    made = _make(waiting, output, workers, cache)
-    for record in watched(
-        made,
-        len(waiting),
-        console,
-        title="assets",
-        describe=lambda r: f"{labels[r.key]}  {_outcome(r)}",
-        failed=lambda r: r.error is not None,
-    ):
-        results[record.key] = record
-    return results
+    again = {*stock.damaged, *(key for key, record in stock.finished.items() if retry and record.error is not None)}
+    for key in again:
+        claims.withdraw(key, unit_of(every[key]).folder)
+    results = {key: record for key, record in stock.finished.items() if key not in again}
+    waiting = [asset for key, asset in every.items() if key not in results]
+    console.print(f"{len(results)} of {len(every)} assets are finished already", highlight=False)
+
+    def told(unit: Unit) -> str:
+        record = load_record(output / unit.folder)
+        return f"{unit.label}  {'no record' if record is None else _outcome(record)}"
+
+    units = [unit_of(asset) for asset in waiting]
+    run_here(units, MakeRecord(), output, workers=workers, console=console, done=told, cache={PriorCache: cache})
+    made = {asset.key: load_record(asset_folder(output, asset)) for asset in waiting}
+    return results | {key: record for key, record in made.items() if record is not None}
 
 
 def finished_assets(assets: Sequence[Asset], output: Path) -> dict[str, Record]:
@@ -90,7 +93,7 @@ def finished_assets(assets: Sequence[Asset], output: Path) -> dict[str, Record]:
     stock = take_stock(assets, output)
     missing = [str(a) for a in {a.key: a for a in assets}.values() if a.key not in stock.finished]
     if missing:
-        first = (stock.damaged + stock.unfinished or missing)[0]
+        first = [*stock.damaged.values(), *stock.unfinished, *missing][0]
         raise InputError(
             f"{len(missing)} of {len({a.key for a in assets})} assets are missing, unfinished or damaged, such as '{first}'; run the same "
             f"command without --report to make them (a table of the others would be another protocol)"
@@ -107,17 +110,6 @@ def check_priors(assets: Sequence[Asset], cache: PriorCache) -> None:
             prior.encode_text(asset.config.prompt, asset.config.negative_prompt, front_cameras(prior, prior.views))
         except FsdGsError as error:
             raise InputError(f"prompt '{asset.config.prompt}': {error}") from error
-
-
-def _make(waiting: Sequence[Asset], output: Path, workers: int, cache: PriorCache) -> Iterator[Record]:
-    jobs = [(asset, asset_folder(output, asset)) for asset in waiting]
-    if workers == 1 or len(waiting) < 2:
-        return (make_asset(asset, folder, cache) for asset, folder in jobs)
-    return results_of_pool(_work, jobs, workers)
-
-
-def _work(asset: Asset, folder: Path) -> Record:
-    return make_asset(asset, folder, _worker_cache)
 
 
 def _outcome(record: Record) -> str:

@@ -1,14 +1,13 @@
 """Running one cell of a sweep, and what is kept of it.
 
 OUTPUT/cells/<key>/  config.yaml, views.png (evaluation views, above over white, below over black; lossless, for pairwise distances),
-                     splats.ply, and last result.json: its presence says that all is there.
+                     splats.ply, result.json, and the marker of ``fsd_gs.fleet``: a cell is a unit of work, and its folder appears whole.
 """
 
 from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,21 @@ from torch import Tensor
 
 from fsd_gs.config import Config
 from fsd_gs.core.cameras import evaluation_orbit
-from fsd_gs.core.device import resolve_device
 from fsd_gs.core.sheets import to_uint8
 from fsd_gs.core.types import Cameras
-from fsd_gs.errors import FileFormatError, FsdGsError
+from fsd_gs.errors import BackendError, FileFormatError, FsdGsError, OutputError
 from fsd_gs.experiments.sweep.measures import MeasureSettings, nearest_object, on_white_and_black
 from fsd_gs.experiments.sweep.spec import Cell
 from fsd_gs.export.pictures import save_png
+from fsd_gs.fleet.asset import Watched
+from fsd_gs.fleet.priors import PriorCache as HeldPrior
+from fsd_gs.fleet.task import Stopped, Tools
+from fsd_gs.fleet.unit import Unit
 from fsd_gs.io import make_folder, write_text
 from fsd_gs.metrics.geometry import geometry_report
 from fsd_gs.priors.backbones.exact import ExactPrior
-from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.asset import TRACEBACK, make_asset
-from fsd_gs.train.backbones import load_prior
 from fsd_gs.train.result import Result, orbit_of
 
 RESULT, VIEWS, SPLATS, CONFIG = "result.json", "views.png", "splats.ply", "config.yaml"
@@ -67,30 +67,22 @@ class CellResult:
     seconds: float | None = None
 
 
-class PriorCache:
+class PriorCache(HeldPrior):
     """The prior of the last cell, and its reference views: cells come ordered so that neighbours can share them."""
 
-    def __init__(self, load: Callable[[Config, torch.device], Prior] = load_prior) -> None:
-        self._load = load
-        self._key = ""
-        self._prior: Prior | None = None
+    def __init__(self) -> None:
+        super().__init__()
         self._references: dict[str, tuple[Tensor, list[str]]] = {}
 
-    def prior(self, config: Config) -> Prior:
-        """The prior that ``config`` names."""
-        key = json.dumps([asdict(config.prior), config.cameras.views, max(config.render.sizes), config.device])
-        if self._prior is None or key != self._key:
-            self._prior, self._references = None, {}  # before loading: two backbones may not fit side by side
-            self._prior, self._key = self._load(config, resolve_device(config.device)), key
-        return self._prior
-
     def references(self, config: Config, cameras: Cameras) -> tuple[Tensor, list[str]] | None:
-        """Pictures [M, 2V, H, W, 3] (``on_white_and_black``) of the prompt's objects with their captions, from the last prior; None without
-        a finite set."""
-        prior = self._prior
+        """Pictures [M, 2V, H, W, 3] (``on_white_and_black``) of the prompt's objects with their captions, from the last prior.
+
+        Returns None where it has no finite set.
+        """
+        prior = self.last
         if not isinstance(prior, ExactPrior):
             return None
-        key = json.dumps([config.prompt, cameras.viewmats.tolist(), cameras.Ks.tolist()])
+        key = json.dumps([self.key, config.prompt, cameras.viewmats.tolist(), cameras.Ks.tolist()])
         if key not in self._references:
             weights = prior.objects.weights(config.prompt, "")
             chosen = [index for index, log_p in zip(weights.objects, weights.positive.tolist(), strict=True) if log_p > -torch.inf]
@@ -113,18 +105,41 @@ def evaluation_cameras(config: Config, measure: MeasureSettings, size: int) -> C
     return evaluation_orbit(measure.views, elevation_deg=elevation, distance=distance, fov_y_deg=fov_y, width=size)
 
 
-def run_cell(cell: Cell, folder: Path, cache: PriorCache) -> CellResult:
-    """Optimise and measure one cell and write it to ``folder``. Whatever goes wrong becomes the result's ``error``."""
+@dataclass(frozen=True)
+class RunCell:
+    """The task of a sweep: its units carry a :class:`Cell`."""
+
+    def make(self, unit: Unit, place: Path, tools: Tools) -> dict[str, Any]:
+        result = run_cell(unit.payload, place, tools.cache.setdefault(PriorCache, PriorCache()), tools)
+        return {
+            "error": result.error,
+            "splats": result.splats,
+            "verdict": ", ".join(result.failures) or ("error" if result.error else "sound"),
+        }
+
+
+def run_cell(cell: Cell, folder: Path, cache: PriorCache, tools: Tools | None = None) -> CellResult:
+    """Optimise and measure one cell and write it to ``folder``. Whatever is wrong with *it* becomes the result's ``error``.
+
+    Raises:
+        OutputError, BackendError: something is wrong with this machine, and no property of the cell.
+        Stopped: it was asked to end early.
+    """
     known: dict[str, Any] = {"key": cell.key, "setting": cell.setting, "prompt": cell.config.prompt, "seed": cell.config.seed}
     for untrusted in (runs.FINISHED, SPLATS):  # their cell has no result
         (folder / untrusted).unlink(missing_ok=True)
     try:
         config = replace(cell.config, resume=True)
-        outcome = make_asset(config, lambda: cache.prior(cell.config), folder, only_splats=True, keep_errors=True)
+        watch = [Watched(tools)] if tools is not None else []
+        outcome = make_asset(config, lambda: cache.prior(cell.config), folder, watch, only_splats=True, keep_errors=True)
+        if outcome.state == "stopped":
+            raise Stopped
         if outcome.result is None:
             result = CellResult(**known, error=outcome.error)
         else:
             result = CellResult(**known, seconds=outcome.seconds, **measure(outcome.result, cell.measure, folder, cache))
+    except (OutputError, BackendError, Stopped):
+        raise
     except FsdGsError as error:
         result = CellResult(**known, error=" ".join(str(error).split()))
     except Exception as error:  # a bug in measuring one cell must neither stop the others nor vanish from the table
