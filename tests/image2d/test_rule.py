@@ -38,7 +38,9 @@ def make_ddim(prediction_type, spacing, offset, to_one, dtype):
     return scheduler
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [pytest.param(torch.float32, 1e-4, marks=pytest.mark.slow), pytest.param(torch.float64, 1e-10)]
+)
 @pytest.mark.parametrize(
     ("prediction", "spacing", "offset", "to_one", "scale"),
     [

@@ -16,6 +16,7 @@ from fsd_gs import priors
 from fsd_gs.catalogue.objects import make_object
 from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.sheets import CAPTION
 from fsd_gs.errors import InputError
 from fsd_gs.metrics.judge import Judge, JudgeOutput
 from fsd_gs.metrics.judge.words import Asked
@@ -334,8 +335,8 @@ def test_lineups_show_one_kind_from_the_samples_cameras(prior):
 def test_grid_places_every_view():
     blocks = [torch.full((4, 3, 8, 8), 0.25), torch.full((4, 3, 8, 8), 0.75)]
     image = np.asarray(pictures.grid([("first", blocks), ("second", blocks)], scale=2))
-    assert image.shape == (2 * (16 + pictures.LABEL), 2 * (64 + pictures.GAP), 3)
-    row = image[pictures.LABEL + 8]
+    assert image.shape == (2 * (16 + CAPTION), 2 * (64 + pictures.GAP), 3)
+    row = image[CAPTION + 8]
     assert abs(int(row[20, 0]) - 64) <= 1
     assert abs(int(row[-20, 0]) - 191) <= 1
     assert row[64 + pictures.GAP, 0] > 240
