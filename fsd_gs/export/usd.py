@@ -16,8 +16,10 @@ process of their own, because the library reads binary files with native code, a
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import numpy as np
 import torch
 
 from fsd_gs.core.types import Gaussians
-from fsd_gs.errors import BackendError, FileFormatError
+from fsd_gs.errors import BackendError, FileFormatError, OutputError
 from fsd_gs.export._usd_reading import FIELDS, REFUSED, run_reader
 from fsd_gs.export.axes import place, to_target
 from fsd_gs.export.gate import MAX_SPLATS, read_start, require_magic
@@ -49,20 +51,47 @@ def save_usd(gaussians: Gaussians, path: str | os.PathLike[str], *, provenance: 
 
     Raises:
         BackendError: usd-core is missing or too old.
+        OutputError: the file cannot be written; what was there stays.
     """
     require_splats(gaussians, path)
     usd = _library()
     stage = _stage(usd, finite_splats(gaussians, path, strict).detach().to("cpu", torch.float32), provenance or Provenance())
     with atomic_write(path) as temporary:
-        if temporary.suffix.lower() != ".usdz":
-            stage.GetRootLayer().Export(str(temporary))
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            inside = Path(folder) / "splats.usdc"
-            stage.GetRootLayer().Export(str(inside))
-            temporary.unlink()
-            with usd.Sdf.ZipFileWriter.CreateNew(str(temporary)) as package:
-                package.AddFile(str(inside), inside.name)
+        try:
+            written = _write(usd, stage, temporary)
+        except usd.Tf.ErrorException as error:  # OpenUSD's own, whatever the reason
+            raise OutputError(f"{path}: cannot be written ({_reason(str(error))}); free some space or choose another folder") from error
+        if not written:
+            raise OutputError(f"{path}: cannot be written whole; free some space or choose another folder")
+
+
+def _write(usd: Any, stage: Any, path: Path) -> bool:
+    """Whether all of ``stage`` is in ``path``."""
+    if path.suffix.lower() != ".usdz":
+        return bool(stage.GetRootLayer().Export(str(path)))
+    with tempfile.TemporaryDirectory() as folder:
+        inside = Path(folder) / "splats.usdc"
+        if not stage.GetRootLayer().Export(str(inside)):
+            return False
+        path.unlink()
+        with usd.Sdf.ZipFileWriter.CreateNew(str(path)) as package:
+            added = package.AddFile(str(inside), inside.name)
+        return bool(added) and _is_whole(path)
+
+
+def _is_whole(package: Path) -> bool:
+    """OpenUSD closes a package on a full disk without a word: its checksums tell."""
+    try:
+        with zipfile.ZipFile(package) as opened:
+            return opened.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _reason(text: str) -> str:
+    """The message inside what OpenUSD prints around it."""
+    quoted = re.findall(r"'([^']+)'\s*$", text.strip())
+    return quoted[-1] if quoted else " ".join(text.split())
 
 
 def _stage(usd: Any, g: Gaussians, provenance: Provenance) -> Any:
