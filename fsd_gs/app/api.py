@@ -29,7 +29,7 @@ from fsd_gs.app.guard import VIEWER_POLICY
 from fsd_gs.app.jobs import FINAL, ConflictError, Job, NotFoundError, Queue, QueueFullError
 from fsd_gs.app.limits import Limits
 from fsd_gs.config import Config, load_config
-from fsd_gs.core.pages import render_page, resource
+from fsd_gs.core.pages import page_style, render_page, resource
 from fsd_gs.core.quality import QUALITIES
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.viewer.form import DEFAULTS, presets, requested_config
@@ -280,7 +280,7 @@ def _stream(lines: AsyncIterator[str]) -> StreamingResponse:
 
 def _add_page(api: FastAPI, limits: Limits, quality: str) -> None:
     page = render_page(f"{_HERE}/page.html.j2", presets=presets(), qualities=QUALITIES, quality=quality, limits=limits)
-    parts = {"app.css": "text/css", "app.js": "text/javascript"}
+    parts = {"app.css": (page_style, "text/css"), "app.js": (resource, "text/javascript")}
 
     @api.get("/", include_in_schema=False)
     def home() -> Response:
@@ -290,7 +290,8 @@ def _add_page(api: FastAPI, limits: Limits, quality: str) -> None:
     def part(name: str) -> Response:
         if name not in parts:
             raise NotFoundError(f"there is no '{name[:100]}'")
-        return Response(str(resource(_HERE, name)), media_type=parts[name])
+        read, media_type = parts[name]
+        return Response(str(read(_HERE, name)), media_type=media_type)
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-__all__ = ["Markup", "data_url", "render_page", "resource"]
+__all__ = ["Markup", "data_url", "page_style", "render_page", "resource"]
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -24,6 +24,11 @@ def render_page(template: str, **values: Any) -> str:
 def resource(package: str, name: str) -> Markup:
     """A style or a script of ours, to stand in a page as it is."""
     return Markup(resources.files(package).joinpath(name).read_text("utf-8"))
+
+
+def page_style(package: str, name: str) -> Markup:
+    """The style of a page: the colours that all pages share, and its own after them."""
+    return resource("fsd_gs.core", "page.css") + resource(package, name)
 
 
 def data_url(content: bytes, mime: str) -> str:

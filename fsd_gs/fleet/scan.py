@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from fsd_gs import __version__
-from fsd_gs.core.pages import render_page, resource
+from fsd_gs.core.pages import page_style, render_page, resource
 from fsd_gs.fleet.plan import Planned, planned_units
 from fsd_gs.fleet.progress import read_status
 from fsd_gs.fleet.protocol import Claims, Marker, Standing, marker_of
@@ -116,7 +116,7 @@ def overview(store: Store, counts: Counter[str], verdicts: Counter[str]) -> str:
         refresh=any(driver.is_running for driver in drivers),
         version=__version__,
         data=PAGE_DATA,
-        style=resource("fsd_gs.fleet", "overview.css"),
+        style=page_style("fsd_gs.fleet", "overview.css"),
         script=resource("fsd_gs.fleet", "overview.js"),
     )
 

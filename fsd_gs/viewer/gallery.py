@@ -23,7 +23,7 @@ from urllib.parse import quote
 import numpy as np
 
 from fsd_gs.config import Config, describe_settings
-from fsd_gs.core.pages import Markup, data_url, render_page, resource
+from fsd_gs.core.pages import Markup, data_url, page_style, render_page, resource
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, FsdGsError
 from fsd_gs.export.filters import keep_most_important
@@ -148,7 +148,7 @@ def gallery_page(assets: Sequence[Asset], score: float | None) -> str:
         score=score,
         settings=settings_rows(assets[0].config),
         cards=[make_card(asset, budget) for asset in assets],
-        style=viewer_style() + resource(_HERE, "gallery.css"),
+        style=viewer_style() + page_style(_HERE, "gallery.css"),
         script=viewer_script() + resource(_HERE, "gallery.js"),
     )
 

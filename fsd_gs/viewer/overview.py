@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from fsd_gs.core.pages import render_page, resource
+from fsd_gs.core.pages import page_style, render_page, resource
 from fsd_gs.errors import FsdGsError
 from fsd_gs.train import runs
 
@@ -112,7 +112,7 @@ def overview_page(entries: list[Entry]) -> str:
         f"{_HERE}/overview.html.j2",
         entries=entries,
         prompts=len({entry.run.parent for entry in entries}),
-        style=resource(_HERE, "overview.css"),
+        style=page_style(_HERE, "overview.css"),
         script=resource(_HERE, "overview.js"),
     )
 

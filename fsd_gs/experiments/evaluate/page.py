@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_gs.config import to_yaml
-from fsd_gs.core.pages import data_url, render_page, resource
+from fsd_gs.core.pages import data_url, page_style, render_page
 from fsd_gs.core.sheets import Frame
 from fsd_gs.experiments.evaluate.ablation import SHOWN, Axis
 from fsd_gs.experiments.evaluate.evaluation import Evaluation, Row
@@ -103,7 +103,7 @@ def report_page(evaluation: Evaluation, command: str, axes: Sequence[Axis] = (),
         versions=[*versions().items(), *((f"network, {question}", name) for question, name in evaluation.scorers.names.items())],
         protocol=json.dumps(vars(made.protocol), indent=1),
         settings=_settings(evaluation),
-        style=resource(_HERE, "report.css"),
+        style=page_style(_HERE, "report.css"),
     )
 
 
