@@ -27,11 +27,10 @@ from fsd_gs.errors import FileFormatError
 from fsd_gs.export.formats import load_splats
 from fsd_gs.export.versions import newest_version
 from fsd_gs.io import write_text
-from fsd_gs.metrics import verdict
 from fsd_gs.metrics.diversity import DiversitySettings, pairwise_distances
 from fsd_gs.render import Rasterizer, make_rasterizer
 from fsd_gs.train import runs
-from fsd_gs.train.variants import SCORE_BACKGROUND, asset_views, inspect, orbit
+from fsd_gs.train.variants import SCORE_BACKGROUND, asset_views, examine
 
 RANKING = "ranking.json"
 EQUAL = 0.05
@@ -79,9 +78,7 @@ class Ranking:
 
 def measure(splats: Gaussians, config: Config, rasterizer: Rasterizer) -> tuple[float, str]:
     """The score of one asset, and why."""
-    failures = inspect(splats, config, rasterizer)
-    cameras = orbit(config, verdict.VIEWS, verdict.SIZE, splats.means.device)
-    said = verdict.judge_asset(splats, config.prompt, rasterizer, cameras)
+    failures, said = examine(splats, config, rasterizer)
     reason = ", ".join([said.in_words(), *failures])
     return said.score * 0.5 ** len(failures), reason
 

@@ -209,10 +209,14 @@ def seeds_of_slot(config: Config, slot: int) -> list[int]:
 
 def look_at(splats: Gaussians, seed: int, config: Config, rasterizer: Rasterizer) -> Attempt:
     """What geometry and the verdict say of an asset."""
-    failures = inspect(splats, config, rasterizer)
-    cameras = orbit(config, verdict.VIEWS, verdict.SIZE, splats.means.device)
-    said = verdict.judge_asset(splats, config.prompt, rasterizer, cameras)
+    failures, said = examine(splats, config, rasterizer)
     return Attempt(seed, failures or (() if said.keep else ("unclear",)), round(said.score, 3))
+
+
+def examine(splats: Gaussians, config: Config, rasterizer: Rasterizer) -> tuple[tuple[str, ...], verdict.Verdict]:
+    """(what geometry finds wrong with an asset, what an artist would say of it)."""
+    cameras = orbit(config, verdict.VIEWS, verdict.SIZE, splats.means.device)
+    return inspect(splats, config, rasterizer), verdict.judge_asset(splats, config.prompt, rasterizer, cameras)
 
 
 def _rank(attempt: Attempt) -> tuple[bool, float]:

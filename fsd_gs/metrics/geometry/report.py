@@ -126,7 +126,7 @@ def _looked_at(
     """Alphas and depths [V, H, W, 1] with their cameras, checked against one another."""
     if not isinstance(views, Tensor | Render):
         cameras = evaluation_orbit(VIEWS, width=SIZE, device=gaussians.means.device) if cameras is None else cameras
-        views = _drawn(views, gaussians, cameras)
+        views = draw_views(views, gaussians, cameras)
     alphas, depths = (views.alpha, views.depth) if isinstance(views, Render) else (views, None)
     check_shape("alphas", alphas, ("V", "H", "W", 1))
     count, height, width, _ = alphas.shape
@@ -142,12 +142,22 @@ def _looked_at(
 
 
 @torch.no_grad()
-def _drawn(rasterizer: RenderSplats, gaussians: Gaussians, cameras: Cameras) -> Render:
-    """Alpha and depth from ``cameras``, a few views at a time so that memory stays bounded; no splats are an empty picture."""
+def draw_views(rasterizer: RenderSplats, gaussians: Gaussians, cameras: Cameras, background: Tensor | None = None) -> Render:
+    """Colour, alpha and depth from ``cameras``, a few views at a time so that memory stays bounded; no splats are an empty picture.
+
+    Args:
+        rasterizer: Draws them.
+        gaussians: The asset.
+        cameras: V of them.
+        background: [3] colour; None leaves black.
+
+    Raises:
+        InputError: The rasterizer draws no depth.
+    """
     if not len(gaussians):
         nothing = torch.zeros(len(cameras), cameras.height, cameras.width, 1)
         return Render(nothing.expand(-1, -1, -1, 3), nothing, nothing)
-    parts = [rasterizer(gaussians, cameras[i : i + CHUNK], depth=True) for i in range(0, len(cameras), CHUNK)]
+    parts = [rasterizer(gaussians, cameras[i : i + CHUNK], background=background, depth=True) for i in range(0, len(cameras), CHUNK)]
     drawn = [(part.rgb, part.alpha, part.depth) for part in parts if part.depth is not None]
     if len(drawn) < len(parts):
         raise InputError("views: expected a rasterizer that draws depth when asked for it, got one that does not; pass alphas instead")

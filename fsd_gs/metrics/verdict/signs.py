@@ -29,12 +29,12 @@ from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import InputError
 from fsd_gs.metrics.geometry.rays import points_in_view, rays_of
-from fsd_gs.metrics.geometry.report import RenderSplats
+from fsd_gs.metrics.geometry.report import RenderSplats, draw_views
 from fsd_gs.metrics.geometry.silhouettes import HALF, outline
 from fsd_gs.metrics.geometry.splats import splat_statistics
 from fsd_gs.metrics.judge.inference import Judge
 
-VIEWS, SIZE, CHUNK = 8, 192, 4
+VIEWS, SIZE = 8, 192
 BACKGROUND = 0.5  # grey: black and white assets both leave ink on it
 THIN, DENSE = 0.1, 0.9
 WINDOW = 5  # pixels a side around a pixel of an outline
@@ -64,7 +64,6 @@ class Signs:
 NAMES = tuple(f.name for f in fields(Signs))
 
 
-@torch.no_grad()
 def look(rasterizer: RenderSplats, gaussians: Gaussians, cameras: Cameras | None = None) -> tuple[Render, Cameras]:
     """The views that :func:`signs_of` reads, by default from the evaluation orbit: rgb over grey, alpha and depth.
 
@@ -75,10 +74,7 @@ def look(rasterizer: RenderSplats, gaussians: Gaussians, cameras: Cameras | None
     """
     cameras = evaluation_orbit(VIEWS, width=SIZE, device=gaussians.means.device) if cameras is None else cameras
     grey = gaussians.means.new_full((3,), BACKGROUND)
-    parts = [rasterizer(gaussians, cameras[i : i + CHUNK], background=grey, depth=True) for i in range(0, len(cameras), CHUNK)]
-    depths = [part.depth for part in parts if part.depth is not None]
-    depth = torch.cat(depths) if len(depths) == len(parts) else None
-    return Render(torch.cat([part.rgb for part in parts]), torch.cat([part.alpha for part in parts]), depth), cameras
+    return draw_views(rasterizer, gaussians, cameras, grey), cameras
 
 
 def signs_of(views: Render, cameras: Cameras, gaussians: Gaussians | None = None, *, judge: Judge | None = None, prompt: str = "") -> Signs:
