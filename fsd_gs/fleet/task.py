@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from fsd_gs.errors import FsdGsError
 from fsd_gs.fleet.unit import Unit
@@ -19,6 +19,9 @@ from fsd_gs.fleet.unit import Unit
 if TYPE_CHECKING:
     from fsd_gs.config import Config
     from fsd_gs.priors.base import Prior
+
+
+T = TypeVar("T")
 
 
 class Stopped(Exception):
@@ -43,8 +46,13 @@ class Tools:
         """The prior that ``config`` names; the last one is kept, and let go before another is loaded."""
         from fsd_gs.fleet.priors import PriorCache
 
-        priors = self.cache.setdefault(PriorCache, PriorCache())
-        return priors.prior(config)
+        return self.kept(PriorCache).prior(config)
+
+    def kept(self, kind: type[T]) -> T:
+        """The one ``kind`` that outlives the unit; made when it is first asked for."""
+        if kind not in self.cache:
+            self.cache[kind] = kind()
+        return self.cache[kind]
 
 
 class Task(Protocol):

@@ -95,7 +95,7 @@ class MakeRecord:
     """The task of an evaluation: its units carry an :class:`Asset`."""
 
     def make(self, unit: Unit, place: Path, tools: Tools) -> dict[str, Any]:
-        record = make_asset(unit.payload, place, tools.cache.setdefault(PriorCache, PriorCache()), tools)
+        record = make_asset(unit.payload, place, tools.kept(PriorCache), tools)
         return {"error": record.error, "splats": record.splats, "verdict": "error" if record.error else ""}
 
 

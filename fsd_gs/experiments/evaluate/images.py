@@ -89,7 +89,7 @@ class MakeImages:
     """The task of the row of images: its units carry an :class:`ImageJob`."""
 
     def make(self, unit: Unit, place: Path, tools: Tools) -> dict[str, Any]:
-        return {"error": make_images(unit.payload, place, tools.cache.setdefault(PriorCache, PriorCache())).error}
+        return {"error": make_images(unit.payload, place, tools.kept(PriorCache)).error}
 
 
 def make_images(job: ImageJob, folder: Path, cache: PriorCache) -> Record:

@@ -110,7 +110,7 @@ class RunCell:
     """The task of a sweep: its units carry a :class:`Cell`."""
 
     def make(self, unit: Unit, place: Path, tools: Tools) -> dict[str, Any]:
-        result = run_cell(unit.payload, place, tools.cache.setdefault(PriorCache, PriorCache()), tools)
+        result = run_cell(unit.payload, place, tools.kept(PriorCache), tools)
         return {
             "error": result.error,
             "splats": result.splats,
