@@ -70,7 +70,8 @@ def test_two_people_share_a_queue(app, browser, page):
 
     maker.go.release(2 + 3)
     assert wait_until(page, lambda: page.locator("#results .card", has_text="4 steps").count() == 1)
-    other.get_by_role("button", name="Stop and keep").click()
+    with other.expect_response(lambda response: response.request.method == "DELETE"):  # the next step must find the wish there
+        other.get_by_role("button", name="Stop and keep").click()
     maker.go.release()
     assert wait_until(other, lambda: "kept at step" in other.locator("#results").inner_text())
     assert wait_until(page, lambda: page.locator("#idle").is_visible())

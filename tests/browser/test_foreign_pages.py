@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from export_scenes import egg
+from foreign_page import foreign_page
 from pages import coverage, screenshot, wait_until
 
 from fsd_gs.export.ply import save_ply
@@ -15,15 +16,6 @@ from fsd_gs.viewer.inspector import Inspector
 from fsd_gs.viewer.server import address, door_of, open_server
 
 viser = pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
-
-EVIL = """<!doctype html><title>evil</title><script>
-const outcome = {};
-const socket = new WebSocket("ws://TARGET/", ["viser-vVERSION"]);
-socket.onopen = () => outcome.socket = "open";
-socket.onmessage = () => outcome.socket = "talks";
-socket.onerror = () => outcome.socket ??= "refused";
-fetch("http://TARGET/").then(() => outcome.fetch = "read", () => outcome.fetch = "refused");
-</script><iframe src="http://TARGET/" onload="outcome.frame = true" style="width:600px;height:400px"></iframe>"""
 
 
 class Site:
@@ -64,7 +56,7 @@ def viewer(tmp_path):
 
 @pytest.fixture
 def evil(viewer):
-    site = Site(EVIL.replace("TARGET", address(viewer).removeprefix("http://")).replace("VERSION", viser.__version__))
+    site = Site(foreign_page(address(viewer).removeprefix("http://"), viser.__version__))
     yield site
     site.close()
 

@@ -121,14 +121,20 @@ def test_inspecting_and_exporting(page, server, tmp_path):
         inspector.close()
 
 
+def ask_for_one(page, server, words):
+    """Open the start page and ask for one asset; the field of the prompt."""
+    page.goto(address(server))
+    prompt = page.get_by_text("Prompt", exact=True).locator("xpath=../../..").get_by_role("textbox")
+    prompt.fill(words)
+    page.get_by_label("Count", exact=True).fill("1")
+    page.get_by_role("button", name="Make assets").click()
+    return prompt
+
+
 def test_the_start_page_makes_an_asset(page, server, tmp_path):
     start = StartPage(server, output=str(tmp_path), overrides=(*TINY, "steps=4"), say=lambda _: None)
     try:
-        page.goto(address(server))
-        prompt = page.get_by_text("Prompt", exact=True).locator("xpath=../../..").get_by_role("textbox")
-        prompt.fill("a wooden dragon queen")
-        page.get_by_label("Count", exact=True).fill("1")
-        page.get_by_role("button", name="Make assets").click()
+        prompt = ask_for_one(page, server, "a wooden dragon queen")
         assert wait_until(page, lambda: page.get_by_text("prompt").locator("visible=true").count() > 1)  # the error names the argument
         prompt.fill("a red chair")
         page.get_by_role("button", name="Make assets").click()
@@ -142,11 +148,7 @@ def test_the_start_page_makes_an_asset(page, server, tmp_path):
 def test_words_are_asked_about_in_the_page(page, server, tmp_path):
     start = StartPage(server, output=str(tmp_path), overrides=(*TINY, "steps=1"), say=lambda _: None)
     try:
-        page.goto(address(server))
-        prompt = page.get_by_text("Prompt", exact=True).locator("xpath=../../..").get_by_role("textbox")
-        prompt.fill("two yelow ducks")
-        page.get_by_label("Count", exact=True).fill("1")
-        page.get_by_role("button", name="Make assets").click()
+        ask_for_one(page, server, "two yelow ducks")
         asked = page.get_by_text("did you mean 'yellow'?")
         assert wait_until(page, lambda: asked.count() == 1 and asked.is_visible())
         assert "go on without them with the box Anyway" in asked.inner_text()

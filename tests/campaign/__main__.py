@@ -15,6 +15,7 @@ from pathlib import Path
 
 # The cases fork, and a fork of a process with threads may never wake up: before torch and numba are imported, one thread each.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from row import Row

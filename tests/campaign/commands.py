@@ -79,7 +79,7 @@ def commands(place: Path) -> dict[str, list[str]]:
         "doctor": ["doctor"],
         "batch": ["batch", f"{place}/prompts.txt", "--dry-run", "--output", f"{place}/night"],
         "app": ["app", "--port", "0", "--output", f"{place}/app"],
-        "sweep": ["sweep", "ablations/beta", "--report", "--no-plots", "--output", f"{place}/sweep"],
+        "sweep": ["sweep", "sweep/small", "--report", "--no-plots", "--output", f"{place}/sweep"],
         "completion": ["completion", "bash"],
     }
 

@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import torch
+from foreign_page import foreign_page
 from row import Row
 
 from fsd_gs.core.types import Gaussians
@@ -39,14 +40,6 @@ prior.objects=2 prior.distractors=1 guidance.cfg_scale=1 outputs.preview_every=0
 TYPED = r"""prior.name=/etc prior.name=../x prior.name=stabilityai/stable-diffusion-2-1 prior.name=C:\x prior.lora=/etc/passwd
 splats.init=/etc/passwd splats.init=a.ply output=/tmp/x device=meta viewer_host=0.0.0.0 prompt=x steps=${oc.env:HOME} resume=/tmp
 overwrite=true config=/etc/passwd --config mode=2d"""
-FRAME = """<!doctype html><title>another site</title><script>
-const outcome = {};
-const socket = new WebSocket("ws://TARGET/", ["viser-vVERSION"]);
-socket.onopen = () => outcome.socket = "open";
-socket.onmessage = () => outcome.socket = "talks";
-socket.onerror = () => outcome.socket ??= "refused";
-fetch("http://TARGET/").then(() => outcome.fetch = "read", () => outcome.fetch = "refused");
-</script><iframe src="http://TARGET/" style="width:600px;height:400px"></iframe>"""
 
 
 @contextmanager
@@ -140,7 +133,7 @@ def in_a_browser(row: Row, port: int) -> None:
     import viser
     from playwright.sync_api import sync_playwright
 
-    content = FRAME.replace("TARGET", f"127.0.0.1:{port}").replace("VERSION", viser.__version__)
+    content = foreign_page(f"127.0.0.1:{port}", viser.__version__)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -110,7 +110,7 @@ def test_the_command_says_it_in_one_line(tmp_path):
 
 
 class Client:
-    """Stands in for Ray's JobSubmissionClient: what it is asked is what is tested; the real one is tried in the test below."""
+    """Stands in for Ray's JobSubmissionClient: what it is asked is what is tested."""
 
     def __init__(self):
         self.calls = []
