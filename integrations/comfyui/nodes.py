@@ -13,6 +13,7 @@ from pathlib import Path
 import comfy.model_management
 import comfy.utils
 import folder_paths
+import numpy as np
 import torch
 from comfy_api.latest import IO, UI, ComfyExtension, Types
 from PIL import Image
@@ -120,9 +121,7 @@ class Generate(IO.ComfyNode):
         if outcome.state == "stopped":  # with everything saved: the same node goes on with it
             comfy.model_management.throw_exception_if_processing_interrupted()
         splats = outcome.result.splats if outcome.result is not None else load_splats(folder / runs.SPLATS)
-        sheet = torch.frombuffer(bytearray(Image.open(folder / runs.PREVIEW).convert("RGB").tobytes()), dtype=torch.uint8)
-        width, height = Image.open(folder / runs.PREVIEW).size
-        picture = sheet.view(1, height, width, 3).float() / 255
+        picture = torch.from_numpy(np.array(Image.open(folder / runs.PREVIEW).convert("RGB")))[None].float() / 255
         return IO.NodeOutput(to_splat(Types.SPLAT, splats), Types.File3D(str(folder / runs.SPLATS)), picture)
 
 
