@@ -179,7 +179,7 @@ def connect(address: str) -> Any:
 def import_ray() -> Any:
     """The module; BackendError, one line with the extra, where it is not installed."""
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports] — an extra
     except ImportError as error:
         raise BackendError(
             "--ray: Ray is not installed; pip install 'fsd-gs[fleet]', or leave --ray out: --workers N needs nothing"

@@ -62,7 +62,7 @@ def _client(address: str) -> Any:
     import_ray()
     check_reachable(address, "--address")
     try:
-        from ray.job_submission import JobSubmissionClient
+        from ray.job_submission import JobSubmissionClient  # pyright: ignore[reportMissingImports] — an extra
 
         return JobSubmissionClient(address)
     except (ImportError, ConnectionError, RuntimeError) as error:
