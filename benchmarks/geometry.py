@@ -26,7 +26,7 @@ from fsd_gs.core.cameras import evaluation_orbit
 from fsd_gs.core.sh import sh0_from_rgb
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.metrics.geometry import GeometrySettings, gap_report, geometry_report, tear_report
-from fsd_gs.metrics.geometry.rays import project
+from fsd_gs.metrics.geometry.rays import points_in_view
 from fsd_gs.render.base import make_rasterizer, render_frames
 
 SPLATS = 10_000
@@ -83,7 +83,7 @@ def disks_of_wide_views(views: Views, cameras: Cameras, centre: np.ndarray, radi
     disks = np.zeros(views.a.shape, dtype=bool)
     yy, xx = np.mgrid[: cameras.height, : cameras.width]
     for v in range(len(cameras)):
-        row, column, depth, seen = (x[0] for x in project(cameras, v, centre[None]))
+        row, column, depth, seen = (x[0] for x in points_in_view(cameras, v, centre[None]))
         if not seen or abs(views.z[v, row, column] - depth) > 0.03:
             continue
         disk = np.hypot(yy - row, xx - column) <= radius * float(cameras.Ks[v, 0, 0]) / depth + 1

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from fsd_gs.config import load_config
 from fsd_gs.train.api import prepare
-from fsd_gs.train.build import build_guard
+from fsd_gs.train.guard import Guard
 from fsd_gs.train.session import Session
 from fsd_gs.train.step import advance
 
@@ -60,7 +60,7 @@ def main() -> None:
     files, overrides = [a for a in sys.argv[1:] if "=" not in a], [a for a in sys.argv[1:] if "=" in a]
     config = load_config(files, ["prompt=a red chair", *overrides])
     session = prepare(config)
-    guard = build_guard(config, print)
+    guard = Guard(config.guard, print)
     # Fill the exact prior's cache of renders, which a run fills once: it is start-up, not step.
     while session.step < config.steps * 0.5:
         advance(session, guard)
