@@ -140,7 +140,7 @@ def flatten(values: Any, texts: Any, rows: Mapping[str, Row], origin: str, prefi
         elif row is None:
             raise ConfigError(f"{origin}{_unknown_key(key, rows)}")
         elif row.is_text:
-            flat[key] = _text(key, value, texts[name], origin)
+            flat[key] = _texts(key, value, origin) if isinstance(row.default, list) else _text(key, value, texts[name], origin)
         else:
             _refuse_special(value, f"{origin}{key}")
             flat[key] = value
@@ -245,6 +245,16 @@ def _text(key: str, value: Any, text: Any, origin: str = "") -> Any:
         text = str(text)
     _refuse_encoding(text, f"{origin}{key}")
     return text
+
+
+def _texts(key: str, value: Any, origin: str) -> list[str]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{origin}{key}: expected a list of texts, got {'nothing' if value is None else type(value).__name__}")
+    for entry in value:
+        if not isinstance(entry, str):
+            raise ConfigError(f"{origin}{key}: expected texts, got {shortened(str(entry))}; put it into quotes")
+        _refuse_encoding(entry, f"{origin}{key}")
+    return value
 
 
 def _refuse_special(value: Any, key: str) -> None:

@@ -126,6 +126,6 @@ def load_ranking(path: Path) -> Ranking | None:
         return Ranking(int(values["keep"]), tuple(ranked))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         logging.getLogger(__name__).warning("%s", FileFormatError(f"{path}: not a ranking ({error}); shown in the order of the seeds"))
         return None

@@ -20,13 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fsd_gs import __version__
 from fsd_gs.config import Config, config_from_dict, describe_settings, free_settings, to_yaml
+from fsd_gs.core.configure import read_yaml
 from fsd_gs.core.device import resolve_device
 from fsd_gs.core.naming import seed_name, slug
-from fsd_gs.errors import FileFormatError, FsdGsError, OutputError
+from fsd_gs.errors import ConfigError, FileFormatError, FsdGsError, OutputError
 from fsd_gs.export.provenance import Provenance
 from fsd_gs.export.versions import versions_of
 from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
@@ -112,9 +111,10 @@ def finished_record(folder: Path) -> dict[str, Any]:
     """What ``finished.json`` says; {} where there is none or it is damaged."""
     try:
         record = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
-        return record if isinstance(record, dict) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
+    sound = isinstance(record, dict) and isinstance(record.get("step"), int) and isinstance(record.get("sha256"), dict)
+    return record if sound else {}
 
 
 def changed_files(folder: Path) -> list[str]:
@@ -163,15 +163,18 @@ def portable(output: str) -> str:
 def load_run_config(folder: Path) -> Config:
     """The settings of an existing run."""
     path = folder / CONFIG
+    if not path.is_file():
+        raise FileFormatError(f"{folder}: no run here (expected {CONFIG})")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileFormatError(f"{folder}: no run here (expected {CONFIG})") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise FileFormatError(f"{path}: cannot be read ({error})") from error
+        values, _ = read_yaml(path)
+    except ConfigError as error:
+        raise FileFormatError(str(error)) from error
     if not isinstance(values, dict):
         raise FileFormatError(f"{path}: expected settings, got {type(values).__name__}")
-    return config_from_dict(values)
+    try:
+        return config_from_dict(values)
+    except ConfigError as error:
+        raise FileFormatError(f"{path}: {str(error).removeprefix('config: ')}") from error
 
 
 def check_same_settings(folder: Path, config: Config) -> None:

@@ -276,7 +276,7 @@ def load_variants(path: Path) -> VariantSet | None:
         return VariantSet(str(values["prompt"]), slots, None if score is None else float(score))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise FileFormatError(f"{path}: not a list of variants ({error}); delete it, the gallery works without") from error
 
 

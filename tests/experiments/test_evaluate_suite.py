@@ -41,6 +41,7 @@ def test_quick_adds_to_base_merges_mappings_and_replaces_the_rest():
     assert (whole.images.per_seed, whole.seeds) == (8, [0, 1, 2, 3])
     assert (small.images.per_seed, small.images.steps, small.seeds) == (2, 50, [0, 1])
     assert expand(small)[0].config.steps == 60
+    assert suite(prompts=["a chair ${oc.env:HOME}", "???"]).prompts == ["a chair ${oc.env:HOME}", "???"]
     assert expand(small)[0].config.render.sizes == [64]
     assert list(small.axes) == ["noise.beta"]
 
@@ -48,8 +49,12 @@ def test_quick_adds_to_base_merges_mappings_and_replaces_the_rest():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"promts": ["a chair"]}, "unknown name 'promts'; did you mean 'prompts'"),
-        ({"quick": {"stepps": 3}}, "unknown name 'stepps'"),
+        ({"promts": ["a chair"]}, "unknown key 'promts'; did you mean 'prompts'"),
+        ({"quick": {"stepps": 3}}, "quick: unknown key 'stepps'"),
+        ({"quick": {"base": 3}}, "quick: base: "),
+        ({"quick": {"prior": "${oc.env:HOME}"}}, r"suite: quick: '\$\{…\}' is not replaced"),
+        ({"scorer": {"clip": "${oc.env:HOME}"}}, r"suite: scorer.clip: '\$\{…\}' is not replaced"),
+        ({"stand_ins": {"a": 1}}, "stand_ins: expected a list of texts, got dict"),
         ({"prompts": []}, "prompts: expected at least one entry"),
         ({"methods": ["fsd", "fsd"]}, "methods: expected at least one entry and none twice"),
         ({"seeds": [3]}, "seeds: expected an even number of at least 2, because CROSS-FID"),

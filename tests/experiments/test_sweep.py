@@ -70,7 +70,7 @@ def test_the_key_knows_what_decides_the_result_and_nothing_else():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"promts": ["a chair"]}, "unknown name 'promts'; did you mean 'prompts'"),
+        ({"promts": ["a chair"]}, "unknown key 'promts'; did you mean 'prompts'"),
         ({"prompts": []}, "prompts: expected at least one entry"),
         ({"seeds": [1, 1]}, "seeds: expected at least one entry and none twice"),
         ({"seeds": "many"}, "sweep: .*seeds|sweep: .*list"),
@@ -80,13 +80,23 @@ def test_the_key_knows_what_decides_the_result_and_nothing_else():
         ({"grid": {"noise.beta": [1.5]}}, "noise.beta: expected a value from 0 to 1"),
         ({"methods": ["no-such"]}, "no file 'no-such'"),
         ({"measure": {"max_distance": -1}}, "max_distance > 0"),
-        ({"measure": {"elevation": 1}}, "elevation"),
+        ({"measure": {"elevation": 1}}, "unknown key 'measure.elevation'"),
+        ({"prompts": "a chair"}, "prompts: expected a list of texts, got str"),
+        ({"prompts": ["a chair", 7]}, "prompts: expected texts, got 7; put it into quotes"),
+        ({"prompts": ["a r\udce9d chair"]}, "prompts: expected UTF-8 text"),
+        ({"base": ["output=${oc.env:HOME}"]}, r"sweep: base: '\$\{…\}' is not replaced"),
+        ({"grid": {"noise.kind": ["${oc.env:HOME}"]}}, r"sweep: grid: '\$\{…\}' is not replaced"),
     ],
 )
 def test_mistakes_are_one_clear_line(changes, message):
     with pytest.raises(ConfigError, match=message) as caught:
         expand(spec(**changes))
     assert "\n" not in str(caught.value)
+
+
+def test_prompts_are_plain_text_and_nothing_of_the_machine_is_read():
+    texts = ["a chair ${oc.env:HOME}", "???", "a ${chair}", "${"]
+    assert spec(prompts=texts).prompts == texts
 
 
 def test_an_override_of_what_the_sweep_varies_is_refused():
@@ -98,9 +108,10 @@ def test_a_file_that_is_no_sweep_is_refused(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="expected keys and values, got list"):
         load_spec(str(tmp_path / "list.yaml"))
-    (tmp_path / "broken.yaml").write_text("a: [1\n")
-    with pytest.raises(ConfigError, match="not a readable YAML file"):
-        load_spec(str(tmp_path / "broken.yaml"))
+    for text in ("a: [1\n", "seeds: 2024-13-45\n", "a: " + "[" * 3000, "a: &x [*x]\n"):
+        (tmp_path / "broken.yaml").write_text(text)
+        with pytest.raises(ConfigError, match="not a readable YAML file"):
+            load_spec(str(tmp_path / "broken.yaml"))
 
 
 @pytest.mark.parametrize("name", ["methods", "beta", "theta", "noise", "guidance"])

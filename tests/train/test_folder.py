@@ -191,6 +191,19 @@ def test_finished_json_says_which_files_it_stands_for(tmp_path):
     assert runs.changed_files(folder) == []
     (folder / runs.PREVIEW).write_bytes(b"edited")
     assert runs.changed_files(folder) == [runs.PREVIEW]
+    for damaged in ("{", "[1]", '{"step": 3, "sha256": []}', '{"step": "x", "sha256": {}}', "[" * 100_000):
+        (folder / runs.FINISHED).write_text(damaged)
+        assert (runs.finished_record(folder), runs.changed_files(folder)) == ({}, [])
+
+
+@pytest.mark.parametrize("text", ["- 1", "steps: [", "steps: 2024-13-45", "a: " + "[" * 3000, "steps: many", "a: &x [*x]", "stepz: 3"])
+def test_a_damaged_config_yaml_is_one_line_that_names_it(tmp_path, text):
+    with pytest.raises(FileFormatError, match=r"no run here \(expected config\.yaml\)"):
+        runs.load_run_config(tmp_path)
+    (tmp_path / runs.CONFIG).write_text(text)
+    with pytest.raises(FileFormatError, match=r"config\.yaml: ") as caught:
+        runs.load_run_config(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_one_process_a_folder(tmp_path):

@@ -164,7 +164,13 @@ def test_record_round_trip_and_damage(tmp_path):
     save_variants(variants, path)
     assert load_variants(path) == variants
     assert variants.variants[0].note == "seed 0 was hazy and full of holes: made again as seed 1000"
-    for damaged in ("{", "[]", json.dumps({"prompt": "x", "variants": [{"requested_seed": 0, "attempts": []}], "diversity": None})):
+    slots = (
+        '{"requested_seed": 0, "attempts": []}',
+        '{"requested_seed": 1e999, "attempts": [{}]}',
+        '{"requested_seed": 0, "attempts": ["x"]}',
+    )
+    sets = [f'{{"prompt": "x", "variants": [{slot}], "diversity": null}}' for slot in slots]
+    for damaged in ("{", "[]", "[" * 100_000, *sets):
         path.write_text(damaged)
         with pytest.raises(FileFormatError, match="not a list of variants"):
             load_variants(path)

@@ -29,14 +29,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from fsd_gs.config import Config, config_files, load_config
 from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.configure import read_yaml, settings_from
+from fsd_gs.core.setting import setting
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import ConfigError, InputError, unknown_name
-from fsd_gs.experiments.sweep.spec import method_file, read_yaml, setting_label, value_text
+from fsd_gs.experiments.sweep.spec import method_file, setting_label, value_text
 from fsd_gs.train.identity import config_key
 from fsd_gs.train.result import orbit_of
 
@@ -86,10 +85,10 @@ class Suite:
         elevation_deg: null is one third of the training range, which training with two or three fixed elevations does not use.
     """
 
-    title: str = ""
-    about: str = ""
-    prompts: list[str] = field(default_factory=list)
-    stand_ins: list[str] = field(default_factory=list)
+    title: str = setting("", "of the report", text=True)
+    about: str = setting("", "its introduction", text=True)
+    prompts: list[str] = setting([], "what is made", text=True)
+    stand_ins: list[str] = setting([], "prompts that the paper is not known to have used", text=True)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
     views: int = 24
     size: int | None = None
@@ -161,29 +160,21 @@ def load_suite(name: str, *, quick: bool = False) -> Suite:
             path = config_files(name)
         except ConfigError:
             raise ConfigError(f"--suite: {unknown_name('suite', name, SUITES)}; or give the path of a YAML file") from None
-    return suite_from_dict(read_yaml(path), str(path), quick=quick)
+    return suite_from_dict(read_yaml(path)[0], str(path), quick=quick)
 
 
 def suite_from_dict(values: Mapping[str, Any], origin: str = "suite", *, quick: bool = False) -> Suite:
     """A checked :class:`Suite` from the content of a YAML file; ``origin`` begins the error messages."""
-    known = [f.name for f in fields(Suite)]
-    quick_values = values.get("quick") or {}
-    if not isinstance(quick_values, Mapping):
-        raise ConfigError(f"{origin}: quick: expected keys and values, got {type(quick_values).__name__}")
-    for key in (*values, *quick_values):
-        if key not in known:
-            raise ConfigError(f"{origin}: {unknown_name('key', str(key), known)}")
-    merged = _with_quick(dict(values), quick_values) if quick else dict(values)
-    try:
-        suite = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Suite), OmegaConf.create(merged)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{origin}: {str(error).splitlines()[0]}") from error
-    assert isinstance(suite, Suite)
+    suite = settings_from(Suite, values, origin)
+    settings_from(Suite, suite.quick, f"{origin}: quick")  # mistakes in it are said without --quick, too
+    if quick:
+        suite = settings_from(Suite, _with_quick(values, suite.quick), origin)
     check_suite(suite, origin)
     return suite
 
 
-def _with_quick(values: dict[str, Any], quick: Mapping[str, Any]) -> dict[str, Any]:
+def _with_quick(given: Mapping[str, Any], quick: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(given)
     for key, value in quick.items():
         if key == "base":
             values[key] = [*values.get(key, []), *value]

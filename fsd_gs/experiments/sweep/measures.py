@@ -48,7 +48,7 @@ class MeasureSettings:
 
     def __post_init__(self) -> None:
         if self.views < 1 or self.max_distance <= 0:
-            raise ConfigError(f"measure: expected views ≥ 1 and max_distance > 0, got {self.views} and {self.max_distance:g}")
+            raise ConfigError(f"views, max_distance: expected views ≥ 1 and max_distance > 0, got {self.views} and {self.max_distance:g}")
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from fsd_gs.config import Config, config_files, load_config
-from fsd_gs.errors import ConfigError, unknown_name
+from fsd_gs.core.configure import read_yaml, settings_from
+from fsd_gs.core.setting import setting
+from fsd_gs.errors import ConfigError
 from fsd_gs.experiments.sweep.measures import MeasureSettings
 from fsd_gs.train.identity import config_key
 
@@ -35,7 +33,7 @@ from fsd_gs.train.identity import config_key
 class SweepSpec:
     """The YAML file, see the module. An empty ``methods`` is the default configuration, FSD."""
 
-    prompts: list[str] = field(default_factory=list)
+    prompts: list[str] = setting([], "what is made", text=True)
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3])
     methods: list[str] = field(default_factory=list)
     grid: dict[str, Any] = field(default_factory=dict)
@@ -75,32 +73,12 @@ def setting_label(setting: Sequence[tuple[str, str]]) -> str:
 def load_spec(name: str) -> SweepSpec:
     """The sweep that ``name`` means: a path, or a name below ``configs/``. ConfigError, one line, for whatever is wrong with it."""
     path = config_files(name)
-    return spec_from_dict(read_yaml(path), str(path))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file; ConfigError, one line, for anything else."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
-    return values
+    return spec_from_dict(read_yaml(path)[0], str(path))
 
 
 def spec_from_dict(values: Mapping[str, Any], origin: str = "sweep") -> SweepSpec:
     """A checked :class:`SweepSpec` from the content of a YAML file; ``origin`` begins the error messages."""
-    known = SweepSpec.__dataclass_fields__
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{origin}: {unknown_name('key', str(key), known)}")
-    # The keys of the grid contain dots, which OmegaConf would read as nesting in a merge of dotted lists; in a dictionary they are literal.
-    try:
-        spec = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SweepSpec), OmegaConf.create(dict(values))))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{origin}: {str(error).splitlines()[0]}") from error
-    assert isinstance(spec, SweepSpec)
+    spec = settings_from(SweepSpec, values, origin)
     for key in ("prompts", "seeds"):
         entries = getattr(spec, key)
         if not entries or len(set(entries)) != len(entries):
