@@ -1,6 +1,6 @@
 """One guidance step on a GPU, split into its stages, with full-size networks of random weights (they cost the same as trained ones).
 
-    python benchmarks/step_gpu.py                        sd15, sd21 and mvdream, 4 views, half precision
+    python benchmarks/step_gpu.py                        sd15, sd21, sdxl and mvdream, 4 views, half precision
     python benchmarks/step_gpu.py --tiny --device cpu    the same code on tiny networks, to see that it runs
 
 Stages: render (splats → images), noise (ε(c)), encode (VAE encoder, forward), network (both CFG halves), backward (encoder and rasterizer),
@@ -13,24 +13,21 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
+from acceptance import folders
 
+from fsd_gs import priors
 from fsd_gs.core.cameras import OrbitSampler
 from fsd_gs.core.rng import make_generator
 from fsd_gs.guidance import ScoreGuidance, inject
 from fsd_gs.noise import WorldMapNoise
 from fsd_gs.priors import LoadOptions
-from fsd_gs.priors.backbones.mvdream import MVDreamPrior
-from fsd_gs.priors.backbones.sd import StableDiffusionPrior
-from fsd_gs.priors.latent import LatentCodec
-from fsd_gs.priors.latent_prior import place
-from fsd_gs.priors.mvdream_checkpoint import OFFICIAL_UNET, unet_config
-from fsd_gs.priors.schedule import DiscreteSchedule
-from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, TextEncoders
 from fsd_gs.render import make_rasterizer
 from fsd_gs.splats.initialize import ball
 from fsd_gs.splats.optimizers import LearningRates, build_optimizers, step_all
@@ -62,44 +59,11 @@ class Clock:
         return statistics.median(self.times[name])
 
 
-def networks(name: str, tiny: bool):
-    """(UNet, VAE, width of the text) with random weights."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    if name == "mvdream":
-        settings = unet_config({**OFFICIAL_UNET, **({"model_channels": 32, "num_head_channels": 16, "context_dim": 64} if tiny else {})})
-    else:
-        width = 768 if name == "sd15" else 1024
-        heads = {"attention_head_dim": 8} if name == "sd15" else {"attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
-        settings = {"sample_size": 64, "cross_attention_dim": width, **heads}
-        if tiny:
-            settings |= {"block_out_channels": (32, 64), "attention_head_dim": 8, "sample_size": 8, "cross_attention_dim": 64}
-            settings |= {"down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
-    channels = (8, 16, 16, 16) if tiny else (128, 256, 512, 512)
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae = AutoencoderKL(latent_channels=4, layers_per_block=2, block_out_channels=channels, norm_num_groups=8 if tiny else 32, **blocks)
-    return UNet2DConditionModel(**settings), vae, settings["cross_attention_dim"]
-
-
-def build_prior(name: str, device: torch.device, dtype: torch.dtype, options: LoadOptions, tiny: bool):
-    unet, vae, width = networks(name, tiny)
-    unet, vae = (place(m.to(dtype).eval().requires_grad_(False), device, options) for m in (unet, vae))
-    codec = LatentCodec(vae, 8 * unet.config.sample_size, options)
-
-    def no_text() -> TextEncoders:
-        raise RuntimeError("this benchmark has no text encoder")
-
-    bank = TextBank(no_text, device=device, dtype=dtype)
-    cls = MVDreamPrior if name == "mvdream" else StableDiffusionPrior
-    prior = cls(unet, codec, bank, DiscreteSchedule.scaled_linear(), options, "epsilon")
-    rows = [Embedding(torch.randn(1, 77, width, device=device, dtype=dtype)) for _ in range(2)]
-    return prior, EmbeddedText("", "", *rows)
-
-
-def measure(name: str, arguments: argparse.Namespace) -> dict:
-    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+def measure(folder: Path, arguments: argparse.Namespace) -> dict:
+    """Medians of the stages with the network of ``folder``."""
+    device = torch.device(arguments.device)
     options = LoadOptions(compile=arguments.compile, vae_checkpointing=not arguments.no_checkpointing)
-    prior, text = build_prior(name, device, dtype, options, arguments.tiny)
+    prior = priors.load(str(folder), device=arguments.device, dtype=arguments.dtype, options=options)
     params = from_gaussians(ball(arguments.splats, 0.6, make_generator(0, "splats")).to(device))
     optimizers = build_optimizers(params, LearningRates())
     rasterize = make_rasterizer("auto", device)
@@ -113,6 +77,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict:
         if step == arguments.warmup:
             clock = Clock(device)
         cameras = sampler(generator).to(device)
+        text = prior.encode_text("a red chair", "", cameras)
         t = torch.tensor(0.5, device=device)
         with clock("render"):
             view = rasterize(activate(params), cameras, background=torch.ones(3, device=device))
@@ -130,7 +95,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict:
         alone = prior.encode(leaf)
         with clock("encoder_backward"):
             torch.autograd.grad(alone, leaf, grad)
-    return summary(name, prior, clock, device)
+    return summary(folder.name, prior, clock, device)
 
 
 def summary(name: str, prior, clock: Clock, device: torch.device) -> dict:
@@ -151,7 +116,7 @@ def summary(name: str, prior, clock: Clock, device: torch.device) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--priors", default="sd15,sd21,mvdream")
+    parser.add_argument("--priors", default="sd15,sd21,sdxl,mvdream", help=", ".join(folders.FAMILIES))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
     parser.add_argument("--views", type=int, default=4)
@@ -168,7 +133,11 @@ def main() -> int:
     if arguments.device.startswith("cuda"):
         print(torch.cuda.get_device_name(), f"torch {torch.__version__}", arguments.dtype, file=sys.stderr)
     for name in arguments.priors.split(","):
-        print(json.dumps(measure(name, arguments)), flush=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = folders.write(
+                name, Path(scratch) / name, tiny=arguments.tiny, device=arguments.device, dtype=getattr(torch, arguments.dtype)
+            )
+            print(json.dumps(measure(folder, arguments)), flush=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return 0
