@@ -96,6 +96,9 @@ class Actors:
     def idle(self) -> list[str]:
         return [name for name, worker in self._actors.items() if worker.waiting is None and not worker.dismissed]
 
+    def present(self) -> list[str]:
+        return [name for name, worker in self._actors.items() if not worker.dismissed and (worker.waiting is None or worker.working)]
+
     def size(self) -> int:
         return sum(not worker.dismissed for worker in self._actors.values())
 

@@ -18,7 +18,7 @@ from fsd_gs.fleet.estimate import estimate, run_book
 from fsd_gs.fleet.local import Inline, Processes
 from fsd_gs.fleet.make import MakeAsset
 from fsd_gs.fleet.plan import record_plan
-from fsd_gs.fleet.prompts import Row, parse_seeds, read_prompts
+from fsd_gs.fleet.prompts import TAKEN, Row, parse_seeds, read_prompts
 from fsd_gs.fleet.protocol import marker_of
 from fsd_gs.fleet.run import work
 from fsd_gs.fleet.scan import PAGE, write_manifest
@@ -73,6 +73,7 @@ def main(arguments: Sequence[str], program: str = "fsd-gs batch") -> int:
     console = Console()
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     _check(options)
+    _check_overrides(options.overrides, path)
     overrides = [*options.overrides, *(["anyway=true"] if options.anyway else [])]
     rows, notes = read_prompts(path, overrides, options.config)
     units = _units(rows, parse_seeds(options.seeds), path, options.rehearse is not None)
@@ -108,6 +109,17 @@ def _check(options: argparse.Namespace) -> None:
     for label in options.label:
         if "=" not in label:
             raise ConfigError(f"--label: expected KEY=VALUE, got '{label}'")
+
+
+def _check_overrides(overrides: Sequence[str], path: Path) -> None:
+    """What is asked for and would be passed over in silence is refused."""
+    for key in (override.partition("=")[0].strip() for override in overrides):
+        if key == "prompt":
+            raise ConfigError(f"prompt: a batch takes it from {path}; leave it out")
+        if key in ("seed", "count"):
+            raise ConfigError(f"{key}: a batch takes it from --seeds (such as 0-3) or a column 'seeds'; leave it out")
+        if key in TAKEN and key != "mode":  # whose own message is better
+            raise ConfigError(f"{key}: a batch sets it itself; {'use --output' if key == 'output' else 'leave it out'}")
 
 
 def _units(rows: Sequence[Row], seeds: Sequence[int], path: Path, rehearsal: bool) -> list[Unit]:

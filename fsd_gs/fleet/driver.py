@@ -43,6 +43,10 @@ class Team(Protocol):
         """Workers that can take a unit now."""
         ...
 
+    def present(self) -> list[str]:
+        """Workers that are there now, idle or over a unit."""
+        ...
+
     def size(self) -> int:
         """Workers that live or will live again."""
         ...
@@ -64,6 +68,7 @@ class Rules:
         stale_seconds: see ``protocol``.
         poll_seconds: between two looks at what is claimed elsewhere.
         grace_seconds: for workers to stop.
+        absent_seconds: for which a unit that failed waits for workers that are not there: just starting, or on a node that has left.
     """
 
     retries: int = 2
@@ -71,6 +76,7 @@ class Rules:
     stale_seconds: float = STALE_SECONDS
     poll_seconds: float = 5.0
     grace_seconds: float = 60.0
+    absent_seconds: float = 60.0
 
 
 @dataclass
@@ -83,6 +89,7 @@ class Job:
         forgiven: that did once.
         machine: failures that were not the unit's.
         avoid: workers that failed at it.
+        failed_at: when the last of them did.
     """
 
     unit: Unit
@@ -92,6 +99,7 @@ class Job:
     machine: int = 0
     avoid: set[str] = field(default_factory=set)
     since: float = 0.0
+    failed_at: float = 0.0
 
 
 @dataclass
@@ -228,7 +236,7 @@ class Driver:
             )
 
     def _next_for(self, worker: str) -> Job | None:
-        """The first unit that this worker has not failed at; one that every worker has failed at goes to anybody."""
+        """The first unit that suits this worker."""
         for _ in range(len(self._waiting)):
             job = self._waiting.popleft()
             if self._suits(job, worker):
@@ -237,7 +245,13 @@ class Driver:
         return None
 
     def _suits(self, job: Job, worker: str) -> bool:
-        return worker not in job.avoid or len(job.avoid) >= self.team.size()
+        """A worker that has not failed at the unit. One that has only where all others have, too, or do not come (back)."""
+        if worker not in job.avoid:
+            return True
+        present = self.team.present()
+        if not job.avoid.issuperset(present):
+            return False
+        return len(present) >= self.team.size() or self._clock() - job.failed_at >= self.rules.absent_seconds
 
     def _patience(self) -> float:
         return min(1.0, max(0.02, self._next_poll - self._clock())) if self._elsewhere else 1.0
@@ -274,6 +288,7 @@ class Driver:
             self._waiting.appendleft(job)
             return
         job.avoid.add(worker)
+        job.failed_at = self._clock()
         if failure.kind == "machine":
             self._last_machine_error = failure.error
             job.machine += 1
@@ -299,6 +314,7 @@ class Driver:
         """A worker of ours is gone. If it had claimed its attempt, that is over and counts: a unit may be what killed it."""
         standing = self.claims.standing(job.unit.key)
         job.avoid.add(event.worker)
+        job.failed_at = self._clock()
         if standing.attempt < job.attempt:  # it never came so far
             self._waiting.appendleft(job)
             return

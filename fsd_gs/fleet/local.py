@@ -49,8 +49,11 @@ class Inline:
     def idle(self) -> list[str]:
         return [] if self.worker is None or self._events else [self.name]
 
+    def present(self) -> list[str]:
+        return [] if self.worker is None else [self.name]
+
     def size(self) -> int:
-        return int(self.worker is not None)
+        return len(self.present())
 
     def give(self, worker: str, unit: Unit, attempt: int) -> None:
         assert self.worker is not None
@@ -116,8 +119,11 @@ class Processes:
     def idle(self) -> list[str]:
         return [name for name, worker in self._processes.items() if not (worker.busy or worker.dismissed)]
 
+    def present(self) -> list[str]:
+        return [name for name, worker in self._processes.items() if not worker.dismissed]
+
     def size(self) -> int:
-        return sum(not worker.dismissed for worker in self._processes.values())
+        return len(self.present())
 
     def give(self, worker: str, unit: Unit, attempt: int) -> None:
         self._processes[worker].busy = True

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], program: str = "fsd-gs fleet") -> int:
     """Run the command; 0, or 1 where a scan found damaged units."""
     words = list(arguments)
     cut = words.index("--") if "--" in words else len(words)
-    options = make_parser(program).parse_args(words[:cut])
+    options = commandline.parse(make_parser(program), words[:cut])
     from rich.console import Console
 
     console = Console()

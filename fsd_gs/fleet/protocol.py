@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -46,6 +47,7 @@ from fsd_gs.fleet.store import FLEET, MARKER, Store
 CLAIMS = f"{FLEET}/claims"
 STALE_SECONDS = 600.0
 LONGEST_BEAT = 60.0
+_CLAIM = re.compile(r"/([0-9a-f]+)\.(\d{4,})\.claim$")
 
 Ending = Literal["error", "died", "machine", "stopped", "withdrawn"]
 #: Endings that are the unit's own fault, or may be: so many of them and it is given up.
@@ -243,9 +245,9 @@ class Claims:
         """Key → highest attempt of every unit that was ever claimed, by listing names alone."""
         found: dict[str, int] = {}
         for name in self.store.files(CLAIMS):
-            key, attempt, kind = name.rpartition("/")[2].split(".")[:3]
-            if kind == "claim":
-                found[key] = max(found.get(key, 0), int(attempt))
+            match = _CLAIM.search(name)
+            if match is not None:  # other things lie there, too: heartbeats, and what file systems leave (.nfs…, ._…)
+                found[match[1]] = max(found.get(match[1], 0), int(match[2]))
         return found
 
 

@@ -43,6 +43,7 @@ class Store(Protocol):
     def replace(self, name: str, content: bytes) -> None: ...
     def read(self, name: str) -> bytes | None: ...
     def read_many(self, names: Sequence[str]) -> list[bytes | None]: ...
+    def reading(self, name: str) -> AbstractContextManager[Path | None]: ...
     def writing(self, name: str) -> AbstractContextManager[Path]: ...
     def digest(self, name: str) -> str | None: ...
     def remove(self, name: str) -> None: ...
@@ -111,6 +112,12 @@ class FolderStore:
 
     def read_many(self, names: Sequence[str]) -> list[bytes | None]:
         return [self.read(name) for name in names]
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path | None]:
+        """A local path with what ``name`` holds, for as long as the block; None where there is none."""
+        path = self.root / name
+        yield path if path.is_file() else None
 
     def writing(self, name: str) -> AbstractContextManager[Path]:
         """A local path to write to; when the block ends it becomes ``name``, whole."""
@@ -202,13 +209,13 @@ class ObjectStore:
 
     def create(self, name: str, content: bytes) -> bool:
         try:
-            self._within(name, self.fs.pipe_file, self._path(name), content, mode="create")
+            self._written(name, self.fs.pipe_file, self._path(name), content, mode="create")
             return True
         except FileExistsError:
             return False
 
     def replace(self, name: str, content: bytes) -> None:
-        self._within(name, self.fs.pipe_file, self._path(name), content)
+        self._written(name, self.fs.pipe_file, self._path(name), content)
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -226,12 +233,23 @@ class ObjectStore:
         return [content if isinstance(content := found.get(path), bytes) else None for path in paths]
 
     @contextmanager
+    def reading(self, name: str) -> Iterator[Path | None]:
+        make_folder(self.scratch)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            path: Path | None = Path(folder) / name.rpartition("/")[2]
+            try:
+                self._within(name, self.fs.get_file, self._path(name), str(path))
+            except FileNotFoundError:
+                path = None
+            yield path
+
+    @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         make_folder(self.scratch)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             path = Path(folder) / name.rpartition("/")[2]
             yield path
-            self._within(name, self.fs.put_file, str(path), self._path(name))
+            self._written(name, self.fs.put_file, str(path), self._path(name))
 
     def digest(self, name: str) -> str | None:
         found = hashlib.sha256()
@@ -248,9 +266,9 @@ class ObjectStore:
             self._within(name, self.fs.rm_file, self._path(name))
 
     def files(self, folder: str) -> Iterator[str]:
-        cut = len(self.root) + 1
-        with suppress(FileNotFoundError):
-            yield from (path[cut:] for path in self._within(folder, self.fs.find, self._path(folder)))
+        cut, own = len(self.root) + 1, self._path(folder)
+        with suppress(FileNotFoundError):  # a folder that gets its first file while it is listed is found as a file
+            yield from (path[cut:] for path in self._within(folder, self.fs.find, own) if path != own)
 
     def present(self, names: Iterable[str]) -> set[str]:
         """By one listing of everything: a thousand names a request, where asking for each would be one request a name."""
@@ -266,7 +284,7 @@ class ObjectStore:
         marker = place / MARKER
         for path in sorted(p for p in place.rglob("*") if p.is_file() and p != marker):
             name = f"{folder}/{path.relative_to(place).as_posix()}"
-            self._within(name, self.fs.put_file, str(path), self._path(name))
+            self._written(name, self.fs.put_file, str(path), self._path(name))
         published = self.create(f"{folder}/{MARKER}", marker.read_bytes())
         shutil.rmtree(place, ignore_errors=True)
         return published
@@ -278,6 +296,13 @@ class ObjectStore:
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
+
+    def _written(self, name: str, call: Any, *arguments: Any, **named: Any) -> None:
+        """``_within`` for what writes: that "not there" can only be the bucket, or a file of this machine that has just gone."""
+        try:
+            self._within(name, call, *arguments, **named)
+        except FileNotFoundError as error:
+            raise OutputError(f"cannot use {self.address}/{name}: {' '.join(str(error).split())}") from error
 
     def _within(self, name: str, call: Any, *arguments: Any, **named: Any) -> Any:
         """``call``, with everything but "there" and "not there" as one clear line: credentials, networks, buckets."""

@@ -3,11 +3,16 @@
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fsd_gs.fleet.protocol import CLAIMS, Marker
+from fsd_gs.fleet.driver import Driver, Rules
+from fsd_gs.fleet.local import Inline
+from fsd_gs.fleet.plan import record_plan
+from fsd_gs.fleet.protocol import CLAIMS, Beat, Claims, Failure, Marker, Owner
 from fsd_gs.fleet.store import FolderStore
+from fsd_gs.fleet.task import Rehearse
 from fsd_gs.fleet.unit import Unit
+from fsd_gs.fleet.worker import Setup
 
 
 def units(count, prefix="unit"):
@@ -72,3 +77,21 @@ def attempts(output, key):
         number, kind = path.name.split(".")[1:3]
         found[int(number)] = json.loads(path.read_text()).get("kind", kind) if kind == "failed" else found.get(int(number), kind)
     return found
+
+
+ELSEWHERE = Owner("w@far-1", "far", 1, "another boot", "7")
+
+
+def in_every_state(folder):
+    """(units, store) of a batch with a unit in every state: done, failed, stopped, running, waiting, and one whose owner died."""
+    todo, store = units(6, "a <b>chair</b>"), FolderStore(folder)
+    record_plan(store, todo)
+    rules = Rules(retries=0)
+    Driver(store, todo[:2], Inline(Setup(str(folder), Rehearse(0.0, fail="#1"))), rules).run()
+    claims = Claims(store)
+    claims.take(todo[2].key, 1, ELSEWHERE)
+    claims.fail(todo[2].key, Failure(1, "stopped", "asked to", "w"))
+    claims.take(todo[3].key, 1, ELSEWHERE)
+    claims.beat(todo[3].key, 1, Beat(5, 120, 300))
+    claims.take(todo[5].key, 1, replace(Owner.this_process("gone"), born="0"))
+    return todo, store

@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from fleet.stores import Clock, Slow, assert_whole, attempts, markers, units
 
 from fsd_gs.errors import OutputError
-from fsd_gs.fleet.driver import Driver, Event, Rules
+from fsd_gs.fleet.driver import Driver, Event, Job, Rules
 from fsd_gs.fleet.local import Inline, Processes
 from fsd_gs.fleet.protocol import CLAIMS, Beat, Claims, Owner
 from fsd_gs.fleet.store import FolderStore
@@ -269,3 +270,28 @@ def test_a_worker_that_did_not_claim_costs_its_unit_no_attempt(tmp_path):
     driver._handle(team.events(0))
     job = driver._waiting[0]
     assert (job.attempt, job.failures) == (1, 0)
+
+
+def test_a_unit_that_failed_does_not_wait_for_ever_for_workers_that_are_not_there():
+    """Of two workers the other one is busy: it is waited for. Its machine leaves: after a minute the first one may try again."""
+
+    class Two(Silent):
+        there = ("a", "b")
+
+        def present(self):
+            return list(self.there)
+
+        def size(self):
+            return 2
+
+    clock, team = Clock(), Two()
+    driver = Driver(FolderStore(Path("nowhere")), [], team, clock=clock)
+    job = Job(units(1)[0], avoid={"a"})
+    driver._waiting.append(job)
+    clock.now = 1000.0
+    assert driver._next_for("a") is None
+    team.there = ("a",)
+    clock.now = job.failed_at = 2000.0
+    assert driver._next_for("a") is None, "it may come back"
+    clock.now += 61.0
+    assert driver._next_for("a") is job

@@ -9,7 +9,7 @@ import pytest
 from fleet.stores import Clock, Slow, units
 
 from fsd_gs.errors import OutputError
-from fsd_gs.fleet.protocol import Beat, Claims, Failure, Heartbeat, Owner, Standing, Watch
+from fsd_gs.fleet.protocol import CLAIMS, Beat, Claims, Failure, Heartbeat, Owner, Standing, Watch
 from fsd_gs.fleet.store import MARKER, FolderStore, ObjectStore, open_store
 from fsd_gs.fleet.task import Rehearse, Tools
 from fsd_gs.fleet.worker import Setup, Worker
@@ -53,6 +53,9 @@ def test_what_the_files_say(store):
     claims.fail(KEY, Failure(2, "stopped", ""))
     standing = claims.standing(KEY)
     assert (standing.attempt, standing.counted(), claims.claimed()) == (2, 1, {KEY: 2})
+    store.replace(f"{CLAIMS}/00/.nfs0000000000af", b"")
+    store.replace(f"{CLAIMS}/00/._{KEY}.0003.claim", b"")
+    assert claims.claimed() == {KEY: 2}, "what a file system leaves lying is nobody's claim"
 
 
 def test_an_owner_is_judged_by_the_watchers_clock_alone(tmp_path):
