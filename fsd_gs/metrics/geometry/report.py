@@ -157,7 +157,8 @@ def draw_views(rasterizer: RenderSplats, gaussians: Gaussians, cameras: Cameras,
     if not len(gaussians):
         nothing = torch.zeros(len(cameras), cameras.height, cameras.width, 1)
         return Render(nothing.expand(-1, -1, -1, 3), nothing, nothing)
-    parts = [rasterizer(gaussians, cameras[i : i + CHUNK], background=background, depth=True) for i in range(0, len(cameras), CHUNK)]
+    told = {} if background is None else {"background": background}  # so that a caller's rasterizer need not know of backgrounds
+    parts = [rasterizer(gaussians, cameras[i : i + CHUNK], depth=True, **told) for i in range(0, len(cameras), CHUNK)]
     drawn = [(part.rgb, part.alpha, part.depth) for part in parts if part.depth is not None]
     if len(drawn) < len(parts):
         raise InputError("views: expected a rasterizer that draws depth when asked for it, got one that does not; pass alphas instead")
