@@ -58,6 +58,7 @@ class StartPage:
         self._prior: tuple[object, Prior] | None = None
         self._stopping = threading.Event()
         self._running = threading.Lock()
+        self._worker: threading.Thread | None = None
 
     def close(self) -> None:
         self._stopping.set()
@@ -65,6 +66,8 @@ class StartPage:
             self._live.stopping.set()
         with self._running:  # wait for the run to save itself
             pass
+        if self._worker is not None:  # and for its last words
+            self._worker.join()
         if self._inspector is not None:
             self._inspector.close()
         self._notes.close()
@@ -86,9 +89,11 @@ class StartPage:
             self.board.say(str(error), strong=True)
             self._running.release()
             return
-        threading.Thread(target=self._work, args=(config,), name="training", daemon=True).start()
+        self._worker = threading.Thread(target=self._work, args=(config,), name="training", daemon=True)
+        self._worker.start()
 
     def _work(self, config: Config) -> None:
+        problem = ""
         try:
             self.board.set_busy(True)
             self.board.say("")
@@ -97,15 +102,17 @@ class StartPage:
                 self._inspector = None
             self._train(config)
         except PromptError as error:
-            self.board.say(question(error.findings, "the box Anyway"), strong=True)
+            problem = question(error.findings, "the box Anyway")
         except FsdGsError as error:
-            self.board.say(str(error), strong=True)
+            problem = str(error)
         except Exception as error:  # a thread has nobody above it: the page is where a fault can be seen
-            self.board.say(f"{type(error).__name__}: {error}", strong=True)
+            problem = f"{type(error).__name__}: {error}"
             raise
         finally:
+            self._running.release()  # first: whoever sees the button, or reads the message, may press it at once and is heard
             self.board.set_busy(False)
-            self._running.release()
+            if problem:
+                self.board.say(problem, strong=True)
 
     def _train(self, config: Config) -> None:
         self.board.say("loading the prior …")

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from pages import PATIENCE
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scenes shared with the other tests
 
@@ -41,6 +42,7 @@ def page(browser):
     """A fresh page; the test fails if a script of it failed, or it asked for anything outside this machine."""
     context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
     page = context.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
     errors, requests = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))

@@ -6,8 +6,10 @@ import time
 import numpy as np
 from PIL import Image
 
+PATIENCE = 180.0  # seconds; most waits end in a tenth of one, on a machine that does nothing else
 
-def wait_until(page, condition, seconds=60.0):
+
+def wait_until(page, condition, seconds=PATIENCE):
     """Poll while the page goes on; the last value. (playwright's own waiting uses eval, which our pages forbid.)"""
     end = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < end:

@@ -448,6 +448,33 @@ def test_warnings_reach_the_start_page(server, tmp_path):
     assert not any(isinstance(handler, Notes) for handler in logging.getLogger("fsd_gs").handlers)
 
 
+def test_the_button_is_heard_as_soon_as_it_or_the_message_is_seen(server, tmp_path, monkeypatch):
+    start, asked = StartPage(server, output=str(tmp_path), say=lambda _: None), []
+    say, set_busy = start.board.say, start.board.set_busy
+
+    def refuse(config):
+        asked.append(config)
+        raise InputError("no such thing")
+
+    def said(message, *, strong=False):
+        say(message, strong=strong)
+        if strong and len(asked) == 1:
+            start.start()
+
+    def shown(busy):
+        set_busy(busy)
+        if not busy and len(asked) == 2:
+            start.start()
+
+    for target, name, value in ((start, "_train", refuse), (start.board, "say", said), (start.board, "set_busy", shown)):
+        monkeypatch.setattr(target, name, value)
+    try:
+        start.start()
+        assert soon(lambda: len(asked) == 3)
+    finally:
+        start.close()
+
+
 # -- the page of a training run --------------------------------------------------------------------------------------------
 
 
