@@ -100,7 +100,7 @@ def test_no_suggestion_is_a_word_that_the_kind_does_not_know():
 
 def test_every_refusal_offers_only_what_the_prior_takes():
     vocabulary = Vocabulary(["duck", "chair"])
-    for prompt in ("a stool", "ein roter Stuhl", "a ducj", ""):
+    for prompt in ("a stool", "ein roter Stuhl", "a ducj", "???", ""):
         with pytest.raises(InputError, match="it knows chair, duck") as refused:
             vocabulary.understand(prompt)
         assert "stool, " not in str(refused.value)
