@@ -4,6 +4,7 @@ import math
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import av
@@ -473,6 +474,24 @@ def test_the_button_is_heard_as_soon_as_it_or_the_message_is_seen(server, tmp_pa
         assert soon(lambda: len(asked) == 3)
     finally:
         start.close()
+
+
+def test_a_page_appears_when_all_its_buttons_are_heard(server, tmp_path, monkeypatch):
+    from fsd_gs.viewer.panels.make import MakePanel
+
+    held, build, atomic = [], MakePanel.build, server.atomic
+
+    @contextmanager
+    def counted():
+        held.append("begins")
+        with atomic():
+            yield
+        held.append("ends")
+
+    monkeypatch.setattr(server, "atomic", counted)
+    monkeypatch.setattr(MakePanel, "build", lambda panel, gui: (build(panel, gui), held.append(MakePanel)))
+    StartPage(server, output=str(tmp_path), say=lambda _: None).close()
+    assert held == ["begins", MakePanel, "ends"]
 
 
 # -- the page of a training run --------------------------------------------------------------------------------------------

@@ -126,6 +126,8 @@ P = TypeVar("P", bound=Panel)
 class Board:
     """The panels of one kind of page, with a bar and a line for messages below them.
 
+    It appears as a whole: a button that can be seen before somebody listens to it would lose its first click.
+
     Args:
         title: of a board that stays above the others.
     """
@@ -134,7 +136,7 @@ class Board:
         self.panels = [panel(page) for panel in panels_of(kind)]
         gui = server.gui
         self._folder = gui.add_folder(title, order=None if title is None else -1.0)
-        with self._folder:
+        with server.atomic(), self._folder:
             in_tabs = [panel for panel in self.panels if panel.title and kind in TABBED]
             for panel in self.panels:
                 if panel not in in_tabs:
