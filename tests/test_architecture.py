@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +61,7 @@ FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if path !
 each_file = pytest.mark.parametrize("path", FILES.values(), ids=lambda p: str(p.relative_to(PACKAGE)))
 
 
+@cache
 def imports_of(path: Path) -> list[Import]:
     """Every import in a file, also those in functions and under TYPE_CHECKING."""
     return list(_imports(ast.parse(path.read_text(encoding="utf-8")), "import"))

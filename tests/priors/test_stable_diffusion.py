@@ -69,7 +69,7 @@ def to_noise(kind: str, output: Tensor, x_t: Tensor, abar: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", VARIANTS)
-@pytest.mark.parametrize(("scale", "rescale"), [(7.5, 0.0), (7.5, 0.7), (1.0, 0.0)])
+@pytest.mark.parametrize(("scale", "rescale"), [(7.5, 0.0), (7.5, 0.7), pytest.param(1.0, 0.0, marks=pytest.mark.slow)])
 def test_predict_noise_equals_the_pipelines(folders, kind, scale, rescale):
     pipeline = VARIANTS[kind]()
     prior = priors.load(folders[kind], options=LoadOptions(view_prompts=None, cfg_rescale=rescale))
@@ -182,7 +182,7 @@ SAMPLERS = {
 }
 
 
-@pytest.mark.parametrize("steps", [10, 25])
+@pytest.mark.parametrize("steps", [10, pytest.param(25, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scale", [1.0, 7.5])
 @pytest.mark.parametrize(
     ("prediction", "sampler"),
