@@ -22,6 +22,7 @@ from fsd_gs.viewer.start_page import StartPage
 viser = pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 websockets = pytest.importorskip("websockets")
 EVERYWHERE = "0.0.0.0"
+PATIENCE = 60.0  # seconds, for what takes a hundredth of one on a machine that does nothing else
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def socket_status(port, **headers):
         url, protocol = f"ws://127.0.0.1:{port}/", f"viser-v{viser.__version__}"
         try:
             async with websockets.connect(url, additional_headers=named, subprotocols=[protocol], max_size=None, proxy=None) as connection:
-                assert len(await asyncio.wait_for(connection.recv(), 10)) > 16
+                assert len(await asyncio.wait_for(connection.recv(), PATIENCE)) > 16
                 return 101
         except websockets.exceptions.InvalidStatus as refused:
             return refused.response.status_code
@@ -70,7 +71,7 @@ def socket_status(port, **headers):
 
 
 def http_answer(port, path="/", host="127.0.0.1", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.putrequest("GET", path, skip_host=True)
     if host is not None:
         connection.putheader("Host", host)
@@ -205,7 +206,7 @@ def test_slow_requests_are_cut_off(monkeypatch):
     monkeypatch.setattr(access, "HANDSHAKE_SECONDS", 0.3)
     server = open_server(port=0, say=lambda _: None)
     try:
-        with socket.create_connection(("127.0.0.1", server.get_port()), timeout=10) as slow:
+        with socket.create_connection(("127.0.0.1", server.get_port()), timeout=PATIENCE) as slow:
             slow.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")  # and never the end of it
             began = time.monotonic()
             answer = slow.recv(1000)
@@ -223,7 +224,7 @@ def test_half_open_connections_do_not_pile_up(monkeypatch):
     idle = []
     try:
         for _ in range(5):
-            idle.append(socket.create_connection(where, timeout=10))
+            idle.append(socket.create_connection(where, timeout=PATIENCE))
         assert not answered(server.get_port())  # reset, or closed without a word
         for connection in idle:
             connection.close()
@@ -239,7 +240,7 @@ def answered(port):
         return False
 
 
-def eventually(condition, seconds=10.0):
+def eventually(condition, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < end:
         time.sleep(0.02)
@@ -256,7 +257,7 @@ def test_huge_messages_and_garbage_end_the_connection_quietly(server, capfd, cap
         ) as connection:
             await connection.send(content)
             while True:
-                await asyncio.wait_for(connection.recv(), 10)
+                await asyncio.wait_for(connection.recv(), PATIENCE)
 
     with caplog.at_level(logging.WARNING):
         with pytest.raises(websockets.exceptions.ConnectionClosedError) as closed:
@@ -266,7 +267,7 @@ def test_huge_messages_and_garbage_end_the_connection_quietly(server, capfd, cap
             with pytest.raises(websockets.exceptions.ConnectionClosed):
                 asyncio.run(send(garbage))
         for request_ in (b"\x16\x03\x01 TLS here", b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a" * 9000):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as stranger:
                 stranger.sendall(request_ + b"\r\n\r\n")
                 assert b"<html" not in stranger.recv(1000)
     assert http_answer(port).status == 200

@@ -72,7 +72,7 @@ def server():
     server.stop()
 
 
-def soon(condition, seconds=10.0):
+def soon(condition, seconds=60.0):
     """Wait for what another thread does; whether it came."""
     end = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < end:
@@ -605,10 +605,22 @@ def test_view_serves_until_told_to_end(tmp_path, capsys):
         port = probe.getsockname()[1]
     serving = threading.Thread(target=lambda: codes.append(command.main([str(tmp_path / "egg.ply"), "--port", str(port)], until=until)))
     serving.start()
-    deadline = time.monotonic() + 10
-    while f"open http://127.0.0.1:{port}" not in capsys.readouterr().out and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert b"<html" in urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=5).read(2000).lower()
+    said, complained = [], []
+
+    def hear():
+        out, err = capsys.readouterr()
+        said.append(out)
+        complained.append(err)
+        return "".join(said)
+
+    assert soon(lambda: f"open http://127.0.0.1:{port}" in hear())
+    assert b"<html" in urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=60).read(2000).lower()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as scanner:
+        scanner.sendall(b"no HTTP\r\n\r\n")
+        scanner.recv(1000)
     until.set()
-    serving.join(15)
+    serving.join(60)
     assert codes == [0]
+    lines = [line for line in hear().splitlines() if line.strip()]
+    assert [line for line in lines if "egg.ply" not in line and f"127.0.0.1:{port}" not in line] == []  # nothing of viser's
+    assert "".join(complained) == ""
