@@ -94,6 +94,8 @@ def _bash(words: Mapping[str, Words], zsh: bool) -> str:
     settings = {f"{c}:{key}": " ".join(names) for c, w in words.items() for key, names in w.choices.items()}
     values = {f"{c}:{option}": " ".join(names) for c, w in words.items() for option, names in w.values.items()}
     options = {c: " ".join([*w.options, *w.settings]) for c, w in words.items()}
+    # Zsh does not: the whole key=value is what it compares, and it does so itself. It has no compopt, so that "key=" would get a blank.
+    of_key, nospace = (' -P "$key="', "-o nospace ") if zsh else ("", "")
     head = "#compdef fsd-gs\nautoload -U +X bashcompinit && bashcompinit\n" if zsh else ""
     return f"""{head}# completion of fsd-gs; made by: fsd-gs completion {"zsh" if zsh else "bash"}
 _fsd_gs() {{
@@ -112,7 +114,7 @@ _fsd_gs() {{
     case "$command:$key" in
 {_cases(6, settings)}
     esac
-    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    COMPREPLY=($(compgen{of_key} -W "$words" -- "$current"))
     return
   fi
   case "$command:$before" in
@@ -132,7 +134,7 @@ _fsd_gs() {{
   COMPREPLY=($(compgen $files -W "$words" -- "$current"))
   case "${{COMPREPLY[0]}}" in *=) compopt -o nospace 2>/dev/null ;; esac
 }}
-complete -F _fsd_gs fsd-gs
+complete {nospace}-F _fsd_gs fsd-gs
 """
 
 

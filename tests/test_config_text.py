@@ -1,7 +1,12 @@
 """Settings from strangers' files and from any terminal: one clear line each, text as it was typed, nothing read from the environment."""
 
+import os
+import re
+import select
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -192,15 +197,22 @@ def test_every_command_tells_its_version(arguments):
     assert run(*arguments).stdout.decode().strip() == __version__
 
 
-def test_completion_is_read_from_the_commands_own_parsers(tmp_path):
+def completion_script(shell, folder):
+    """The script in a file."""
     from fsd_gs.cli import COMMANDS
-    from fsd_gs.completion import SHELLS, script
+    from fsd_gs.completion import script
 
-    parsers = {name: entry.parser for name, entry in COMMANDS.items()}
+    file = folder / f"completion.{shell}"
+    file.write_text(script(shell, {name: entry.parser for name, entry in COMMANDS.items()}))
+    return file
+
+
+def test_completion_is_read_from_the_commands_own_parsers(tmp_path):
+    from fsd_gs.completion import SHELLS
+
     for shell in SHELLS:
-        assert "guidance.method=" in script(shell, parsers)
+        assert "guidance.method=" in completion_script(shell, tmp_path).read_text()
     file = tmp_path / "completion.bash"
-    file.write_text(script("bash", parsers))
 
     def complete(*words):
         quoted = " ".join(f"'{word}'" for word in words)
@@ -218,6 +230,55 @@ def test_completion_is_read_from_the_commands_own_parsers(tmp_path):
     assert complete("info", "--deb") == complete("words", "--deb") == ["--debug"]
     assert "data.meshes=" in complete("train-prior", "data.")  # its own settings, not those of train
     assert complete("train-prior", "guidance.") == []
+
+
+LINES = {
+    "fsd-gs trai": ["fsd-gs train"],
+    "fsd-gs train noise.bet": ["fsd-gs train noise.beta="],
+    "fsd-gs train guidance.method=sd": ["fsd-gs train guidance.method=sdi"],
+    "fsd-gs export --targ": ["fsd-gs export --target"],
+    "fsd-gs export --up y-": ["fsd-gs export --up y-down"],
+}
+
+
+def test_fish_completes(tmp_path):
+    if shutil.which("fish") is None:
+        pytest.skip("no fish here: apt-get install fish")
+    file = completion_script("fish", tmp_path)
+    for typed, (whole,) in LINES.items():
+        done = subprocess.run(["fish", "-c", f'source {file}; complete -C "{typed}"'], capture_output=True, text=True, check=True)
+        assert whole.split()[-1] in done.stdout.split()
+
+
+def test_zsh_completes(tmp_path):
+    """At a terminal, as a person would: type, press Tab, read the line."""
+    if shutil.which("zsh") is None:
+        pytest.skip("no zsh here: apt-get install zsh")
+    file = completion_script("zsh", tmp_path)
+    ours, theirs = os.openpty()
+    start = {**os.environ, "ZDOTDIR": str(tmp_path), "TERM": "dumb"}
+    shell = subprocess.Popen(["zsh", "-f", "-i"], stdin=theirs, stdout=theirs, stderr=theirs, env=start, start_new_session=True)
+    try:
+        os.write(ours, f"autoload -Uz compinit; compinit -D -u; source {file}; PS1=; echo re''ady\n".encode())
+        assert "ready" in read_until(ours, "ready")
+        for typed, (whole,) in LINES.items():
+            os.write(ours, f"{typed}\t".encode())
+            assert whole in read_until(ours, whole)
+            os.write(ours, b"\x15")  # the line is taken away
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
+def read_until(terminal, text, seconds=30.0):
+    """What the terminal shows until ``text`` is there, without its control sequences."""
+    shown, end = "", time.monotonic() + seconds
+    while text not in (plain := re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\x07]", "", shown)) and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.2)[0]:
+            shown += os.read(terminal, 4096).decode(errors="replace")
+    return plain
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -16,7 +16,7 @@ from fsd_gs.train.loop import Observer
 from fsd_gs.train.variants import record_asset
 from fsd_gs.train.words import check_words
 from fsd_gs.viewer.gallery import write_gallery
-from fsd_gs.viewer.overview import finished_runs
+from fsd_gs.viewer.house import finished_runs
 
 
 class Workshop:

@@ -13,6 +13,7 @@ A word multiplies what the preset says, so that it means the same for a small em
     densify.every          × 0.4   × 1    × 2     (as many rounds)
     turntable_frames       × 0.5   × 1    × 2
     turntable_size         × 0.75  × 1    × 2
+    reseed                 × 0     × 1    × 1     (most drafts are too soft for the verdict: making them again would double their time)
     =====================  ======  =====  =====
 
 It stands below the settings that are given beside it: ``quality=best steps=300`` is best with 300 steps.
@@ -39,11 +40,12 @@ class Quality:
     cap: float
     frames: float
     turntable: float
+    reseed: int
 
 
 FACTORS = {
-    DRAFT: Quality(steps=0.4, views=1, sizes=0.75, splats=0.5, cap=0.5, frames=0.5, turntable=0.75),
-    BEST: Quality(steps=2, views=2, sizes=1.5, splats=2, cap=2.5, frames=2, turntable=2),
+    DRAFT: Quality(steps=0.4, views=1, sizes=0.75, splats=0.5, cap=0.5, frames=0.5, turntable=0.75, reseed=0),
+    BEST: Quality(steps=2, views=2, sizes=1.5, splats=2, cap=2.5, frames=2, turntable=2, reseed=1),
 }
 
 
@@ -64,6 +66,7 @@ def quality_settings(settings: Any, word: str) -> dict[str, Any]:
         "densify.every": _scaled(settings, "densify.every", factors.steps),
         "outputs.turntable_frames": _scaled(settings, "outputs.turntable_frames", factors.frames),
         "outputs.turntable_size": 2 * round(value_of(settings, "outputs.turntable_size") * factors.turntable / 2),
+        "reseed": value_of(settings, "reseed") * factors.reseed,
     }
 
 

@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsd_gs.core import commandline
@@ -57,7 +57,8 @@ def make_parser(program: str) -> commandline.Parser:
     parser = commandline.make_parser(
         program, "Export splats to the files that other tools open.", epilog=f"formats:\n{formats}\n\nexample:\n  {example}"
     )
-    parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help=f"a run's folder, or a file: {', '.join(LOADERS)}")
+    sources = f"a run's folder, a prompt's for all its runs, or a file: {', '.join(LOADERS)}"
+    parser.add_argument("source", metavar="RUN_OR_FILE", type=Path, help=sources)
     parser.add_argument("--format", default="ply", metavar="A,B,…", help="formats to write, separated by commas (default: ply)")
     parser.add_argument(
         "--target",
@@ -113,33 +114,58 @@ def _add_picture_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--collision", action="store_true", help="write convex hulls for a physics engine as well (.collision.glb)")
 
 
+@dataclass(frozen=True)
+class Job:
+    """One asset: its splats, its name, and the file of each format."""
+
+    source: Path
+    title: str
+    outputs: dict[str, Path]
+
+
 def run(arguments: argparse.Namespace, make_rasterizer: MakeRasterizer) -> list[Path]:
-    """Do what the parsed arguments say; the files written."""
+    """Do what the parsed arguments say; the files written. What stands in the way of one asset of a set is said before any is written."""
     formats = list(dict.fromkeys(name.strip() for name in arguments.format.split(",") if name.strip()))
     if arguments.collision and "collision" not in formats:
         formats.append("collision")
     if not formats:
         raise InputError(f"format: expected at least one of {', '.join(EXPORTERS)}")
     entries = {name: known_format(name) for name in formats}
-    source, title = find_splats(arguments.source)
-    outputs = output_paths(formats, arguments.output, source, title, arguments.mode)
-    existing = [str(path) for path in outputs.values() if path.exists()]
+    jobs = _jobs(arguments, formats)
+    existing = [str(path) for job in jobs for path in job.outputs.values() if path.exists()]
     if existing and not arguments.overwrite:
         raise OutputError(f"already there: {', '.join(existing)}; add --overwrite or choose another --output")
-    options = _options(arguments, title, source)
-    if any(entry.needs_rasterizer for entry in entries.values()):
-        options = replace(options, rasterizer=make_rasterizer())
-    gaussians = read_and_clean(source, arguments)
+    rasterizer = make_rasterizer() if any(entry.needs_rasterizer for entry in entries.values()) else None
     note = untouched_by(arguments.target, formats)
-    if note:
-        print(f"note: {note}", file=sys.stderr)
-    for name, path in outputs.items():
-        # A target that the format leaves no room for has just been spoken of, once for all formats.
-        fits = untouched_by(arguments.target, [name]) is None
-        with _progress(name) as progress, warnings_as_lines():
-            export(gaussians, path, name, replace(options, target=arguments.target if fits else None, progress=progress))
-        print(f"wrote {path} ({_size(path)})")
-    return list(outputs.values())
+    for job in jobs:
+        gaussians = read_and_clean(job.source, arguments)
+        options = replace(_options(arguments, job.title, job.source), rasterizer=rasterizer)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
+            note = None  # once for all assets
+        for name, path in job.outputs.items():
+            # A target that the format leaves no room for has just been spoken of, once for all formats.
+            fits = untouched_by(arguments.target, [name]) is None
+            with _progress(name) as progress, warnings_as_lines():
+                export(gaussians, path, name, replace(options, target=arguments.target if fits else None, progress=progress))
+            print(f"wrote {path} ({_size(path)})")
+    return [path for job in jobs for path in job.outputs.values()]
+
+
+def _jobs(arguments: argparse.Namespace, formats: list[str]) -> list[Job]:
+    """The asset that the source means, or the finished runs of a prompt's folder."""
+    runs = find_set(arguments.source)
+    if len(runs) > 1 and arguments.output is not None and arguments.output.suffix and not arguments.output.is_dir():
+        raise InputError(f"output: '{arguments.output}' is one file for {len(runs)} assets; give a folder")
+    found = [find_splats(source) for source in runs or [arguments.source]]
+    return [Job(path, title, output_paths(formats, arguments.output, path, title, arguments.mode)) for path, title in found]
+
+
+def find_set(source: Path) -> list[Path]:
+    """The finished runs in a prompt's folder, by seed; none where ``source`` is something else."""
+    if not source.is_dir() or (source / "splats.ply").is_file() or is_sog_folder(source):
+        return []
+    return sorted(splats.parent for splats in source.glob("seed-*/splats.ply"))
 
 
 def find_splats(source: Path) -> tuple[Path, str]:
@@ -149,7 +175,7 @@ def find_splats(source: Path) -> tuple[Path, str]:
     if source.is_dir():
         splats = source / "splats.ply"
         if not splats.is_file():
-            raise FileFormatError(f"{source}: no splats.ply in this folder; give a finished run's folder, or a splat file")
+            raise FileFormatError(f"{source}: no splats.ply in this folder; give a finished run's folder, a prompt's, or a splat file")
         resolved = source.resolve()
         is_seed = resolved.name.startswith("seed-")
         splats = newest_version(splats)

@@ -134,6 +134,7 @@ const SplatViewer = (() => {
       this.spinning = false;
       this.frames = 0;
       this.pending = false;
+      this.linked = [this];
       this.listen();
       new ResizeObserver(() => this.request()).observe(canvas);
       // Browsers allow about 16 WebGL contexts a page: only canvases on screen hold one.
@@ -203,7 +204,10 @@ const SplatViewer = (() => {
       return { right: [-sa, ca, 0], down: [se * ca, se * sa, -ce], forward, position: target.map((t, k) => t - distance * forward[k]) };
     }
 
-    request() {
+    // All that show the same camera.
+    request() { for (const viewer of this.linked) viewer.schedule(); }
+
+    schedule() {
       if (this.pending) return;
       this.pending = true;
       requestAnimationFrame(() => { this.pending = false; this.draw(); });
@@ -249,7 +253,7 @@ const SplatViewer = (() => {
       canvas.addEventListener("pointerdown", (event) => {
         canvas.setPointerCapture(event.pointerId);
         pointers.set(event.pointerId, event);
-        this.spinning = false;
+        for (const viewer of this.linked) viewer.spinning = false;
       });
       for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => pointers.delete(event.pointerId));
       canvas.addEventListener("pointermove", (event) => {
@@ -298,9 +302,13 @@ const SplatViewer = (() => {
       this.request();
     }
 
-    reset() { this.camera = { ...HOME, target: [0, 0, 0] }; this.request(); }
+    reset() { Object.assign(this.camera, HOME, { target: [0, 0, 0] }); this.request(); }
     spin() { this.spinning = !this.spinning; this.request(); }
-    nextBackground() { this.background = (this.background + 1) % BACKGROUNDS.length; this.request(); }
+    nextBackground() {
+      const next = (this.background + 1) % BACKGROUNDS.length;
+      for (const viewer of this.linked) viewer.background = next;
+      this.request();
+    }
   }
 
   // Every <figure class="splats"> holds a canvas, the data in <script class="splat-data">, and buttons with data-action.
@@ -314,7 +322,17 @@ const SplatViewer = (() => {
     });
   }
 
-  return { start, sortByDepth };
+  // One camera for several, that of the first; or one each again.
+  function link(viewers) {
+    for (const viewer of viewers) { viewer.camera = viewers[0].camera; viewer.linked = viewers; }
+    viewers[0].request();
+  }
+
+  function unlink(viewers) {
+    for (const viewer of viewers) { viewer.camera = { ...viewer.camera, target: [...viewer.camera.target] }; viewer.linked = [viewer]; }
+  }
+
+  return { start, link, unlink, sortByDepth };
 })();
 
 const splatViewers = SplatViewer.start();

@@ -66,11 +66,12 @@ def make_parser(program: str) -> commandline.Parser:
     parser = commandline.make_parser(program, DESCRIPTION)
     commandline.add_settings(parser, Config, listed=False, metavar="KIND|key=value")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="write a .png with one object of each kind")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write a .html with them all, to search, without a network")
     return parser
 
 
 def main(arguments: Sequence[str], program: str = "fsd-gs words") -> int:
-    """List what the prior of the settings knows, all of it or some kinds; ``--picture`` draws them."""
+    """List what the prior of the settings knows, all of it or some kinds; ``--picture`` and ``--page`` draw them."""
     options = commandline.parse(make_parser(program), arguments)
     from fsd_gs.core.device import resolve_device
     from fsd_gs.train.backbones import load_prior
@@ -88,6 +89,9 @@ def main(arguments: Sequence[str], program: str = "fsd-gs words") -> int:
     if options.picture:
         save_picture(kinds, options.picture)
         print(f"wrote {options.picture}")
+    if options.page:
+        save_page(kinds, options.page)
+        print(f"wrote {options.page}")
     return 0
 
 
@@ -120,3 +124,13 @@ def save_picture(kinds: Sequence[Kind], path: Path, size: int = 96, columns: int
         raise InputError(f"picture: expected a name that ends in .png, got '{path.name}'")
     things = [(kind.name, make_object(kind.name, 0, design=kind.designs[0], color=kind.colors[0]).mesh) for kind in kinds]
     save_png(captioned_sheet(things, size, columns), path)
+
+
+def save_page(kinds: Sequence[Kind], path: Path) -> None:
+    """A page with a picture of each kind, its designs and colours, that works offline."""
+    from fsd_gs.io import write_text
+    from fsd_gs.train.words_page import words_page
+
+    if path.suffix.lower() != ".html":
+        raise InputError(f"page: expected a name that ends in .html, got '{path.name}'")
+    write_text(path, words_page(kinds))

@@ -18,6 +18,7 @@ for every request, whatever it asks for. Handshakes have a time limit, messages 
 
 from __future__ import annotations
 
+import asyncio
 import http
 import ipaddress
 import logging
@@ -25,11 +26,11 @@ import re
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from fsd_gs.viewer.shell import dressed
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from fsd_gs.viewer.overview import Overview, Reply
 
+T = TypeVar("T")
 HANDSHAKE_SECONDS = 10.0
 MESSAGE_BYTES = 2**20  # a camera or a control is some hundred bytes; no page of ours uploads anything
 CONNECTIONS = 100
@@ -125,17 +127,25 @@ class Door:
 
     # -- the hook -------------------------------------------------------------------------------------------------------
 
-    def answering(self, serve_page: Callable[[ServerConnection, Request], Response | None] | None) -> Callable[..., Response | None]:
+    def answering(
+        self, serve_page: Callable[[ServerConnection, Request], Response | None] | None
+    ) -> Callable[..., Response | Awaitable[Response | None] | None]:
         """``process_request`` for ``websockets``: the rules before ``serve_page``, protective headers after it."""
 
-        def answer(connection: ServerConnection, request: Request) -> Response | None:
+        def answer(connection: ServerConnection, request: Request) -> Response | Awaitable[Response | None] | None:
             reason = self.refusal(request)
             if reason is not None:
                 return _protected(connection.respond(http.HTTPStatus.FORBIDDEN, f"Refused: {reason}.\n"), request)
             if self.token and not _wants_socket(request) and _tokens_in_address(request):
                 return _protected(self._welcome(connection, request), request)
-            if self.overview is not None and not _wants_socket(request) and (reply := self.overview.answer(request)) is not None:
-                return _protected(_response(connection, reply), request)
+            if self.overview is not None and not _wants_socket(request):
+                if self.overview.answers(request):
+                    return _in_a_thread(self.overview.answer, request, lambda reply: _protected(_response(connection, reply), request))
+                if self.overview.chooses(request):
+                    return _in_a_thread(self.overview.choose, request, lambda _: serve(connection, request))
+            return serve(connection, request)
+
+        def serve(connection: ServerConnection, request: Request) -> Response | None:
             response = None if serve_page is None else serve_page(connection, request)
             return None if response is None else _protected(dressed(response), request)
 
@@ -217,10 +227,17 @@ def _limited_connection(most: int) -> type[ServerConnection]:
     return Connection
 
 
+async def _in_a_thread(job: Callable[[Request], T], request: Request, answer: Callable[[T], Response | None]) -> Response | None:
+    """What reads many files is not for the loop of the server."""
+    return answer(await asyncio.to_thread(job, request))
+
+
 def _response(connection: ServerConnection, reply: Reply) -> Response:
     response = connection.respond(reply.status, "")
-    for name, value in (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body)))):
-        del response.headers[name]
+    caching = "private, max-age=3600" if reply.keep else "no-store"
+    for name, value in (("Content-Type", reply.content_type), ("Content-Length", str(len(reply.body))), ("Cache-Control", caching)):
+        if name in response.headers:
+            del response.headers[name]
         response.headers[name] = value
     response.body = reply.body
     return response

@@ -12,8 +12,9 @@ from fsd_gs.export.axes import UP_PRESETS
 from fsd_gs.export.command import find_splats
 from fsd_gs.export.formats import LOADERS
 from fsd_gs.train import runs
+from fsd_gs.viewer.house import finished_runs
 from fsd_gs.viewer.inspector import Inspector, load_asset
-from fsd_gs.viewer.overview import Entry, Overview, finished_runs
+from fsd_gs.viewer.overview import Overview
 from fsd_gs.viewer.painter import viewing_rasterizer
 from fsd_gs.viewer.server import address, door_of, open_server
 from fsd_gs.viewer.start_page import StartPage, finished_assets, renew_gallery
@@ -51,18 +52,18 @@ def make_parser(program: str) -> commandline.Parser:
 def main(arguments: Sequence[str], program: str = "fsd-gs view", until: threading.Event | None = None) -> int:
     """Serve the page until Ctrl-C (or ``until`` is set); 0. Errors with the source or the port come before anything listens."""
     options = commandline.parse(make_parser(program), arguments)
-    entries = [] if options.source is None else all_prompts(options.source)
-    assets = {entry.name: entry.run / runs.SPLATS for entry in entries} or (None if options.source is None else find_assets(options.source))
+    house = options.source is not None and holds_prompts(options.source)
+    assets = None if options.source is None or house else find_assets(options.source)
     if assets is not None:
         load_asset(next(iter(assets.values())), options.up)  # fails here rather than behind an open page
     server = open_server(options.host, options.port, say=_say)
     try:
         if assets is None:
-            page = StartPage(server, output=options.output, say=_say)
+            output = str(options.source) if house else options.output
+            page = StartPage(server, output=output, say=_say, up=options.up, backend=options.backend)
+            door_of(server).overview = Overview(page.house, page, home=house)
         else:
             page = Inspector(server, assets, viewing_rasterizer(options.backend), up=options.up, saved=renew_gallery)
-            if entries:
-                door_of(server).overview = Overview(entries, page.choose)
         _say(f"open {address(server)} in a browser; Ctrl-C ends")
         try:
             (until or threading.Event()).wait()
@@ -74,11 +75,11 @@ def main(arguments: Sequence[str], program: str = "fsd-gs view", until: threadin
     return 0
 
 
-def all_prompts(source: Path) -> list[Entry]:
-    """The finished runs below a folder of several prompts; empty where ``source`` is something else."""
+def holds_prompts(source: Path) -> bool:
+    """Whether ``source`` is a folder of prompts' folders with at least one finished run."""
     if not source.is_dir() or (source / runs.SPLATS).is_file() or finished_assets(source.resolve()):
-        return []
-    return finished_runs(source)
+        return False
+    return bool(finished_runs(source))
 
 
 def find_assets(source: Path) -> dict[str, Path]:

@@ -19,6 +19,8 @@ from fsd_gs.errors import ConfigError
 DEFAULTS = "default"
 _WORDS = ("prompt", "negative_prompt")
 _OWN = ("prompt", "seed", "count", "mode", "output", "resume", "overwrite", "viewer", "viewer_host", "viewer_port")
+FIELDS = (*_OWN, "anyway", "keep", "quality")
+"""Settings that have a field of their own on the pages, or none at all."""
 _NAMES: dict[str, str] = {  # key → pattern of the texts that are taken; the priors of the presets are taken as well
     "prior.name": "nano|exact",
     "splats.init": "ball",
@@ -62,7 +64,7 @@ def requested_config(request: Request, output: str, overrides: Sequence[str] = (
     """
     if request.preset not in presets():
         raise ConfigError(f"preset: unknown preset '{request.preset}'; choose one of the list")
-    typed = request.settings.split()
+    typed = split_settings(request.settings)
     for word in typed:
         key, separator, _ = word.partition("=")
         if not separator:
@@ -86,6 +88,12 @@ def requested_config(request: Request, output: str, overrides: Sequence[str] = (
         if known.get(key) != text and key not in _WORDS:
             _check_text(key, text, files, overrides)
     return config
+
+
+def split_settings(text: str) -> list[str]:
+    """ "key=value" each, separated by blanks, but for those in quotes or brackets; free text loses its quotes."""
+    words = re.findall(r"""(?:(?<=[=,:\[{ ])"[^"]*"|(?<=[=,:\[{ ])'[^']*'|\{[^{}]*\}|\[[^\[\]]*\]|\S)+""", text)
+    return [re.sub(r"""^(\w+)=(["'])(.*)\2$""", r"\1=\3", word) if word.partition("=")[0] in _WORDS else word for word in words]
 
 
 def _check_text(key: str, text: str, files: Sequence[str], overrides: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ from fsd_gs.render import Rasterizer, make_rasterizer
 from fsd_gs.train import runs
 from fsd_gs.train.ranking import RANKING, load_ranking
 from fsd_gs.train.variants import VARIANTS, Variant, VariantSet, diversity_score, load_variants
+from fsd_gs.viewer.card import read_card
 
 GALLERY = "gallery.html"
 _HERE = "fsd_gs.viewer"
@@ -217,6 +218,8 @@ def _figure(asset: Asset, caption: str, budget: float) -> tuple[Markup | None, i
 def _notes(asset: Asset) -> list[tuple[str, str]]:
     """(style, text) of what is worth knowing about how the asset came about."""
     variant, notes = asset.variant, []
+    if title := read_card(asset.folder).title:
+        notes.append(("name", title))
     if asset.rank:
         notes.append(("rank", asset.rank))
     newest = newest_version(asset.folder / runs.SPLATS)

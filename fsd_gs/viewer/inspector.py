@@ -40,6 +40,7 @@ class Inspector:
         assets: name → splat file; the first is shown, the others are loaded when chosen.
         saved: called with an asset's file when a new version lies beside it.
         up: the vertical axis of the files (``export.axes``).
+        links: Markdown of the ways to other pages.
 
     Raises:
         FileFormatError: the first cannot be read.
@@ -54,8 +55,9 @@ class Inspector:
         *,
         up: str = "auto",
         saved: Callable[[Path], object] | None = None,
+        links: str = "",
     ) -> None:
-        self._saved = saved
+        self._saved, self.links = saved, links
         self._server, self._assets, self._rasterizer, self._up = server, dict(assets), rasterizer, up
         self._name = next(iter(self._assets))
         self._asset = load_asset(newest_version(self._assets[self._name]), up)
@@ -96,6 +98,13 @@ class Inspector:
     def choose(self, name: str) -> None:
         """Show another of the assets."""
         self.board[AssetPanel].asset.value = name
+        self.refresh()
+
+    def offer(self, assets: Mapping[str, Path], name: str) -> None:
+        """Show ``name`` of other assets than before. What was done to those that are still there is kept."""
+        self._assets = dict(assets)
+        self._editors = {known: editor for known, editor in self._editors.items() if known in assets}
+        self.board[AssetPanel].offer(self.names, name)
         self.refresh()
 
     def look_home(self, client: viser.ClientHandle) -> None:
@@ -150,6 +159,8 @@ class Inspector:
             original = self._assets[self._name]
             if not len(self._kept):
                 raise InputError("there are no splats to save; loosen the filters")
+            if not original.is_file():
+                raise InputError(f"{original}: this asset was deleted; restore it from the bin first")
             with self._editing:
                 path = next_version(original)
                 save_splats(self._kept, path, provenance=read_provenance(original) or Provenance())
@@ -203,6 +214,8 @@ class Inspector:
     def _choose(self, name: str) -> None:
         try:
             editor = self._editors.get(name) or Editor(load_asset(newest_version(self._assets[name]), self._up))
+        except KeyError:  # deleted a moment ago
+            return
         except FsdGsError as error:
             self.board.say(str(error))
             return

@@ -9,11 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fsd_gs.catalogue.vocabulary import PromptError, note, question
-from fsd_gs.config import Config
+from fsd_gs.catalogue.vocabulary import CATALOGUE, PromptError, Vocabulary, note, question
+from fsd_gs.config import Config, load_config
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import FsdGsError
 from fsd_gs.priors.base import Prior
@@ -23,9 +25,10 @@ from fsd_gs.train.backbones import load_prior
 from fsd_gs.train.estimate import WORTH_IT, TimeBook, estimate_line
 from fsd_gs.train.ranking import RANKING, load_ranking, rank
 from fsd_gs.train.variants import STOPPED, train_variants
-from fsd_gs.train.words import find_words
-from fsd_gs.viewer.form import requested_config
+from fsd_gs.train.words import find_words, vocabulary_of
+from fsd_gs.viewer.form import DEFAULTS, Request, requested_config
 from fsd_gs.viewer.gallery import GALLERY, write_gallery
+from fsd_gs.viewer.house import House
 from fsd_gs.viewer.inspector import Inspector
 from fsd_gs.viewer.live import LiveViewer
 from fsd_gs.viewer.notes import Notes
@@ -37,6 +40,22 @@ if TYPE_CHECKING:
     import viser
 
 
+LINKS = "[All assets](/assets) · [Make](/index.html?words=) · [Words](/words)"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A prior that is kept from one set to the next.
+
+    Attributes:
+        key: the settings it was loaded by.
+    """
+
+    key: object
+    name: str
+    prior: Prior
+
+
 class StartPage:
     """The form on ``server``.
 
@@ -45,19 +64,32 @@ class StartPage:
     Args:
         output: folder for results.
         overrides: settings that every run gets, ``key=value``.
+        up, backend: of assets that are looked at, see :class:`Inspector`.
     """
 
+    links = LINKS
+
     def __init__(
-        self, server: viser.ViserServer, *, output: str = "outputs", overrides: tuple[str, ...] = (), say: Callable[[str], None] = print
+        self,
+        server: viser.ViserServer,
+        *,
+        output: str = "outputs",
+        overrides: tuple[str, ...] = (),
+        say: Callable[[str], None] = print,
+        up: str = "auto",
+        backend: str = "auto",
     ) -> None:
         self._server, self._output, self._overrides, self._say = server, output, overrides, say
+        self._up, self._backend = up, backend
+        self.house = House(Path(output))
         self.board = Board(server, START, self, title="Make assets")
         self._notes = Notes(self.board.show_notes)
         self._inspector: Inspector | None = None
         self._live: LiveViewer | None = None
-        self._prior: tuple[object, Prior] | None = None
+        self._prior: Loaded | None = None
         self._stopping = threading.Event()
         self._running = threading.Lock()
+        self._switching = threading.Lock()
         self._worker: threading.Thread | None = None
 
     def close(self) -> None:
@@ -68,13 +100,58 @@ class StartPage:
             pass
         if self._worker is not None:  # and for its last words
             self._worker.join()
-        if self._inspector is not None:
-            self._inspector.close()
+        self._close_inspector()
         self._notes.close()
         self.board.close()
 
     def refresh(self) -> None:
         """Nothing here changes a scene."""
+
+    def vocabulary(self) -> Vocabulary | None:
+        """The words of the prior that the form names, as far as that is known before it is loaded; None where any will do."""
+        name = _prior_of(self.board[MakePanel].preset.value, self._overrides)
+        if self._prior is not None and self._prior.name == name:
+            return vocabulary_of(self._prior.prior)
+        return CATALOGUE if name in ("nano", "exact") else None
+
+    # -- what other pages ask for -----------------------------------------------------------------------------------------
+
+    def show(self, name: str) -> None:
+        """Show a finished asset of the output folder instead of the form. While something is being made, that stays in sight."""
+        with self._switching:
+            if self._running.locked():
+                self.board.say(f"{name} can be looked at when this is done, or stopped", strong=True)
+                return
+            assets = self.house.splats()
+            if self._inspector is None:
+                self._inspector = Inspector(
+                    self._server,
+                    {name: assets[name], **assets},
+                    viewing_rasterizer(self._backend),
+                    up=self._up,
+                    saved=renew_gallery,
+                    links=LINKS,
+                )
+            else:
+                self._inspector.offer(assets, name)
+            self.board.set_visible(False)
+
+    def propose(self, request: Request) -> None:
+        """The form, filled for a person to change and to start."""
+        with self._switching:
+            if self._running.locked():
+                self.board.say("the form can be filled when this is done, or stopped", strong=True)
+                return
+            self._close_inspector()
+            self._notes.clear()
+            self.board.say("")
+            self.board[MakePanel].fill(request)
+            self.board.set_visible(True)
+
+    def _close_inspector(self) -> None:
+        if self._inspector is not None:
+            self._inspector.close()
+            self._inspector = None
 
     # -- one set of assets ----------------------------------------------------------------------------------------------
 
@@ -97,9 +174,8 @@ class StartPage:
         try:
             self.board.set_busy(True)
             self.board.say("")
-            if self._inspector is not None:
-                self._inspector.close()
-                self._inspector = None
+            with self._switching:
+                self._close_inspector()
             self._train(config)
         except PromptError as error:
             problem = question(error.findings, "the box Anyway")
@@ -153,10 +229,10 @@ class StartPage:
     def _load_prior(self, config: Config) -> Prior:
         """The prior, kept from one set to the next."""
         key = (vars(config.prior), config.device)
-        if self._prior is None or self._prior[0] != key:
+        if self._prior is None or self._prior.key != key:
             self._prior = None  # free the old one first
-            self._prior = (key, load_prior(config, resolve_device(config.device)))
-        return self._prior[1]
+            self._prior = Loaded(key, config.prior.name, load_prior(config, resolve_device(config.device)))
+        return self._prior.prior
 
     def _make_asset(self, config: Config, prior: Prior) -> int:
         """One seed, shown live; 130 (as after Ctrl-C) if somebody stopped it."""
@@ -174,6 +250,15 @@ class StartPage:
         if outcome.error:
             self._tell(outcome.error)
         return STOPPED + 2 if outcome.state in ("stopped", "kept") else 2 if outcome.error else 0
+
+
+@lru_cache(maxsize=64)
+def _prior_of(preset: str, overrides: tuple[str, ...]) -> str:
+    """The name of the prior that a preset means; "" where that cannot be told."""
+    try:
+        return load_config([] if preset == DEFAULTS else [preset], list(overrides)).prior.name
+    except FsdGsError:
+        return ""
 
 
 def renew_gallery(splats: Path) -> None:

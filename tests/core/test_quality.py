@@ -3,6 +3,7 @@
 import pytest
 
 from fsd_gs.config import config_from_dict, load_config
+from fsd_gs.core.quality import QUALITIES
 from fsd_gs.errors import ConfigError
 from fsd_gs.train.runs import check_same_settings, prepare_folder
 
@@ -17,6 +18,7 @@ def test_good_is_the_preset():
 
 def test_words_multiply_the_preset():
     assert numbers(load_config(overrides=["quality=draft"])) == (120, 4, [48], 2000, 6000, 10)
+    assert [load_config(overrides=[f"quality={word}"]).reseed for word in QUALITIES] == [0, 1, 1]
     assert numbers(load_config(overrides=["quality=best"])) == (600, 8, [96], 8000, 30000, 50)
     best = load_config(["sd15"], ["quality=best"])
     assert numbers(best) == (4000, 8, [192, 384, 768], 10000, 125000, 100)

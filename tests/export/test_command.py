@@ -213,3 +213,21 @@ def test_an_unbundled_sog_is_a_source(tmp_path, capsys):
         assert (tmp_path / source.suffix[1:] / "chair.spz").is_file()
         assert info.main([str(source)]) == 0
         assert "splats: 30" in capsys.readouterr().out
+
+
+def test_a_prompts_folder_is_a_set(tmp_path, capsys):
+    for seed in (0, 3):
+        save_splats(egg(40), tmp_path / "a-red-chair" / f"seed-{seed:04d}" / "splats.ply")
+    (tmp_path / "a-red-chair" / "seed-0001").mkdir()  # not finished
+    out = tmp_path / "out"
+    assert run(tmp_path / "a-red-chair", "--format", "splat,spz", "--output", out) == 0
+    names = [f"a-red-chair-seed-{seed}.{suffix}" for seed in ("0000", "0003") for suffix in ("splat", "spz")]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    assert run(tmp_path / "a-red-chair") == 0  # beside each
+    (tmp_path / "a-red-chair" / "seed-0000" / "export" / "a-red-chair-seed-0000.ply").unlink()
+    capsys.readouterr()
+    assert run(tmp_path / "a-red-chair") == 2  # one is there: nothing is written
+    assert "already there" in capsys.readouterr().err
+    assert not (tmp_path / "a-red-chair" / "seed-0000" / "export" / "a-red-chair-seed-0000.ply").exists()
+    assert run(tmp_path / "a-red-chair", "--format", "spz", "--output", tmp_path / "one.spz") == 2
+    assert "one file for 2 assets" in capsys.readouterr().err

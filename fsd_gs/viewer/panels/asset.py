@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from fsd_gs.viewer.panels.base import INSPECT, AssetsPage, Panel, chosen
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import viser
 
 
@@ -17,10 +19,17 @@ class AssetPanel(Panel):
     page: AssetsPage
 
     def build(self, gui: viser.GuiApi) -> None:
+        if self.page.links:
+            gui.add_markdown(self.page.links)
         names = self.page.names
         self.asset = gui.add_dropdown("Asset", names, initial_value=names[0], visible=len(names) > 1)
         self.count = gui.add_markdown("")
         self.asset.on_update(lambda _: self.page.refresh())
+
+    def offer(self, names: Sequence[str], name: str) -> None:
+        """Another list to choose from, and what is chosen of it."""
+        self.asset.options, self.asset.visible = tuple(names), len(names) > 1
+        self.asset.value = name
 
     def chosen(self) -> str:
         return chosen(self.asset)

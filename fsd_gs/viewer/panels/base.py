@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import viser
 
+    from fsd_gs.catalogue.vocabulary import Vocabulary
     from fsd_gs.core.types import Gaussians
     from fsd_gs.export.formats import ExportOptions
     from fsd_gs.viewer.editing import Editor
@@ -54,7 +55,14 @@ class RunPage(ScenePage, Protocol):
 
 
 class AssetsPage(ScenePage, Protocol):
-    """Assets that are looked at (``viewer.inspector``). background: sRGB in [0, 1]."""
+    """Assets that are looked at (``viewer.inspector``).
+
+    Attributes:
+        links: Markdown of the ways to other pages.
+        background: sRGB in [0, 1].
+    """
+
+    links: str
 
     @property
     def names(self) -> list[str]: ...
@@ -86,7 +94,11 @@ class EditPage(AssetsPage, Protocol):
 class FormPage(Page, Protocol):
     """Where assets are asked for (``viewer.start_page``)."""
 
+    links: str
+
     def start(self) -> None: ...
+    def vocabulary(self) -> Vocabulary | None:
+        """The words of the prior in use; None where any will do."""
 
 
 class Panel:
@@ -166,6 +178,9 @@ class Board:
     def show(self, update: Update) -> None:
         for panel in self.panels:
             panel.show(update)
+
+    def set_visible(self, visible: bool) -> None:
+        self._folder.visible = visible
 
     def say(self, message: str, *, strong: bool = False) -> None:
         text = plain_markdown(message)
