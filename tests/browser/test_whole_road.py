@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from pages import coverage, screenshot, wait_until
+from pages import painted, screenshot, wait_until
 from test_clean_page import choose
 from test_live_page import SCENE, TINY
 
@@ -114,7 +114,7 @@ def open_as_file(page, file, count, monkeypatch):
         assert wait_until(page, lambda: bool(said))
         page.goto(said[0].split()[1])
         assert wait_until(page, lambda: page.get_by_text(f"{count} splats").count() == 1)
-        assert wait_until(page, lambda: coverage(screenshot(page, clip=SCENE)) > 0.005)
+        assert wait_until(page, lambda: painted(screenshot(page, clip=SCENE)) > 0.02)
     finally:
         until.set()
         viewing.join(20)

@@ -71,7 +71,7 @@ class MakePanel(Panel):
 
     def request(self) -> Request:
         return Request(
-            prompt=self.prompt.value,
+            prompt=self.prompt.value.strip(),
             preset=self.preset.value,
             seed=int(self.seed.value),
             count=int(self.count.value),
