@@ -205,15 +205,18 @@ class StartPage:
             write_gallery=write_gallery,
             say=self._tell,
         )
+        best = ""
         if config.keep and variants.variants:
             ranking = rank(config, folder, variants.seeds, rasterizer)
             write_gallery(folder)
-            self._tell(f"seed {ranking.seeds[0]} is {ranking.note(ranking.seeds[0])}")
+            best = f"seed {ranking.seeds[0]} is {ranking.note(ranking.seeds[0])}"
+            self._say(best)
         finished = finished_assets(folder)
         if finished and not self._stopping.is_set():
             self._inspector = Inspector(self._server, finished, rasterizer, saved=renew_gallery)
         stopped = code >= STOPPED
-        self.board.say(f"{'Stopped' if stopped else 'Done'}: {folder}" + (" (Make assets goes on with it)" if stopped else ""))
+        more = " (Make assets goes on with it)" if stopped else f"; {best}" if best else ""
+        self.board.say(f"{'Stopped' if stopped else 'Done'}: {folder}{more}")
 
     def _note_words(self, config: Config, prior: Prior) -> None:
         """What is left out of the prompt, each time it is asked for: the prior's own note comes once a prompt."""
