@@ -149,8 +149,8 @@ def calibrate(config: Config, prior: Prior) -> tuple[float, float]:
 
 def _end_seconds(config: Config, session: Any) -> float:
     """Of the preview and the turntable, from two of its frames."""
-    settings = turntable_settings(config)
-    frames = max(settings.frames, 2)
+    frames = max(config.outputs.turntable_frames, 2)  # 0: none is wanted, but two tell what the preview takes
+    settings = turntable_settings(replace(config, outputs=replace(config.outputs, turntable_frames=frames)))
     began = time.perf_counter()
     for _ in turntable_frames(session.gaussians(), session.parts.rasterize, replace(settings, frames=2)):
         pass
