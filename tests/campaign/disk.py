@@ -185,6 +185,8 @@ def ball(seed: int, count: int = 2000) -> Gaussians:
 
 def rows(long: bool) -> Iterator[Row]:
     has_tmpfs()  # a process with threads could not begin a namespace: first of all
+    with tempfile.TemporaryDirectory() as place:
+        make_asset(tiny(place), GreenPrior())  # loads the kernels, once for all forks
     yield runs_on_a_full_disk([6144 * k for k in range(1, 31)] if long else [8192, 40_960], tmpfs=True)
     yield runs_on_a_full_disk([0, *(round(64 * 2**k) for k in range(9))] if long else [2_000], tmpfs=False)
     for name in EXPORTERS if long else ("mp4",):
