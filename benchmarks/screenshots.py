@@ -11,6 +11,7 @@ import argparse
 import io
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,10 @@ from typing import Any
 
 from PIL import Image
 
+from fsd_gs.app.command import make_server
+from fsd_gs.app.limits import Limits
 from fsd_gs.train import runs
+from fsd_gs.viewer.access import Door
 from fsd_gs.viewer.gallery import GALLERY
 from fsd_gs.viewer.house import House
 from fsd_gs.viewer.overview import Overview
@@ -130,12 +134,16 @@ def start(page: Any, outputs: Path, path: Path) -> None:
 
 
 def inspect(page: Any, outputs: Path, path: Path) -> None:
-    """Cleaning: what is away from the body, selected."""
+    """Cleaning: the faint splats, selected."""
     with studio(outputs) as (url, house):
         best = max(house.entries(), key=lambda entry: entry.score or 0)
         page.goto(f"{url}/index.html?asset={best.name}")
         page.wait_for_timeout(2000)
         page.get_by_role("tab", name="Clean").click()
+        page.get_by_label("By", exact=True).first.click()
+        page.get_by_role("option", name="fainter than", exact=True).click()
+        page.get_by_text("Limit", exact=True).locator("xpath=../../..").get_by_role("textbox").fill("0.2")
+        page.keyboard.press("Tab")
         page.get_by_role("button", name="Select by rule").click()
         quiet(page)
         shoot(page, path)
@@ -164,8 +172,24 @@ def gallery(page: Any, outputs: Path, path: Path) -> None:
     shoot(page, path)
 
 
+def app(page: Any, outputs: Path, path: Path) -> None:
+    """The page for several people, with what was made before."""
+    server = make_server(Door.of("127.0.0.1"), 8097, output=str(outputs), limits=Limits())
+    serving = threading.Thread(target=server.run, daemon=True)
+    serving.start()
+    try:
+        page.wait_for_timeout(4000)
+        page.goto("http://127.0.0.1:8097/")
+        page.locator("[name=prompt]").fill("a blue house with a")
+        page.wait_for_timeout(2500)
+        shoot(page, path)
+    finally:
+        server.should_exit = True
+        serving.join(10)
+
+
 PAGES: dict[str, Shot] = {
-    "start": start, "live": live, "inspect": inspect, "gallery": gallery, "overview": overview, "compare": compare, "words": words,
+    "start": start, "live": live, "inspect": inspect, "gallery": gallery, "overview": overview, "compare": compare, "words": words, "app": app,
 }  # fmt: skip
 
 if __name__ == "__main__":

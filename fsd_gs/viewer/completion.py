@@ -20,14 +20,14 @@ def completions(prompt: str, vocabulary: Vocabulary) -> list[str]:
     """Up to ``MOST`` whole prompts that ``prompt`` could become by its next phrase; after a kind and a blank, its designs."""
     kind = vocabulary.read(prompt).category
     named = KINDS[kind] if kind in vocabulary.kinds else None
-    if named is not None and prompt.endswith(" ") and vocabulary.read(prompt).design is None:
-        return [f"{prompt}{design}" for design in named.designs[:MOST]]
     typed = prompt.split(" ")
     for count in range(min(_LONGEST, len(typed)), 0, -1):
         end = " ".join(typed[-count:])
         begun = [phrase for phrase in _phrases(named, vocabulary) if phrase.startswith(end.lower()) and phrase != end.lower()]
-        if begun and end:
+        if begun and end.strip():
             return [prompt[: len(prompt) - len(end)] + phrase for phrase in begun[:MOST]]
+    if named is not None and prompt.endswith(" ") and vocabulary.read(prompt).design is None:
+        return [f"{prompt}{design}" for design in named.designs[:MOST]]
     return []
 
 

@@ -73,6 +73,11 @@ def test_a_floater_is_deleted_and_saved(cleaning):
     assert wait_until(page, lambda: page.get_by_text("of 505 selected").count() > 0, 20)
     page.get_by_role("button", name="Delete selected").click()
     assert wait_until(page, lambda: len(editor.splats) == 500, 20)
+    page.locator("canvas").first.focus()
+    page.keyboard.press("Control+z")
+    assert wait_until(page, lambda: len(editor.splats) == 505, 20)
+    page.keyboard.press("x")  # the selection is back, too
+    assert wait_until(page, lambda: len(editor.splats) == 500, 20)
     page.get_by_role("button", name="Undo").click()
     assert wait_until(page, lambda: len(editor.splats) == 505, 20)
     page.get_by_role("button", name="Redo").click()

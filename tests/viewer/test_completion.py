@@ -13,6 +13,7 @@ from fsd_gs.viewer.completion import MOST, completions, last_phrase, misundersto
         ("a Cha", "a chair"),
         ("a chair with a t", "a chair with a tall back"),
         ("a chair ", "a chair with armrests"),
+        ("two chairs with ", "two chairs with a tall back"),
         ("a pur", "a purple"),
         ("an armch", "an armchair"),
     ],

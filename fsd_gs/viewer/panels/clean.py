@@ -20,6 +20,8 @@ from fsd_gs.viewer.painter import view_of
 from fsd_gs.viewer.panels.base import INSPECT, EditPage, Panel, chosen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import viser
 
 LOOK, BRUSH, RECTANGLE, SPHERE, BOX = TOOLS = ("look around", "brush", "rectangle", "sphere", "box")
@@ -65,6 +67,19 @@ class CleanPanel(Panel):
         centre.on_click(lambda _: self.page.edit(lambda e: e.recentre()))
         resize.on_click(lambda _: self.page.edit(lambda e: e.set_height(float(self.height.value))))
         self.save.on_click(lambda _: self.page.save_version())
+        keys: tuple[tuple[str, Any, str | None, Callable[[Any], object]], ...] = (
+            ("Undo", "Z", "cmd/ctrl", lambda _: self.page.edit(lambda e: e.undo())),
+            ("Redo", "Z", "cmd/ctrl+shift", lambda _: self.page.edit(lambda e: e.redo())),
+            ("Invert the selection", "I", None, lambda _: self.page.edit(lambda e: e.invert())),
+            ("Delete selected", "X", None, lambda _: self.page.edit(lambda e: e.delete())),
+            ("Recentre", "C", None, lambda _: self.page.edit(lambda e: e.recentre())),
+            ("Save as new version", "S", None, lambda _: self.page.save_version()),
+        )
+        self._commands = []
+        for label, key, modifier, deed in keys:
+            command = gui.add_command(label, hotkey=key, modifier=modifier)  # type: ignore[arg-type]
+            command.on_trigger(deed)
+            self._commands.append(command)
 
     def how(self, modifier: str | None = None) -> Combine:
         return "add" if modifier == "shift" else chosen(self.combine)  # type: ignore[return-value]
@@ -111,6 +126,8 @@ class CleanPanel(Panel):
     def close(self) -> None:
         self.page.scene.remove_click_callback()
         self.page.scene.remove_rect_select_callback()
+        for command in self._commands:
+            command.remove()
 
 
 PANEL = CleanPanel
