@@ -189,8 +189,15 @@ def app(page: Any, outputs: Path, path: Path) -> None:
 
 
 PAGES: dict[str, Shot] = {
-    "start": start, "live": live, "inspect": inspect, "gallery": gallery, "overview": overview, "compare": compare, "words": words, "app": app,
-}  # fmt: skip
+    "start": start,
+    "live": live,
+    "inspect": inspect,
+    "gallery": gallery,
+    "overview": overview,
+    "compare": compare,
+    "words": words,
+    "app": app,
+}
 
 if __name__ == "__main__":
     main()

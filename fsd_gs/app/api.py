@@ -7,6 +7,7 @@ DELETE /assets/{id}               take it out of the queue, or end it after its 
 GET    /assets/{id}/files/{name}  its files, of the names it lists
 GET    /assets/{id}/events        server-sent events until it has ended
 GET    /events                    the same of all assets
+GET    /words                     how a prompt could go on, and what of it is not understood
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from fsd_gs.app import files
 from fsd_gs.app.guard import VIEWER_POLICY
 from fsd_gs.app.jobs import FINAL, ConflictError, Job, NotFoundError, Queue, QueueFullError
 from fsd_gs.app.limits import Limits
+from fsd_gs.catalogue.vocabulary import Vocabulary
 from fsd_gs.config import Config, load_config
 from fsd_gs.core.pages import page_style, render_page, resource
 from fsd_gs.core.quality import QUALITIES
 from fsd_gs.errors import FsdGsError, InputError
+from fsd_gs.viewer.completion import completions, misunderstood
 from fsd_gs.viewer.form import DEFAULTS, presets, requested_config
 from fsd_gs.viewer.form import Request as Form
 
@@ -113,6 +116,13 @@ class Presets(BaseModel):
     views: int
 
 
+class Words(BaseModel):
+    """A prompt that is being typed."""
+
+    completions: list[str] = Field(description="whole prompts that it could become")
+    misunderstood: list[str] = Field(description="one line for each part that the prior cannot take")
+
+
 def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
     """The answers besides success, for the description."""
     return {code: {"model": Problem} for code in (403, 413, *codes)}
@@ -125,6 +135,7 @@ def make_api(
     limits: Limits,
     overrides: tuple[str, ...] = (),
     check: Callable[[Config], None] = lambda _: None,
+    vocabulary: Vocabulary | None = None,
 ) -> FastAPI:
     """The application around ``queue``.
 
@@ -134,6 +145,7 @@ def make_api(
         limits: What may be asked for.
         overrides: Settings of every asset, ``key=value``, which may name anything.
         check: Raises FsdGsError for what can be known to be wrong before the asset's turn.
+        vocabulary: The words of the prior of the default preset; None where any will do.
     """
 
     @asynccontextmanager
@@ -145,6 +157,7 @@ def make_api(
     _explain_errors(api)
     _add_assets(api, queue, output, limits, overrides, check)
     _add_events(api, queue, limits)
+    _add_words(api, vocabulary)
     _add_page(api, limits, load_config(overrides=overrides).quality)
     return api
 
@@ -258,6 +271,15 @@ def _add_events(api: FastAPI, queue: Queue, limits: Limits) -> None:
             return [job] if job.version > seen else []
 
         return _stream(_changes(queue, newer, 0, limits.stream_seconds, ends=True))
+
+
+def _add_words(api: FastAPI, vocabulary: Vocabulary | None) -> None:
+    @api.get("/words", responses=refusals(422))
+    def words(prompt: Annotated[str, Query(max_length=500)] = "") -> Words:
+        """How a prompt could go on, and what of it is not understood, in the words of the default preset's prior."""
+        if vocabulary is None:
+            return Words(completions=[], misunderstood=[])
+        return Words(completions=completions(prompt, vocabulary), misunderstood=misunderstood(prompt, vocabulary))
 
 
 async def _changes(queue: Queue, newer: Callable[[int], list[Job]], seen: int, seconds: float, *, ends: bool = False) -> AsyncIterator[str]:

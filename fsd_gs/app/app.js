@@ -40,6 +40,18 @@
     show();
   });
 
+  // The words that the prior knows, while a prompt is typed; answers to what is no longer there are dropped.
+  $("ask").elements.prompt.addEventListener("input", async (event) => {
+    const prompt = event.target.value, preset = $("ask").elements.preset;
+    const found = preset.selectedIndex === 0 && (await call("GET", `/words?${new URLSearchParams({ prompt })}`));
+    if (prompt !== event.target.value) return;
+    $("completions").replaceChildren(...(found ? found.completions.map((value) => make("option", { value })) : []));
+    $("misunderstood").textContent = found ? found.misunderstood.join("; ") : "";
+    $("misunderstood").hidden = !$("misunderstood").textContent;
+  });
+
+  const notes = (asset) => asset.notes.map((line) => make("span", { className: "facts note", textContent: line }));
+
   function picture(asset) {
     if (!asset.files.includes("thumbnail.jpg")) return make("span", { className: "blank" });
     return make("img", { alt: "", src: `${file(asset, "thumbnail.jpg")}?${asset.state}-${Math.floor(asset.step / 50)}` });
@@ -54,6 +66,7 @@
     if (making && asset.step) button("Stop and keep", true);
     button(making ? "Stop" : "Cancel", false);
     const middle = make("div", {}, make("div", { className: "prompt", textContent: asset.prompt }), make("div", { className: "facts", textContent: facts }));
+    middle.append(...notes(asset));
     if (making) middle.append(make("progress", { max: asset.steps, value: asset.step }));
     const item = make("li", { className: "job" }, picture(asset), middle, buttons);
     item.dataset.id = asset.id;
@@ -66,6 +79,7 @@
     const item = make("button", { type: "button", className: "card", disabled: !done, onclick: () => open(asset) }, picture(asset),
       make("span", { className: "prompt", textContent: asset.prompt }),
       make("span", { className: "facts", textContent: [`seed ${asset.seed}`, word(asset), state, asset.by && `for ${asset.by}`].filter(Boolean).join(" · ") }));
+    item.append(...notes(asset));
     if (asset.error) item.append(make("span", { className: "facts wrong", textContent: asset.error }));
     item.dataset.id = asset.id;
     return item;

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsd_gs.app.limits import Limits
+from fsd_gs.catalogue.vocabulary import CATALOGUE
 from fsd_gs.config import Config, load_config
 from fsd_gs.core import commandline
 from fsd_gs.errors import BackendError
@@ -88,7 +89,8 @@ def make_server(door: Door, port: int, *, output: str, limits: Limits, overrides
 
     workshop = Workshop()
     queue = Queue(workshop.make, limits.waiting, known_jobs(Path(output)))
-    api = make_api(queue, output=output, limits=limits, overrides=overrides, check=workshop.check_words)
+    words = CATALOGUE if load_config([], overrides).prior.name in ("nano", "exact") else None  # others read any text
+    api = make_api(queue, output=output, limits=limits, overrides=overrides, check=workshop.check_words, vocabulary=words)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     return uvicorn.Server(
         uvicorn.Config(

@@ -8,6 +8,7 @@ from pathlib import Path
 from fsd_gs.app.jobs import DONE, Job, NotFoundError
 from fsd_gs.export.formats import export, format_of, load_splats
 from fsd_gs.export.options import ExportOptions
+from fsd_gs.export.versions import newest_version
 from fsd_gs.train import runs
 from fsd_gs.viewer.overview import thumbnail
 
@@ -59,7 +60,7 @@ def file_of(job: Job, name: str) -> Path | bytes:
 
 
 def _made(job: Job, name: str) -> Path:
-    source, made = job.folder / runs.SPLATS, job.folder / "export" / name
+    source, made = newest_version(job.folder / runs.SPLATS), job.folder / "export" / name
     with _making:
         if not made.is_file() or made.stat().st_mtime < source.stat().st_mtime:
             made.parent.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from fsd_gs.app.api import make_api
 from fsd_gs.app.guard import Guard
 from fsd_gs.app.jobs import Queue
 from fsd_gs.app.limits import Limits
+from fsd_gs.catalogue.vocabulary import CATALOGUE
 from fsd_gs.viewer.access import Door
 from tests.app.makers import Stepwise
 
@@ -21,7 +22,9 @@ from tests.app.makers import Stepwise
 def app(tmp_path):
     """(address, maker) of an app whose assets grow one step at each ``maker.go.release()``."""
     maker, limits = Stepwise(), Limits(waiting=3, stream_seconds=60)
-    api = make_api(Queue(maker, limits.waiting), output=str(tmp_path / "outputs"), limits=limits, overrides=("steps=4",))
+    api = make_api(
+        Queue(maker, limits.waiting), output=str(tmp_path / "outputs"), limits=limits, overrides=("steps=4",), vocabulary=CATALOGUE
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,6 +48,16 @@ def ask(page, prompt, by, **fields):
     for name, value in {"prompt": prompt, "by": by, **fields}.items():
         page.fill(f"[name={name}]", value)
     page.click("button[type=submit]")
+
+
+def test_words_are_completed_and_asked_about_while_a_prompt_is_typed(app, page):
+    page.goto(app[0])
+    page.fill("[name=prompt]", "two red chairs with a t")
+    offered = "[...document.querySelectorAll('#completions option')].map((option) => option.value)"
+    assert wait_until(page, lambda: page.evaluate(offered) == ["two red chairs with a tall back"])
+    assert "'two' cannot be done" in page.locator("#misunderstood").inner_text()
+    page.fill("[name=prompt]", "a red chair")
+    assert wait_until(page, lambda: page.locator("#misunderstood").is_hidden())
 
 
 def test_two_people_share_a_queue(app, browser, page):

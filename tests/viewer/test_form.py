@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fsd_gs.config import Config, describe_settings
+from fsd_gs.config import Config, describe_settings, load_config
 from fsd_gs.errors import ConfigError
 from fsd_gs.viewer.form import DEFAULTS, Request, presets, requested_config
 
@@ -110,3 +110,14 @@ def test_presets_begin_with_the_default():
 def test_the_box_goes_on_without_unknown_words():
     assert requested_config(Request("a yelow duck"), "out").anyway is False
     assert requested_config(Request("a yelow duck", anyway=True), "out").anyway is True
+
+
+@pytest.mark.parametrize(
+    "setting", ["stepz=3", "steps=many", "steps=0", "noise.beta=2", "guidance.method=none", "quality=better", "keep=-1", "render.sizes=[]"]
+)
+def test_the_page_says_the_line_of_the_terminal(setting):
+    with pytest.raises(ConfigError) as typed:
+        asked(setting)
+    with pytest.raises(ConfigError) as terminal:
+        load_config(overrides=["prompt=a red chair", setting])
+    assert str(typed.value) == str(terminal.value)
