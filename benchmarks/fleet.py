@@ -48,9 +48,9 @@ def some_units(count: int, prefix: str = "a wooden thing of the kind") -> list[U
 # -- workers ---------------------------------------------------------------------------------------------------------------
 
 
-def throughput(workers: int, cost: float, each: int, ray: str | None) -> dict[str, float]:
+def throughput(workers: int, cost: float, each: int, ray: str | None, where: str | None) -> dict[str, float]:
     units = some_units(workers * each)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=where) as folder:
         setup = Setup(folder, Rehearse(cost))
         if ray is None:
             team: Team = Processes(setup, workers)
@@ -80,12 +80,13 @@ def throughput(workers: int, cost: float, each: int, ray: str | None) -> dict[st
     }
 
 
-def measure_workers(counts: list[int], cost: float, each: int, ray: str | None) -> None:
-    print(f"units of {cost} s, {each} a worker, {'actors of Ray' if ray else 'processes'}; {os.cpu_count()} CPUs")
+def measure_workers(counts: list[int], cost: float, each: int, ray: str | None, where: str | None) -> None:
+    kind, load = "actors of Ray" if ray else "processes", os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    print(f"units of {cost} s, {each} a worker, {kind}, in {where or tempfile.gettempdir()}; {os.cpu_count()} CPUs, load {load:.1f}")
     print("| workers | units an hour | efficiency | overhead, ms a unit | CPU of the driver, ms a unit | whole run, s |")
     print("|---|---|---|---|---|---|")
     for count in counts:
-        found = throughput(count, cost, each, ray)
+        found = throughput(count, cost, each, ray, where)
         print(
             f"| {found['workers']:.0f} | {found['per_hour']:,.0f} | {found['efficiency']:.3f} | {found['overhead'] * 1000:.1f} "
             f"| {found['driver'] * 1000:.1f} | {found['whole']:.1f} |",
@@ -194,14 +195,15 @@ def main() -> None:
     parser.add_argument("--workers", default="1,2,4,8")
     parser.add_argument("--cost", type=float, default=1.0)
     parser.add_argument("--each", type=int, default=12, help="units a worker")
-    parser.add_argument("--ray")
+    parser.add_argument("--ray", metavar="ADDRESS")
+    parser.add_argument("--folder", help="in which the units lie: /dev/shm leaves out what fsync costs")
     parser.add_argument("--units", default="10000,100000")
     parser.add_argument("--scan-here", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.scan_here:
         return scan_here(options.scan_here)
     if options.part in (None, "workers"):
-        measure_workers([int(n) for n in options.workers.split(",")], options.cost, options.each, options.ray)
+        measure_workers([int(n) for n in options.workers.split(",")], options.cost, options.each, options.ray, options.folder)
     if options.part in (None, "scan"):
         measure_scan([int(n) for n in options.units.split(",")])
     if options.part in (None, "requests"):

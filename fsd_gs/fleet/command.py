@@ -144,14 +144,25 @@ def rank_of(options: argparse.Namespace) -> tuple[int, int]:
     rank, size = options.rank, options.world_size
     if rank is None and size is None:
         for ranks, sizes in RANKS:
-            if ranks in os.environ and sizes in os.environ:
-                return _checked(_number(ranks) - (_number("SLURM_ARRAY_TASK_MIN", 0) if ranks.startswith("SLURM") else 0), _number(sizes))
+            if ranks in os.environ:
+                if sizes not in os.environ:
+                    raise ConfigError(f"{ranks}: is set, but {sizes} is not; give --world-size N (1 for everything)")
+                return _checked(_index(ranks), _number(sizes))
+        return 0, 1
+    if rank is None and size == 1:
         return 0, 1
     if rank is None and size is not None:
-        rank = next((_number(ranks) for ranks, _ in RANKS if ranks in os.environ), None)
+        rank = next((_index(ranks) for ranks, _ in RANKS if ranks in os.environ), None)
     if rank is None or size is None:
         raise ConfigError("--rank: give --rank and --world-size together")
     return _checked(rank, size)
+
+
+def _index(variable: str) -> int:
+    """From 0, also for an array that begins elsewhere or leaves numbers out (--array=10-40:10)."""
+    if not variable.startswith("SLURM"):
+        return _number(variable)
+    return (_number(variable) - _number("SLURM_ARRAY_TASK_MIN", 0)) // max(_number("SLURM_ARRAY_TASK_STEP", 1), 1)
 
 
 def _number(variable: str, default: int | None = None) -> int:

@@ -90,8 +90,14 @@ def options(**given):
         ({}, {"rank": 2, "world_size": 4}, (2, 4)),
         ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}, {}, (3, 8)),
         ({"SLURM_ARRAY_TASK_ID": "13", "SLURM_ARRAY_TASK_COUNT": "8", "SLURM_ARRAY_TASK_MIN": "10"}, {}, (3, 8)),
+        (
+            {"SLURM_ARRAY_TASK_ID": "30", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "10", "SLURM_ARRAY_TASK_STEP": "10"},
+            {},
+            (2, 4),
+        ),
         ({"JOB_COMPLETION_INDEX": "1", "JOB_COMPLETIONS": "2"}, {}, (1, 2)),
         ({"JOB_COMPLETION_INDEX": "1"}, {"world_size": 5}, (1, 5)),
+        ({"JOB_COMPLETION_INDEX": "1"}, {"world_size": 1}, (0, 1)),
         ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}, {"rank": 0, "world_size": 2}, (0, 2)),
     ],
 )
@@ -99,6 +105,17 @@ def test_ranks_come_from_the_options_or_the_scheduler(folder, monkeypatch, envir
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert command.rank_of(options(**given)) == expected
+
+
+def test_a_number_without_a_count_is_no_reason_to_make_everything_eight_times(folder, monkeypatch):
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    with pytest.raises(
+        ConfigError, match=r"JOB_COMPLETION_INDEX: is set, but JOB_COMPLETIONS is not; give --world-size N \(1 for everything\)"
+    ):
+        command.rank_of(options())
+    monkeypatch.setenv("JOB_COMPLETIONS", "many")
+    with pytest.raises(ConfigError, match=r"JOB_COMPLETIONS: expected a number, got 'many'"):
+        command.rank_of(options())
 
 
 def test_a_rank_makes_its_part_and_only_rank_0_scans(folder, monkeypatch, capsys):
