@@ -1,8 +1,8 @@
 """What batches cost beside the work: python benchmarks/fleet.py [--part workers|scan|requests] [--ray ADDRESS]
 
-workers    throughput against the number of workers, with units that sleep. Steady state: from the moment when every worker has ended its
-           first unit to the moment when the first one ends its last. efficiency = units · cost / (workers · seconds), overhead = what a
-           worker spends on a unit beyond its cost. With --ray, actors of that cluster ("auto": a new one of this machine).
+workers    throughput against the number of workers, with units that sleep: from the first end of a unit to the last one, worker by worker.
+           overhead = what a worker spends on a unit beyond its cost: claim, heartbeat, marker, publishing, waiting for the next.
+           efficiency = cost / (cost + overhead). With --ray, actors of that cluster ("auto": a new one of this machine).
 scan       manifest, table and page of finished units, and the peak memory of the process that makes them; files in the page cache
 requests   what a unit asks of an object store, counted by a server that speaks S3 (moto): the slope between 24 and 40 units
 """
@@ -66,15 +66,13 @@ def throughput(workers: int, cost: float, each: int, ray: str | None, where: str
         for unit in units:
             marker = Marker.from_json((Path(folder) / marker_of(unit.folder)).read_bytes())
             ended.setdefault(marker.owner, []).append(marker.finished)
-    first, last = max(min(times) for times in ended.values()), min(max(times) for times in ended.values())
-    steady = sum(first < finished <= last for times in ended.values() for finished in times)
-    seconds = last - first
+    intervals = sum(len(times) - 1 for times in ended.values())
+    seconds = sum(max(times) - min(times) for times in ended.values())
     return {
         "workers": len(ended),
-        "units": steady,
-        "per_hour": steady / seconds * 3600,
-        "efficiency": steady * cost / (len(ended) * seconds),
-        "overhead": len(ended) * seconds / steady - cost,
+        "per_hour": len(ended) * intervals / seconds * 3600,
+        "efficiency": intervals * cost / seconds,
+        "overhead": seconds / intervals - cost,
         "driver": busy / len(units),
         "whole": whole,
     }
@@ -108,25 +106,26 @@ def finish(root: Path, units: list[Unit]) -> None:
         (folder / MARKER).write_bytes(marker.to_json())
 
 
-def measure_scan(counts: list[int]) -> None:
-    print("| finished units | seconds | peak memory, MB | manifest, MB | plan, MB |\n|---|---|---|---|---|")
+def measure_scan(counts: list[int], where: str | None) -> None:
+    print("| finished units | seconds | of CPU | peak memory, MB | manifest, table and page, MB | plan, MB |\n|---|---|---|---|---|---|")
     for count in counts:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=where) as folder:
             root, units = Path(folder), some_units(count)
             record_plan(FolderStore(root), units)
             finish(root, units)
-            seconds, peak = map(float, subprocess.check_output([sys.executable, __file__, "--scan-here", folder], text=True).split())
+            said = subprocess.check_output([sys.executable, __file__, "--scan-here", folder], text=True)
+            seconds, busy, peak = map(float, said.split())
             manifest = sum((root / name).stat().st_size for name in (MANIFEST, TABLE, PAGE_DATA)) / 1e6
             plan = sum(path.stat().st_size for path in (root / ".fleet" / "plans").iterdir()) / 1e6
-        print(f"| {count:,} | {seconds:.1f} | {peak:.0f} | {manifest:.0f} | {plan:.1f} |", flush=True)
+        print(f"| {count:,} | {seconds:.1f} | {busy:.1f} | {peak:.0f} | {manifest:.0f} | {plan:.1f} |", flush=True)
 
 
 def scan_here(folder: str) -> None:
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     write_manifest(open_store(folder))
-    seconds = time.perf_counter() - began
+    seconds, busy = time.perf_counter() - began, time.process_time() - busy
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
-    print(seconds, peak / 1000)
+    print(seconds, busy, peak / 1000)
 
 
 # -- requests --------------------------------------------------------------------------------------------------------------
@@ -205,7 +204,7 @@ def main() -> None:
     if options.part in (None, "workers"):
         measure_workers([int(n) for n in options.workers.split(",")], options.cost, options.each, options.ray, options.folder)
     if options.part in (None, "scan"):
-        measure_scan([int(n) for n in options.units.split(",")])
+        measure_scan([int(n) for n in options.units.split(",")], options.folder)
     if options.part in (None, "requests"):
         measure_requests()
 
