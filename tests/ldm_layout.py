@@ -7,6 +7,52 @@ import re
 import torch
 from torch import Tensor
 
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+SIMPLE = {
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+
+
+def unet_names(unet, prefix: str = "model.diffusion_model.") -> dict[str, Tensor]:
+    """UNet2DConditionModel's state dict as model.diffusion_model.*: blocks are numbered through, samplers are blocks of their own."""
+    layers = unet.config.layers_per_block
+    renamed = {}
+    for key, value in unet.state_dict().items():
+        stem, leaf = key.rsplit(".", 1)
+        name = SIMPLE.get(stem) or _block_name(stem, layers, unet)
+        renamed[f"{prefix}{name}.{leaf}"] = value
+    return renamed
+
+
+def _block_name(stem: str, layers: int, unet) -> str:
+    match = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)", stem)
+    if match is None:  # mid_block.resnets.0, attentions.0, resnets.1
+        kind, number, rest = re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)", stem).groups()
+        return f"middle_block.{1 if kind == 'attentions' else 2 * int(number)}.{RESNET.get(rest, rest)}"
+    way, block, kind, number, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
+    if kind == "downsamplers":
+        return f"input_blocks.{(block + 1) * (layers + 1)}.0.op"
+    if way == "down":
+        place = f"input_blocks.{1 + block * (layers + 1) + number}"
+        return f"{place}.0.{RESNET[rest]}" if kind == "resnets" else f"{place}.1.{rest}"
+    place = f"output_blocks.{block * (layers + 1) + (layers if kind == 'upsamplers' else number)}"
+    if kind == "upsamplers":  # behind the attention, if there is one
+        return f"{place}.{2 if hasattr(unet.up_blocks[block], 'attentions') else 1}.conv"
+    return f"{place}.0.{RESNET[rest]}" if kind == "resnets" else f"{place}.1.{rest}"
+
 
 def vae_names(state: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
     """AutoencoderKL's state dict as first_stage_model.*"""
@@ -30,16 +76,18 @@ def vae_names(state: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
     return renamed
 
 
-def clip_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CLIPTextModel's state dict as SD 1.x has it."""
-    prefix = "cond_stage_model.transformer."
+def clip_names(state: dict[str, Tensor], prefix: str = "cond_stage_model.transformer.") -> dict[str, Tensor]:
+    """CLIPTextModel's state dict as SD 1.x has it; SDXL's first encoder has the prefix conditioner.embedders.0.transformer."""
     return {prefix + (k if k.startswith("text_model.") else f"text_model.{k}"): v for k, v in state.items()}
 
 
-def open_clip_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CLIPTextModel's state dict as SD 2.x and MVDream have it (open_clip)."""
+def open_clip_names(state: dict[str, Tensor], prefix: str = "cond_stage_model.model.") -> dict[str, Tensor]:
+    """CLIPTextModel's state dict as SD 2.x and MVDream have it (open_clip); SDXL's second encoder has the prefix
+    conditioner.embedders.1.model. and a projection."""
     state = {k.removeprefix("text_model."): v for k, v in state.items()}
-    prefix, renamed = "cond_stage_model.model.", {}
+    renamed = {}
+    if "text_projection.weight" in state:
+        renamed[f"{prefix}text_projection"] = state["text_projection.weight"].T
     simple = {
         "embeddings.token_embedding.weight": "token_embedding.weight",
         "embeddings.position_embedding.weight": "positional_embedding",

@@ -137,9 +137,10 @@ def latent_consistency() -> StableDiffusionPipeline:
     return pipeline
 
 
-def stable_diffusion_xl() -> StableDiffusionXLPipeline:
+def stable_diffusion_xl(second: int = 32) -> StableDiffusionXLPipeline:
+    """``second``: width of the second text encoder; in a single file the two are told apart by it."""
     network = unet(
-        cross_attention_dim=64,
+        cross_attention_dim=32 + second,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=32 + 6 * 8,
@@ -150,7 +151,7 @@ def stable_diffusion_xl() -> StableDiffusionXLPipeline:
     return StableDiffusionXLPipeline(
         vae=vae(),
         text_encoder=text_encoder(),
-        text_encoder_2=projected_encoder(4),
+        text_encoder_2=projected_encoder(4, second),
         tokenizer=clip_tokenizer(),
         tokenizer_2=clip_tokenizer(pad_token="!"),
         unet=network,

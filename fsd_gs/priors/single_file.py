@@ -1,7 +1,9 @@
 """One checkpoint file of the SD 1.x/2.x/SDXL family in the original (LDM) layout, and the headers of such files.
 
-The weights are renamed by diffusers' own converters. The file has no configs and no tokenizer: they come from ``options.config`` (a
-diffusers folder or hub id of the same family), by default from the folder of the short name whose architecture the weights show.
+The weights are renamed by diffusers' own converters. Files for training hold the UNet twice, as it was last and averaged over the training
+(``model_ema.*``, names without dots): the average is what its authors show, and it is read. The file has no configs and no tokenizer: they
+come from ``options.config`` (a diffusers folder or hub id of the same family), by default from the folder of the short name whose
+architecture the weights show.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from fsd_gs.priors.lora import LoraStyle, fuse_lora
 from fsd_gs.priors.text import TextBank, TextEncoders, TextLayout
 
 PREFIX = "model.diffusion_model."
+EMA_PREFIX = "model_ema."
 # Widths of the text that the first cross-attention takes, by architecture.
 _BY_TEXT_WIDTH = {768: "sd15", 1024: "sd21", 2048: "sdxl"}
 
@@ -90,6 +93,11 @@ def architecture(checkpoint: Checkpoint) -> str | None:
     """
     file, shapes, width = checkpoint.file, checkpoint.shapes, text_width(checkpoint)
     first = shapes.get(f"{PREFIX}input_blocks.0.0.weight")
+    if "input_blocks.0.0.weight" in shapes:
+        raise FileFormatError(
+            f"prior: {file.name} holds a UNet alone, without VAE and text encoder; take the whole checkpoint, or a diffusers folder with "
+            "this UNet in it"
+        )
     if width is None or first is None:
         raise FileFormatError(
             f"prior: {file.name} holds no Stable Diffusion UNet in the original layout; expected keys {PREFIX}* (a LoRA goes to "
@@ -134,6 +142,8 @@ def load(
     schedule, prediction = folders.load_schedule(configs)
     pipeline = _pipeline(file, configs.path, dtype, pipeline_class)
     unet = _freeze(pipeline.unet)
+    _require_whole(checkpoint, unet)
+    _take_average(checkpoint, unet)
     if options.lora is not None:
         fuse_lora(unet, options.lora, options.lora_scale, lora)
     vae = _freeze(pipeline.vae.float() if dtype == torch.float16 else pipeline.vae)
@@ -171,6 +181,33 @@ def _pipeline(file: Path, configs: Path, dtype: torch.dtype, pipeline_class: str
     except Exception as error:  # the converters raise what they like for keys that they do not know
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise FileFormatError(f"prior: {file.name} cannot be loaded with the configs of {configs} ({reason})") from error
+
+
+def _require_whole(checkpoint: Checkpoint, unet: Any) -> None:
+    """Every tensor of the file's UNet has its place in the network: the converter passes over names that it does not know."""
+    count, wanted = sum(key.startswith(PREFIX) for key in checkpoint.shapes), len(unet.state_dict())
+    if count != wanted:
+        raise FileFormatError(
+            f"prior: {checkpoint.file.name} holds {count} tensors of a UNet, the network of its configs has {wanted}; name a folder with "
+            "the configs of this very model (prior.config)"
+        )
+
+
+def _take_average(checkpoint: Checkpoint, unet: Any) -> None:
+    """Where the file holds the average of the UNet's weights, take that."""
+    names = {key: EMA_PREFIX + "".join(key.split(".")[1:]) for key in checkpoint.shapes if key.startswith(PREFIX)}
+    present = [key for key, name in names.items() if name in checkpoint.shapes]
+    if not present:
+        return
+    lacking = next((name for name in names.values() if name not in checkpoint.shapes), None)
+    if lacking is not None:
+        raise FileFormatError(f"prior: {checkpoint.file.name}: the averaged weights (model_ema.*) lack {lacking}; download it again")
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+    from safetensors import safe_open
+
+    with safe_open(checkpoint.file, framework="pt") as opened:
+        state = {key: opened.get_tensor(name) for key, name in names.items()}
+    unet.load_state_dict(convert_ldm_unet_checkpoint(state, dict(unet.config)))
 
 
 def _text_encoders(pipeline: Any, layout: TextLayout) -> TextEncoders:

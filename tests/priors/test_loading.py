@@ -270,6 +270,76 @@ def test_single_file_checkpoint(single_file):
     assert prior.encode_text("another", "", None).positive.tokens.shape == tokens.shape
 
 
+def with_tensors(file, target, change):
+    """A copy of a checkpoint whose tensors are what ``change`` makes of them."""
+    save_file({k: v.contiguous().clone() for k, v in change(load_file(file)).items()}, target)
+    return target
+
+
+def test_the_averaged_weights_of_a_training_checkpoint_are_read(single_file, tmp_path):
+    file, configs, _ = single_file
+    prefix = "model.diffusion_model."
+
+    def with_average(state):
+        average = {"model_ema." + "".join(k.split(".")[1:]): v + 0.5 for k, v in state.items() if k.startswith(prefix)}
+        return {**state, **average, "model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(5)}
+
+    options = LoadOptions(config=str(configs))
+    plain = priors.load(file, options=options).network.state_dict()
+    averaged = priors.load(with_tensors(file, tmp_path / "pruned.safetensors", with_average), options=options).network.state_dict()
+    for name, value in plain.items():
+        torch.testing.assert_close(averaged[name], value + 0.5)
+
+    def torn(state):
+        state = with_average(state)
+        del state["model_ema.diffusion_modelout2weight"]
+        return state
+
+    with pytest.raises(FileFormatError, match=r"averaged weights \(model_ema\.\*\) lack model_ema\.diffusion_modelout2weight"):
+        priors.load(with_tensors(file, tmp_path / "torn.safetensors", torn), options=options)
+
+
+def original_layout(pipeline):
+    """A pipeline's tensors as one file in the original layout."""
+    state = {**ldm_layout.unet_names(pipeline.unet), **ldm_layout.vae_names(pipeline.vae.state_dict(), 2)}
+    if hasattr(pipeline, "text_encoder_2"):
+        state |= ldm_layout.clip_names(pipeline.text_encoder.state_dict(), "conditioner.embedders.0.transformer.")
+        return state | ldm_layout.open_clip_names(pipeline.text_encoder_2.state_dict(), "conditioner.embedders.1.model.")
+    return state | ldm_layout.clip_names(pipeline.text_encoder.state_dict())
+
+
+@pytest.mark.parametrize("make", [tiny.stable_diffusion, lambda: tiny.stable_diffusion_xl(24)], ids=["sd15", "sdxl"])
+def test_a_single_file_is_the_folder_of_the_same_weights(make, tmp_path):
+    pipeline = make()
+    folder = tiny.save(pipeline, tmp_path / "folder")
+    file = tmp_path / "model.safetensors"
+    save_file({k: v.contiguous().clone() for k, v in original_layout(pipeline).items()}, file)
+    from_folder = priors.load(folder, options=LoadOptions(view_prompts=None))
+    from_file = priors.load(file, options=LoadOptions(config=str(folder), view_prompts=None))
+    assert type(from_file) is type(from_folder)
+    assert from_file.image_size == from_folder.image_size
+    x_t, t = torch.randn(2, *from_folder.latent_shape), torch.tensor(0.4)
+    texts = [prior.encode_text("a mug", "red", None) for prior in (from_folder, from_file)]
+    torch.testing.assert_close(texts[1].positive.tokens, texts[0].positive.tokens)
+    expected, ours = (prior.predict_noise(x_t, t, text, None, 7.5) for prior, text in zip((from_folder, from_file), texts, strict=True))
+    torch.testing.assert_close(ours, expected)
+    rgb = torch.rand(1, 3, from_folder.image_size, from_folder.image_size)
+    torch.testing.assert_close(from_file.encode(rgb), from_folder.encode(rgb))
+
+
+def test_a_single_file_is_read_whole_or_not_at_all(single_file, tmp_path):
+    file, configs, _ = single_file
+    prefix = "model.diffusion_model."
+    more = with_tensors(file, tmp_path / "more.safetensors", lambda s: {**s, prefix + "adapter.weight": torch.ones(2)})
+    with pytest.raises(FileFormatError, match=r"more\.safetensors holds \d+ tensors of a UNet, the network of its configs has \d+"):
+        priors.load(more, options=LoadOptions(config=str(configs)))
+    bare = with_tensors(
+        file, tmp_path / "bare.safetensors", lambda s: {k.removeprefix(prefix): v for k, v in s.items() if k.startswith(prefix)}
+    )
+    with pytest.raises(FileFormatError, match=r"bare\.safetensors holds a UNet alone"):
+        priors.load(bare, options=LoadOptions(config=str(configs)))
+
+
 def test_single_files_that_are_something_else(single_file, tmp_path):
     save_file({"lora_unet_x.lora_down.weight": torch.zeros(2, 2)}, tmp_path / "lora.safetensors")
     with pytest.raises(FileFormatError, match=r"holds no Stable Diffusion UNet.*a LoRA goes to prior\.lora"):

@@ -56,7 +56,7 @@ def test_harmonics_equal_gsplats(degree):
 @pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("antialiased", [False, True])
 def test_gradients_equal_finite_differences(antialiased, fast):
-    """Every input, away from the thresholds (a gradient has no meaning on them). Fast: along one random direction instead of entry by entry."""
+    """Every input, away from the thresholds (a gradient has no meaning on them). Fast: along a random direction."""
     means, quats, scales, opacities = scene(6, seed=2)
     # wide enough for α ≥ 1/255 all over the image, so that no threshold is crossed
     inputs = [0.2 * means, quats, scales.clamp(0.5, 0.8), 0.2 + 0.4 * opacities]
