@@ -33,7 +33,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head with a dashboard and a second node, one CPU each, told apart by a label; whoever comes needs the token."""
+    """A head with a dashboard and a second node, told apart by a label, one CPU each, and on paper a GPU; whoever comes needs the token."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**ENVIRONMENT, "RAY_AUTH_TOKEN": secrets.token_hex(16)}.items():
             patch.setenv(name, value)  # before Ray is imported: it reads them once
@@ -43,7 +43,7 @@ def cluster():
         try:
             head = {"include_dashboard": True, "dashboard_port": 0, "labels": {"disk": "fast"}, **small}
             cluster = Cluster(initialize_head=True, head_node_args=head)
-            cluster.leaving = cluster.add_node(labels={"disk": "slow"}, **small)
+            cluster.leaving = cluster.add_node(labels={"disk": "slow"}, num_gpus=1, **small)  # a GPU that is only counted
             cluster.wait_for_nodes(timeout=240)
         except Exception as error:  # a container without shared memory, a machine that takes minutes to start a process
             pytest.skip(f"no local Ray cluster can be started here: {error}")
@@ -51,19 +51,20 @@ def cluster():
         cluster.shutdown()
 
 
-def test_actors_take_a_share_of_a_cpu_on_nodes_with_a_label(cluster, tmp_path):
-    """Three actors of a third of a CPU, all on the node that is asked for; a unit that fails is reported with its error."""
+def test_actors_take_their_share_of_nodes_with_a_label(cluster, tmp_path):
+    """Three actors share a CPU and a GPU of the node that is asked for; a unit that fails is reported with its error."""
     from fsd_gs.fleet.cluster import Actors, Resources
 
     todo, output = units(6), tmp_path / "out"
-    setup = Setup(str(output), Rehearse(0.5, fail="#5"))
-    team = Actors(setup, 3, cluster.address, Resources(cpus=0.33, gpus=0, labels={"disk": "slow"}))
+    setup = Setup(str(output), Rehearse(1.0, fail="#5"))
+    team = Actors(setup, 3, cluster.address, Resources(cpus=0.33, gpus=0.33, labels={"disk": "slow"}))
     nodes = {node["NodeID"]: node["Labels"]["disk"] for node in team._ray.nodes() if node["Alive"]}
     driver = Driver(FolderStore(output), todo, team, Rules(retries=1))
     join = in_thread(driver)
     wait_for(lambda: len(team.present()) == 3, 120)
     homes = [actor["Address"]["NodeID"] for actor in team._ray._private.state.actors().values() if actor["State"] == "ALIVE"]
     assert [nodes[home] for home in homes] == ["slow"] * 3
+    wait_for(lambda: team._ray.available_resources().get("GPU", 0.0) < 0.02, 20)
     tally = join(120)
     assert (tally.done, list(tally.failed)) == (5, [todo[5].key])
     assert tally.failed[todo[5].key][1].error == "unit #5: rehearsed to fail"

@@ -47,6 +47,7 @@ def test_columns_are_settings_of_a_line_and_win(tmp_path):
         ("p.csv", "prompt,prompt\na,b\n", r"line 1: column 'prompt' stands twice"),
         ("p.csv", "prompt,seed\na chair,3\n", r"line 1: column 'seed': a batch sets it itself; use seeds"),
         ("p.csv", "prompt,output\na chair,3\n", r"line 1: column 'output': a batch sets it itself"),
+        ("p.csv", "prompt,image\na chair,chair.png\n", r"line 1: image: the priors of this version take no image; leave the column out"),
         ("p.csv", "prompt,steps\na chair,3\na lamp,many\na bed,-1\n", r"line 3: steps: .*\(also wrong: line 4\)"),
         ("p.csv", "prompt,steps\n,3\n", r"line 2: prompt: expected words"),
         ("p.csv", "prompt,steps\na chair, red, 3\n", r"line 2: 3 cells where the header has 2; quote a text"),
