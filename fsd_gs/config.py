@@ -18,6 +18,7 @@ from fsd_gs.core.configure import load_settings as load_tree
 from fsd_gs.core.orbit import OrbitSettings
 from fsd_gs.core.quality import GOOD, QUALITIES, quality_settings
 from fsd_gs.core.setting import check, group, setting
+from fsd_gs.core.stages import Part, split
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance.settings import GuidanceSettings, ScheduleSettings
 from fsd_gs.noise.settings import NoiseSettings
@@ -74,6 +75,12 @@ class GuardSettings:
         check(self)
 
 
+#: What a stage may have for itself; everything else belongs to the whole run.
+STAGED = (
+    *("negative_prompt", "render.sizes", "render.size_at", "render.background"),
+    *("prior.", "cameras.", "rates.", "densify.", "noise.", "schedule.", "guidance.", "regularize."),
+)
+
 METHODS_2D = ("ddim", "fsd", "sds-annealed", "sds")
 
 
@@ -114,6 +121,9 @@ class Config:
         free=True,
     )
     steps: int = setting(300, "optimisation steps; 0: the splats as they start (splats.init)", low=0, high=10_000_000)
+    stages: list[dict[str, Any]] = setting(
+        [], "parts of the run one after the other, each with a prior, times, sizes, … of its own and a share of the steps (docs/stages.md)"
+    )
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)
     output: str = setting("outputs", "folder for results: OUTPUT/<prompt>/seed-0000/", text=True, free=True)
     reseed: int = setting(
@@ -152,6 +162,14 @@ class Config:
                 f"guidance.cfg_rescale: prior.cfg_rescale={self.prior.cfg_rescale:g} rescales already, got {self.guidance.cfg_rescale:g}; "
                 "set one of the two to 0"
             )
+        if self.stages:
+            if self.mode == "2d":
+                raise ConfigError("stages: mode=2d has none; leave them out")
+            self.split()
+
+    def split(self) -> tuple[Part[Config], ...]:
+        """The run's parts, each with its settings as if it were a run; a run without ``stages`` is one part."""
+        return split(self, lambda key: key.startswith(STAGED))
 
 
 _PACKAGE = Path(__file__).resolve().parent

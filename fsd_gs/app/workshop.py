@@ -27,7 +27,7 @@ class Workshop:
 
     def make(self, config: Config, observer: Observer) -> Outcome:
         """An asset with all its files, or as far as the observer lets it come."""
-        outcome = make_asset(config, lambda: self.prior_for(config), observers=[observer])
+        outcome = make_asset(config, self.prior_for, observers=[observer])
         if outcome.state in ("finished", "kept"):
             record_asset(outcome.folder, config, write_gallery=write_gallery)
         return outcome

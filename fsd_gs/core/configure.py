@@ -64,6 +64,19 @@ class Row:
         """Whether any key may stand below it (``guidance.params``)."""
         return isinstance(self.default, dict)
 
+    @property
+    def is_list_of_groups(self) -> bool:
+        """Whether its entries are groups of settings themselves (``stages``)."""
+        return self.hint == list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _InEntry:
+    """A value for one entry of a list of groups: ``stages.1.guidance.cfg_scale=20``."""
+
+    place: int
+    values: dict[str, Any]
+
 
 def rows_of(cls: type, prefix: str = "") -> list[Row]:
     """Every setting of a tree of dataclasses, in order."""
@@ -121,6 +134,29 @@ def settings_from(cls: type[Settings], values: Mapping[str, Any], origin: str = 
     """A checked tree from nested plain values (the content of a ``config.yaml``); text among them is taken literally."""
     rows = {row.key: row for row in rows_of(cls)}
     return _merge(cls, rows, [(f"{origin}: ", flatten(values, values, rows, f"{origin}: "))])
+
+
+def settings_over(settings: Settings, values: Mapping[str, Any], may_change: Callable[[str], bool], origin: str) -> Settings:
+    """``settings`` with nested ``values`` in place of some of its own.
+
+    Args:
+        settings: a checked tree.
+        values: as strict as a file's; what is open (``guidance.params``) is merged.
+        may_change: whether a setting of that dotted name may be among them.
+        origin: put in front of errors.
+
+    Raises:
+        ConfigError: as for a file; or a setting that must stay.
+    """
+    rows = {row.key: row for row in rows_of(type(settings))}
+    flat = flatten(values, values, rows, origin)
+    kept = [key for key in flat if not may_change(key)]
+    if kept:
+        raise ConfigError(f"{origin}{kept[0]}: belongs to the whole run and cannot be set here")
+    try:
+        return _merge(type(settings), rows, [(origin, flat)], {key: value_of(settings, key) for key in rows})
+    except ConfigError as error:
+        raise ConfigError(str(error) if str(error).startswith(origin) else f"{origin}{error}") from error
 
 
 def flatten(values: Any, texts: Any, rows: Mapping[str, Row], origin: str, prefix: str = "") -> dict[str, Any]:
@@ -214,7 +250,7 @@ def _parse_override(override: str, rows: Mapping[str, Row]) -> tuple[str, Any]:
     if not separator or not key:
         hint = ' (quote a prompt of several words: prompt="a red chair")' if not separator else ""
         raise ConfigError(f"'{shortened(override)}': expected key=value{hint}")
-    row = rows.get(key) or _open_row(key, rows)
+    row = rows.get(key) or _open_row(key, rows) or _entry_row(key, rows)
     if row is None:
         raise ConfigError(_unknown_key(key, rows))
     if row.is_text:
@@ -225,9 +261,18 @@ def _parse_override(override: str, rows: Mapping[str, Row]) -> tuple[str, Any]:
     except (ValueError, TypeError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{key}: cannot read the value '{shortened(value)}' ({one_line(error)})") from error
     _refuse_special(parsed, key)
-    for name in reversed(key.removeprefix(row.key).split(".")[1:]):
+    names = key.removeprefix(row.key).split(".")[1:]
+    place = int(names.pop(0)) if names and row.is_list_of_groups else None
+    for name in reversed(names):
         parsed = {name: parsed}
-    return row.key, parsed
+    return row.key, parsed if place is None else _InEntry(place, parsed)
+
+
+def _entry_row(key: str, rows: Mapping[str, Row]) -> Row | None:
+    """The list of groups in one of whose entries ``key`` lies, such as stages for stages.1.steps."""
+    list_name, _, rest = key.partition(".")
+    row = rows.get(list_name)
+    return row if row is not None and row.is_list_of_groups and re.fullmatch(r"\d{1,3}(\.\w+)+", rest) else None
 
 
 def _open_row(key: str, rows: Mapping[str, Row]) -> Row | None:
@@ -281,8 +326,10 @@ def _refuse_encoding(text: str, key: str) -> None:
 # -- merging and building --------------------------------------------------------------------------------------------------
 
 
-def _merge(cls: type[Settings], rows: Mapping[str, Row], sources: Sequence[tuple[str, dict[str, Any]]]) -> Settings:
-    values: dict[str, Any] = {}
+def _merge(
+    cls: type[Settings], rows: Mapping[str, Row], sources: Sequence[tuple[str, dict[str, Any]]], start: Mapping[str, Any] | None = None
+) -> Settings:
+    values: dict[str, Any] = dict(start or {})
     for origin, flat in sources:
         for key, value in flat.items():
             row = rows[key]
@@ -290,11 +337,27 @@ def _merge(cls: type[Settings], rows: Mapping[str, Row], sources: Sequence[tuple
                 if value is None and row.default is not None:
                     raise ConfigError(f"{origin}{key}: expected text, got nothing")
                 values[key] = value
+            elif isinstance(value, _InEntry):
+                values[key] = _with_entry(key, values.get(key) or [], value)
             elif row.is_open and isinstance(value, Mapping):
                 values[key] = {**values.get(key, {}), **_converted(row, value, origin)}
             else:
                 values[key] = _converted(row, value, origin)
     return _build(cls, values)
+
+
+def _with_entry(key: str, entries: Sequence[Any], changed: _InEntry) -> list[Any]:
+    """``entries`` with the values of one of them replaced, group by group."""
+    if changed.place >= len(entries):
+        held = f"{key} has {len(entries)}, counted from 0" if entries else f"there are no {key}"
+        raise ConfigError(f"{key}.{changed.place}: {held}")
+    return [_deep(entry, changed.values) if place == changed.place else entry for place, entry in enumerate(entries)]
+
+
+def _deep(values: Any, over: Any) -> Any:
+    if not (isinstance(values, Mapping) and isinstance(over, Mapping)):
+        return over
+    return {**values, **{name: _deep(values.get(name), value) for name, value in over.items()}}
 
 
 def _converted(row: Row, value: Any, origin: str) -> Any:

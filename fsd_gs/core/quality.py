@@ -16,7 +16,8 @@ A word multiplies what the preset says, so that it means the same for a small em
     reseed                 × 0     × 1    × 1     (most drafts are too soft for the verdict: making them again would double their time)
     =====================  ======  =====  =====
 
-It stands below the settings that are given beside it: ``quality=best steps=300`` is best with 300 steps.
+The stages of a run (``core.stages``) are scaled alike, but for their steps, which are shares of the run's. A word stands below the
+settings that are given beside it: ``quality=best steps=300`` is best with 300 steps.
 """
 
 from __future__ import annotations
@@ -54,20 +55,40 @@ def quality_settings(settings: Any, word: str) -> dict[str, Any]:
     factors = FACTORS.get(word)
     if factors is None:
         return {}
-    sizes, views = value_of(settings, "render.sizes"), value_of(settings, "cameras.views") * factors.views
-    grid = value_of(settings, "cameras.azimuth_grid")
-    return {
+    scaled = {
         "steps": _scaled(settings, "steps", factors.steps),
-        "cameras.views": views,
-        "cameras.azimuth_grid": -(-grid // views) * views,
-        "render.sizes": [max(8, round(size * factors.sizes / 8) * 8) for size in sizes],
         "splats.count": _scaled(settings, "splats.count", factors.splats),
-        "densify.cap": _scaled(settings, "densify.cap", factors.cap),
-        "densify.every": _scaled(settings, "densify.every", factors.steps),
+        **_scaled_part(settings, factors),
         "outputs.turntable_frames": _scaled(settings, "outputs.turntable_frames", factors.frames),
         "outputs.turntable_size": 2 * round(value_of(settings, "outputs.turntable_size") * factors.turntable / 2),
         "reseed": value_of(settings, "reseed") * factors.reseed,
     }
+    if value_of(settings, "stages"):
+        scaled["stages"] = [
+            _with(entry, _scaled_part(part.settings, factors)) for entry, part in zip(settings.stages, settings.split(), strict=True)
+        ]
+    return scaled
+
+
+def _scaled_part(settings: Any, factors: Quality) -> dict[str, Any]:
+    """What a stage may have of its own."""
+    views, grid = value_of(settings, "cameras.views") * factors.views, value_of(settings, "cameras.azimuth_grid")
+    return {
+        "cameras.views": views,
+        "cameras.azimuth_grid": -(-grid // views) * views,
+        "render.sizes": [max(8, round(size * factors.sizes / 8) * 8) for size in value_of(settings, "render.sizes")],
+        "densify.cap": _scaled(settings, "densify.cap", factors.cap),
+        "densify.every": _scaled(settings, "densify.every", factors.steps),
+    }
+
+
+def _with(entry: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """A stage with values by dotted name in its groups."""
+    stage = dict(entry)
+    for key, value in values.items():
+        group, _, name = key.partition(".")
+        stage[group] = {**stage.get(group, {}), name: value}
+    return stage
 
 
 def _scaled(settings: Any, key: str, factor: float) -> int:

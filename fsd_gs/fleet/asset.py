@@ -34,7 +34,7 @@ class Watched(Observer):
 
 def make_asset(config: Config, place: Path, tools: Tools, *, judge: bool) -> dict[str, Any]:
     """Make or go on with the asset in ``place``; its measures. verdict: "sound", or what geometry finds wrong."""
-    outcome = asset.make_asset(config, lambda: tools.prior(config), place, [Watched(tools)], keep_errors=True)
+    outcome = asset.make_asset(config, tools.prior, place, [Watched(tools)], keep_errors=True)
     if outcome.state == "stopped":
         raise Stopped
     if outcome.state == "failed":

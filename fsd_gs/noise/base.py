@@ -4,6 +4,7 @@
               the x_t = α x + σ ε it was trained on. What the functions differ in is how ε depends on the camera and on the step.
     mixing    ε = √β · det + √(1−β) · rand      β = 1 is FSD, β = 0 is SDS (arXiv 2405.10988, §5)
     refresh   det ← √(1−γ) · det + √γ · randn   after each step; γ = 0 is the ODE, γ = 1 new noise at every step
+    stages    a run whose prior changes keeps its noise: det on the grid of the new latents, its integrals over cells kept (``resample``)
 
 Everything random is drawn in float32 on the CPU from explicit generators and only then moved, so that a run on CUDA sees the same
 bits as one on the CPU, and so that ``state_dict`` (buffers and generator states, tensors only) makes a resumed run bit-identical.
@@ -12,6 +13,7 @@ bits as one on the CPU, and so that ``state_dict`` (buffers and generator states
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 from fsd_gs.core.rng import make_generator
 from fsd_gs.core.types import Cameras, check_shape
 from fsd_gs.errors import ConfigError, InputError
+from fsd_gs.noise.resample import resampled
 
 
 @runtime_checkable
@@ -47,6 +50,10 @@ class NoiseFunction(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+    def take_over(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with the noise that ``state`` holds, which may be that of a function of the same kind for latents of another size."""
+        ...
 
 
 class NoiseState:
@@ -86,6 +93,23 @@ class NoiseState:
         self._buffers = {name: state[f"buffer.{name}"].to("cpu", torch.float32).clone() for name in self._buffers}
         for name, generator in self._streams.items():
             generator.set_state(state[f"generator.{name}"].cpu())
+
+    def take_over(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with the noise of ``state``: fixed parts on this function's grid (``resample``), random streams where they stand.
+
+        Channels that only one of the two has are this function's own. Decided by the seed and the two grids, so that the same two stages
+        always agree on what is finer than the coarser one.
+        """
+        for name, own in self._buffers.items():
+            before = state.get(f"buffer.{name}")
+            if before is None:
+                continue
+            grids = "→".join("×".join(map(str, buffer.shape)) for buffer in (before, own))
+            carried = resampled(before.cpu(), *own.shape[1:], make_generator(self.seed, f"noise/{name}/{grids}"))
+            self._buffers[name] = torch.cat([carried[: len(own)], own[len(carried) :]])
+        for name, generator in self._streams.items():
+            if f"generator.{name}" in state:
+                generator.set_state(state[f"generator.{name}"].cpu())
 
     def _stream(self, name: str) -> torch.Generator:
         if name not in self._streams:

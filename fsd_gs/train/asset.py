@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ import torch
 
 from fsd_gs.config import Config
 from fsd_gs.core.device import resolve_device
+from fsd_gs.core.stages import Part
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import BackendError, DivergenceError, EmptyAssetError, FileFormatError, FsdGsError, OutputError, VideoError
 from fsd_gs.export.ply import save_ply
@@ -30,30 +32,56 @@ from fsd_gs.render import RasterizerSettings, make_rasterizer
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.splats.prune import clean
 from fsd_gs.train import runs
-from fsd_gs.train.backbones import load_prior
-from fsd_gs.train.build import build_session
+from fsd_gs.train.backbones import PriorSource, prior_source
+from fsd_gs.train.build import build_session, build_stage
 from fsd_gs.train.checkpoint import load_checkpoint
 from fsd_gs.train.guard import Guard
 from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.observers import Checkpoints, JsonLog, Previews
 from fsd_gs.train.result import Result, draw_preview
-from fsd_gs.train.session import Session
+from fsd_gs.train.session import Session, Stage, State
 from fsd_gs.train.step import advance
 from fsd_gs.train.words import check_words, require_words
 
 TRACEBACK = "traceback.txt"
 
 
-def prepare(config: Config, prior: Prior | None = None) -> Session:
-    """A session at step 0; everything that can be wrong with the settings is found here, before anything is written."""
+def prepare(config: Config, prior: Prior | PriorSource | None = None) -> Session:
+    """A session at step 0; everything that can be wrong with the settings is found here, before anything is written.
+
+    Args:
+        config: settings of the run.
+        prior: the prior, or what gives a stage's settings their prior; None loads what they name.
+    """
     require_words(config.prompt)
     device = resolve_device(config.device)
-    prior = load_prior(config, device) if prior is None else prior
-    check_words(prior, config.prompt, anyway=config.anyway)
-    session = build_session(config, prior, device)
-    cameras = session.parts.sample_views(0, torch.Generator().manual_seed(0)).to(device)
-    prior.encode_text(config.prompt, config.negative_prompt, cameras)  # a prompt that the prior does not understand fails now
+    priors = prior_source(config, prior, device)
+    parts = config.split()
+    for number in reversed(range(1, len(parts))):  # the first one's prior stays
+        with _named(parts[number]):
+            _try(parts[number].settings, build_stage(parts, number, priors, device), device)
+    with _named(parts[0]) if len(parts) > 1 else nullcontext():
+        check_words(priors(parts[0].settings), config.prompt, anyway=config.anyway)
+        session = build_session(config, priors, device)
+        _try(parts[0].settings, session.stage, device)
     return session
+
+
+def _try(config: Config, stage: Stage, device: torch.device) -> None:
+    """A prompt that the stage's prior does not understand fails now."""
+    check_words(stage.parts.prior, config.prompt, anyway=config.anyway)
+    cameras = stage.parts.sample_views(0, torch.Generator().manual_seed(0)).to(device)
+    stage.parts.prior.encode_text(config.prompt, config.negative_prompt, cameras)
+
+
+@contextmanager
+def _named(part: Part[Config]) -> Iterator[None]:
+    """Errors of a stage say which one it is."""
+    try:
+        yield
+    except FsdGsError as error:
+        error.args = (f"stages[{part.number}] ({part.name}): {error}", *error.args[1:])
+        raise
 
 
 def run(config: Config, session: Session, observers: Sequence[Observer] = (), checkpoint: Path | None = None) -> Result:
@@ -71,6 +99,10 @@ def run(config: Config, session: Session, observers: Sequence[Observer] = (), ch
             observer.started(session)
         try:
             while session.step < session.steps:
+                if session.at_border:
+                    report = None  # its graph would keep the prior
+                    next_stage(config, session, observers)
+                    guard.forget()
                 report = advance(session, guard)
                 if report is not None:
                     for observer in observers:
@@ -98,12 +130,30 @@ def _tell(observers: Sequence[Observer], message: str) -> None:
         observer.said(message)
 
 
+def next_stage(config: Config, session: Session, observers: Sequence[Observer] = ()) -> None:
+    """Cross the border that ``session`` has come to, and say so."""
+    part = config.split()[session.stage.number + 1]
+    with _named(part):
+        session.enter(part.number, session.state_dict())
+    _tell(observers, f"stage {part.number + 1} of {len(session.borders)}, {part.name}: prior {part.settings.prior.name}")
+
+
 def restore(session: Session, checkpoint: Path) -> None:
     """Set ``session`` to what ``checkpoint`` holds; FileFormatError, naming the file, if it is damaged or of other settings."""
     try:
-        session.load_state_dict(load_checkpoint(checkpoint))
+        state = load_checkpoint(checkpoint)
+        step = state.get("step", 0)
+        number = bisect_right(session.borders, step) - 1 if isinstance(step, int) else 0
+        _take_over(session, number, state)
     except FileFormatError as error:
         raise FileFormatError(str(error).replace("checkpoint:", f"{checkpoint}:", 1)) from error
+
+
+def _take_over(session: Session, number: int, state: State) -> None:
+    if number == session.stage.number:
+        session.load_state_dict(state)
+    else:
+        session.enter(number, state)
 
 
 def _result(config: Config, splats: Gaussians, rasterizer: object, step: int, complete: bool, kept: bool) -> Result:
@@ -138,7 +188,7 @@ class Outcome:
 
 def make_asset(
     config: Config,
-    prior: Prior | Callable[[], Prior],
+    prior: Prior | PriorSource | None = None,
     folder: Path | None = None,
     observers: Sequence[Observer] = (),
     *,
@@ -149,7 +199,7 @@ def make_asset(
 
     Args:
         config: Settings of the run.
-        prior: the prior, or what loads it.
+        prior: the prior, or what gives a stage's settings their prior; None loads what they name.
         folder: of the run; by default that of the settings (``runs.run_folder``).
         observers: who watches, besides those that write the run's files.
         only_splats: write no log, previews or videos, and no checkpoint once it is finished.
@@ -184,9 +234,9 @@ def make_asset(
 
 
 def _make(
-    config: Config, prior: Prior | Callable[[], Prior], folder: Path, observers: Sequence[Observer], only_splats: bool, begin_anew: bool
+    config: Config, prior: Prior | PriorSource | None, folder: Path, observers: Sequence[Observer], only_splats: bool, begin_anew: bool
 ) -> Outcome:
-    session = prepare(config, prior if hasattr(prior, "encode_text") else prior())  # type: ignore[operator]
+    session = prepare(config, prior)
     checkpoint = folder / runs.CHECKPOINT
     with runs.occupied(folder):
         runs.prepare_folder(config, folder)
@@ -229,7 +279,7 @@ def _drop_unusable(session: Session, checkpoint: Path) -> None:
     except FsdGsError:
         checkpoint.unlink(missing_ok=True)
     finally:
-        session.load_state_dict(start)
+        _take_over(session, 0, start)
 
 
 def _with_a_way_on(error: DivergenceError, folder: Path, session: Session) -> DivergenceError:

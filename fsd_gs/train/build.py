@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from fsd_gs.config import Config
 from fsd_gs.core.cameras import OrbitSampler, orbit_cameras
 from fsd_gs.core.rng import make_generator, stream_seed
+from fsd_gs.core.stages import Part
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, InputError
 from fsd_gs.export.formats import LOADERS, holds_splats, load_splats
@@ -22,32 +24,60 @@ from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.initialize import MESH_SUFFIXES, ball, from_mesh_file, from_splats
 from fsd_gs.splats.optimizers import build_optimizers
 from fsd_gs.splats.parameters import from_gaussians
-from fsd_gs.train.session import Generators, Parts, Session
+from fsd_gs.train.backbones import PriorSource, prior_source
+from fsd_gs.train.session import Generators, Parts, Session, Stage
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
 
 
-def build_session(config: Config, prior: Prior, device: torch.device) -> Session:
-    """A session at step 0, all of its randomness derived from ``config.seed``."""
+def build_session(config: Config, prior: Prior | PriorSource, device: torch.device) -> Session:
+    """A session at step 0 in its first stage, all of its randomness derived from ``config.seed``."""
+    parts, priors = config.split(), prior_source(config, prior, device)
+    gaussians = _start(parts[0].settings, priors, device).to(device)
+    stage = build_stage(parts, 0, priors, device)
+    params = from_gaussians(gaussians)
+    optimizers = build_optimizers(params, stage.rates)
+    stage.densifier.check(params, optimizers)
+    return Session(
+        params=params,
+        optimizers=optimizers,
+        stage=stage,
+        generators=Generators(make_generator(config.seed, "views"), make_generator(config.seed, "guidance")),
+        steps=config.steps,
+        borders=tuple(part.first for part in parts),
+        build_stage=partial(build_stage, parts, priors=priors, device=device),
+    )
+
+
+def build_stage(parts: Sequence[Part[Config]], number: int, priors: PriorSource, device: torch.device) -> Stage:
+    """A stage of the run at its first step, its prior loaded."""
+    part = parts[number]
+    config, stream = part.settings, f"densify/{number}" if number else "densify"
+    prior = priors(config)
     if config.cameras.views % prior.views:
         raise ConfigError(
             f"cameras.views: expected a multiple of {prior.views}, because this prior denoises {prior.views} views jointly, "
             f"got {config.cameras.views}"
         )
-    start = direct_splats(config, prior, device) if config.splats.init == "direct" else initial_splats(config)
-    gaussians, steps = start.to(device), max(config.steps, 1)
-    params = from_gaussians(gaussians)
-    densifier = Densifier(config.densify, steps, stream_seed(config.seed, "densify"))
-    optimizers = build_optimizers(params, config.rates)
-    densifier.check(params, optimizers)
-    return Session(
-        params=params,
-        optimizers=optimizers,
-        densifier=densifier,
+    return Stage(
         parts=build_parts(config, prior, device),
+        densifier=Densifier(config.densify, max(config.steps, 1), stream_seed(config.seed, stream)),
         rates=config.rates,
-        generators=Generators(make_generator(config.seed, "views"), make_generator(config.seed, "guidance")),
         steps=config.steps,
+        number=number,
+        first=part.first,
+        keeps_noise=number > 0 and same_noise(parts[number - 1].settings, config),
     )
+
+
+def same_noise(before: Config, now: Config) -> bool:
+    """Whether two stages see the same noise up to the size of the latents: the map is of one kind and covers the same angles."""
+    kind, theta = now.noise.kind, now.noise.theta
+    if before.noise.kind != kind:
+        return False
+    if kind != "world_map":
+        return True
+    frame = (now.cameras.fov_y_deg, now.cameras.distance) if theta == "auto" else ()
+    return (before.noise.theta, (before.cameras.fov_y_deg, before.cameras.distance) if theta == "auto" else ()) == (theta, frame)
 
 
 def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
@@ -91,6 +121,10 @@ def build_noise(config: Config, prior: Prior, device: torch.device) -> NoiseFunc
         assert isinstance(noise, WorldMapNoise)
         noise = mix_world_maps(parent, noise, config.noise.like_mix)
     return noise.to(device)
+
+
+def _start(config: Config, priors: PriorSource, device: torch.device) -> Gaussians:
+    return direct_splats(config, priors(config), device) if config.splats.init == "direct" else initial_splats(config)
 
 
 def initial_splats(config: Config) -> Gaussians:

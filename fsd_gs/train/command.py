@@ -16,8 +16,8 @@ from fsd_gs.errors import BusyError, ConfigError, FileFormatError
 if TYPE_CHECKING:  # torch and all that stands on it come when there is something to make: --help must not wait for them
     from rich.console import Console
 
-    from fsd_gs.priors.base import Prior
     from fsd_gs.train.asset import Outcome
+    from fsd_gs.train.backbones import PriorSource
     from fsd_gs.train.loop import Observer
     from fsd_gs.train.session import Session
 
@@ -61,27 +61,28 @@ def main(
     from rich.console import Console
 
     from fsd_gs.core.device import resolve_device
-    from fsd_gs.train.backbones import load_prior
+    from fsd_gs.train.backbones import PriorCache
     from fsd_gs.train.words import check_words, require_words
 
     if config.mode == "3d":
         require_words(config.prompt)  # before a prior is loaded and the machine measured
     console = Console(stderr=False)
     device = resolve_device(config.device)
-    prior = load_prior(config, device)
+    priors = PriorCache().prior
+    first = config.split()[0].settings
     if config.prompt.strip():
-        check_words(prior, config.prompt, anyway=config.anyway)
+        check_words(priors(first), config.prompt, anyway=config.anyway)
     if config.mode == "2d":
         from fsd_gs.image2d.command import main_2d
 
-        return main_2d(config, prior, device, console)
+        return main_2d(config, priors(first), device, console)
     from fsd_gs.train import runs
 
     prompt_folder = folder.parent if folder is not None else runs.run_folder(config).parent
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     page = open_page(config, say) if config.viewer and open_page is not None else None
     try:
-        code = train_set(config, prior, console, write_gallery, page, prompt_folder)
+        code = train_set(config, priors, console, write_gallery, page, prompt_folder)
         if page is not None and not code:
             page.stay(prompt_folder, config.render.backend)
     finally:
@@ -116,7 +117,7 @@ def read_settings(files: Sequence[str], overrides: Sequence[str]) -> tuple[Confi
 
 def train_set(
     config: Config,
-    prior: Prior,
+    priors: PriorSource,
     console: Console,
     write_gallery: Callable[[Path], Path] | None,
     page: Page | None,
@@ -131,11 +132,11 @@ def train_set(
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     galleries: list[Path] = []
     missing = [s for s in range(config.seed, config.seed + config.count) if not runs.is_finished(prompt_folder / runs.seed_name(s))]
-    if len(missing) == config.count and (line := estimate_line(config, prior, len(missing), say)):
+    if len(missing) == config.count and (line := estimate_line(config, priors, len(missing), say)):
         say(line)
     variants, code = train_variants(
         config,
-        partial(train_one, prior=prior, console=console, prompt_folder=prompt_folder, page=page),
+        partial(train_one, priors=priors, console=console, prompt_folder=prompt_folder, page=page),
         write_gallery=None if write_gallery is None else lambda folder: galleries.append(write_gallery(folder)),
         say=say,
         prompt_folder=prompt_folder,
@@ -152,7 +153,7 @@ def train_set(
     return code
 
 
-def train_one(config: Config, prior: Prior, console: Console, prompt_folder: Path, page: Page | None = None) -> int:
+def train_one(config: Config, priors: PriorSource, console: Console, prompt_folder: Path, page: Page | None = None) -> int:
     """One seed, watched; 0, 2 where all but the videos could be written, or 128 + signal (130 for the viewer's buttons)."""
     import time
 
@@ -169,7 +170,7 @@ def train_one(config: Config, prior: Prior, console: Console, prompt_folder: Pat
     if page is not None:
         observers.insert(0, page.watch(config, lambda: interrupts.received is not None))
     began = time.perf_counter()
-    outcome = make_asset(config, prior, folder, observers)
+    outcome = make_asset(config, priors, folder, observers)
     if outcome.state == "finished" and outcome.seconds is not None and config.steps >= WORTH_IT:
         TimeBook().add(config, outcome.seconds, max(time.perf_counter() - began - outcome.seconds, 0.0))
     with suppress(OSError):  # the terminal may be what is gone

@@ -2,6 +2,8 @@
 
     seconds = steps · Σ_s share_s · (seconds of a step at image size s)  +  seconds of the preview and the turntable
 
+summed over the stages, where a run has several.
+
 Measured once for a prior, its views, sizes and splats: a few real steps at each size, on a session of their own, so that the run itself is
 untouched. Runs made in one go then put their true times in place of the measurement, which sees neither growing splats nor a busy evening.
 The book is ``times.json`` in the user's cache folder (``FSD_GS_CACHE``, else the system's); without one the measurement is made again.
@@ -32,6 +34,7 @@ from fsd_gs.errors import FsdGsError
 from fsd_gs.export.pictures import turntable_frames
 from fsd_gs.io import write_text
 from fsd_gs.priors.base import Prior
+from fsd_gs.train.backbones import PriorSource, prior_source
 from fsd_gs.train.build import build_session
 from fsd_gs.train.guard import Guard
 from fsd_gs.train.identity import digest
@@ -71,7 +74,7 @@ class TimeBook:
         if config.steps:
             self._add(config, seconds / config.steps, end, real=True)
 
-    def measure(self, config: Config, prior: Prior, say: Callable[[str], object] = lambda _: None) -> float:
+    def measure(self, config: Config, prior: Prior | PriorSource, say: Callable[[str], object] = lambda _: None) -> float:
         """Seconds of an asset: from the book, else from a few steps now."""
         known = self.known(config)
         if known is not None:
@@ -102,7 +105,7 @@ class TimeBook:
             return {}
 
 
-def estimate_line(config: Config, prior: Prior, assets: int, say: Callable[[str], object]) -> str | None:
+def estimate_line(config: Config, prior: Prior | PriorSource, assets: int, say: Callable[[str], object]) -> str | None:
     """ "estimate: about 0:36 an asset, 4:48 for 8, on this machine" for what is still to be made; None for short runs."""
     if config.steps < WORTH_IT or assets < 1:
         return None
@@ -120,12 +123,21 @@ def _key(config: Config) -> str:
     machine = [platform.node(), torch.get_num_threads(), config.device, config.render.backend]
     splats = [config.splats.count, config.splats.sh_degree, config.densify.kind, config.densify.cap]
     pictures = [config.cameras.views, list(config.render.sizes), list(config.render.size_at)]
-    end = [config.outputs.turntable_frames, config.outputs.turntable_size]
+    end = [config.outputs.turntable_frames, config.outputs.turntable_size, *config.stages]
     return f"{config.prior.name}-{digest([machine, vars(config.prior), config.guidance.method, config.noise.kind, splats, pictures, end])}"
 
 
-def calibrate(config: Config, prior: Prior) -> tuple[float, float]:
-    """(mean seconds of a step, seconds of the files at the end), from a few steps at every image size."""
+def calibrate(config: Config, prior: Prior | PriorSource) -> tuple[float, float]:
+    """(mean seconds of a step, seconds of the files at the end), from a few steps at every image size of every stage."""
+    priors = prior_source(config, prior, resolve_device(config.device))
+    steps, end = 0.0, 0.0
+    for part in config.split():
+        per_step, end = _calibrate(part.settings, priors(part.settings))
+        steps += per_step * part.settings.steps
+    return steps / max(config.steps, 1), end
+
+
+def _calibrate(config: Config, prior: Prior) -> tuple[float, float]:
     device = resolve_device(config.device)
     session = build_session(replace(config, steps=max(config.steps, 1)), prior, device)
     guard = Guard(config.guard, lambda _: None)

@@ -73,6 +73,10 @@ class Guard:
         else:  # something the check of every step does not see, such as the weights that a guidance trains
             self.roll_back(session, f"{bad} is not finite")
 
+    def forget(self) -> None:
+        """Nothing before this point is to be gone back to (another stage begins)."""
+        self._snapshot = {}
+
     def roll_back(self, session: Session, problem: str) -> None:
         """Restore the last good state with lower rates; DivergenceError after ``max_rollbacks``, with the last good state restored."""
         self.rollbacks += 1

@@ -66,7 +66,12 @@ def files_fingerprint(path: Path) -> str:
 def made_with(config: Config) -> dict[str, str]:
     """What besides the settings a result depends on, for ``config.yaml``: versions, and the fingerprint of the prior's files."""
     versions = {name: importlib.metadata.version(name) for name in ("torch", "gsplat") if importlib.util.find_spec(name) is not None}
-    return {"fsd_gs": __version__, **versions, "prior": prior_fingerprint(config.prior.name)}
+    return {"fsd_gs": __version__, **versions, "prior": " + ".join(prior_fingerprint(name) for name in prior_names(config))}
+
+
+def prior_names(config: Config) -> tuple[str, ...]:
+    """The priors of a run's stages in order, each once."""
+    return tuple(dict.fromkeys(part.settings.prior.name for part in config.split()))
 
 
 @functools.cache

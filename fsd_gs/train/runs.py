@@ -30,7 +30,7 @@ from fsd_gs.export.provenance import Provenance
 from fsd_gs.export.versions import versions_of
 from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
 from fsd_gs.priors.backbones import published
-from fsd_gs.train.identity import config_key, made_with
+from fsd_gs.train.identity import config_key, made_with, prior_names
 
 CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT, FINISHED, LOCK, FINISH = (
     "config.yaml",
@@ -207,9 +207,16 @@ def _value(config: object, key: str) -> object:
 
 def origin(config: Config) -> Provenance:
     """What files made from ``config`` say of where they come from."""
-    backbone = published().get(config.prior.name)
-    licence = "Apache-2.0" if config.prior.name in ("nano", "exact") else backbone.licence if backbone else None
-    return Provenance(config.prompt, config.seed, config_key(config), config.prior.name, licence, __version__)
+    names = prior_names(config)
+    licences = [licence_of(name) for name in names]
+    licence = None if None in licences else " + ".join(dict.fromkeys(filter(None, licences)))
+    return Provenance(config.prompt, config.seed, config_key(config), " + ".join(names), licence, __version__)
+
+
+def licence_of(prior: str) -> str | None:
+    """Of a prior's weights, None where it is not known."""
+    backbone = published().get(prior)
+    return "Apache-2.0" if prior in ("nano", "exact") else backbone.licence if backbone else None
 
 
 def _empty(folder: Path) -> None:

@@ -3,16 +3,21 @@
 A session's ``state_dict`` is flat: tensors under dotted names and plain numbers. Restored, it continues bit for bit as if it had never
 stopped (on the CPU; CUDA kernels add atomically, so there the last bits may differ).
 
-    step, rate_factor                                numbers
+    step, rate_factor                                numbers; in a run with stages also the number of the stage
     generators.{views, guidance}                     uint8, torch's generator state
     params.NAME                                      [N, …] float32, the stored splats (splats/parameters)
     optimizers.NAME.{step, exp_avg, exp_avg_sq}      Adam's state, all three or none
     densify.*, noise.*, guidance.*                   whatever their owners remember
+
+A run with stages (``core.stages``) has one :class:`Stage` plugged in at a time. At a border the splats, the random streams and the fixed
+noise go on; Adam's moments, the densification's statistics and what a guidance trained are memories of another prior's gradients, and begin
+anew. One function does that, :meth:`Session.load_state_dict`, on the state of the stage before, whether from memory or from a file.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -67,11 +72,34 @@ class Generators:
     guidance: torch.Generator
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What a part of the run is made of; its pieces count steps from the stage's first. A run without stages is one of them.
+
+    Attributes:
+        number: from 0.
+        first: the run's step (from 0) that it begins with.
+        steps: how many it has.
+        keeps_noise: its noise is that of the stage before, on the grid of its own latents.
+    """
+
+    parts: Parts
+    densifier: Densifier
+    rates: LearningRates
+    steps: int
+    number: int = 0
+    first: int = 0
+    keeps_noise: bool = False
+
+
 @dataclass
 class Session:
     """The splats of one run and all that their optimisation remembers.
 
     Attributes:
+        stage: what is plugged in now.
+        borders: the steps at which the stages begin; the first is 0.
+        build_stage: number → stage, with its prior loaded.
         step: steps done.
         rate_factor: the guard's multiplier on every learning rate.
         generators: the random streams of the steps.
@@ -79,13 +107,30 @@ class Session:
 
     params: SplatParameters
     optimizers: Optimizers
-    densifier: Densifier
-    parts: Parts
-    rates: LearningRates
+    stage: Stage
     generators: Generators
     steps: int
+    borders: tuple[int, ...]
+    build_stage: Callable[[int], Stage]
     step: int = 0
     rate_factor: float = 1.0
+
+    @property
+    def parts(self) -> Parts:
+        return self.stage.parts
+
+    @property
+    def densifier(self) -> Densifier:
+        return self.stage.densifier
+
+    @property
+    def rates(self) -> LearningRates:
+        return self.stage.rates
+
+    @property
+    def stage_step(self) -> int:
+        """Steps done of the stage: what its pieces count."""
+        return self.step - self.stage.first
 
     def gaussians(self) -> Gaussians:
         """The splats as they are now, detached."""
@@ -93,15 +138,34 @@ class Session:
             return activate(self.params).detach()
 
     def apply_rates(self) -> None:
-        """Set the learning rates of this point of the run, times the guard's factor."""
-        set_learning_rates(self.optimizers, self.rates, min(self.step / max(self.steps, 1), 1.0))
+        """Set the learning rates of this point of the stage, times the guard's factor."""
+        set_learning_rates(self.optimizers, self.rates, min(self.stage_step / max(self.stage.steps, 1), 1.0))
         for optimizer in self.optimizers.values():
             optimizer.param_groups[0]["lr"] *= self.rate_factor
+
+    # -- stages ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def at_border(self) -> bool:
+        """Whether the next step belongs to the next stage."""
+        return self.step in self.borders[self.stage.number + 1 :]
+
+    def enter(self, number: int, state: State) -> None:
+        """Plug in another stage and take over ``state``. The prior of the present one is let go before the other is loaded.
+
+        Whatever goes wrong while loading, the session can still be saved as it was.
+        """
+        gone: Any = None
+        self.stage = replace(self.stage, parts=replace(self.stage.parts, prior=gone))
+        self.stage = self.build_stage(number)
+        self.load_state_dict(state)
 
     # -- state ----------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> State:
         state: State = {"step": self.step, "rate_factor": self.rate_factor}
+        if len(self.borders) > 1:
+            state["stage"] = self.stage.number
         for name, generator in vars(self.generators).items():
             state[f"generators.{name}"] = generator.get_state()
         for name, parameter in self.params.items():
@@ -113,7 +177,7 @@ class Session:
         return state
 
     def load_state_dict(self, state: State) -> None:
-        """Take over what :meth:`state_dict` of a session with the same settings gave.
+        """Take over what :meth:`state_dict` of a session with the same settings gave, in this stage or at the end of the one before.
 
         Raises:
             FileFormatError: an entry is missing, unknown or of the wrong type or shape; the session is then unusable.
@@ -126,9 +190,12 @@ class Session:
         for name in list(self.params):
             self.params[name] = torch.nn.Parameter(state[f"params.{name}"].to(device, copy=True))
         self.optimizers = build_optimizers(self.params, self.rates)
-        load_optimizer_tensors(self.optimizers, _below(state, "optimizers."))
-        for part, owner in self._stateful():
-            owner.load_state_dict(_below(state, f"{part}."))
+        if state.get("stage", 0) == self.stage.number:
+            load_optimizer_tensors(self.optimizers, _below(state, "optimizers."))
+            for part, owner in self._stateful():
+                owner.load_state_dict(_below(state, f"{part}."))
+        elif self.stage.keeps_noise:
+            self.parts.noise.take_over(_below(state, "noise."))
         self.apply_rates()
 
     def _check(self, state: State) -> None:
@@ -138,6 +205,7 @@ class Session:
             raise _misfit("step", f"a whole number from 0 to {self.steps}", step)
         if not isinstance(factor, float) or not 0 < factor <= 1:
             raise _misfit("rate_factor", "a number in (0, 1]", factor)
+        self._check_stage(state.get("stage", 0), step)
         expected = {f"generators.{name}": generator.get_state() for name, generator in vars(self.generators).items()}
         count = len(state["params.means"]) if isinstance(state.get("params.means"), Tensor) and state["params.means"].ndim else 0
         if not count:
@@ -155,9 +223,18 @@ class Session:
         for key, value in state.items():
             if key.startswith("densify.") and value.ndim == 1 and len(value) != count:
                 raise _misfit(key, f"{count} values", value)
-        unknown = [key for key in state if key not in expected and key not in ("step", "rate_factor") and key.split(".")[0] not in _OWNERS]
+        unknown = [
+            key for key in state if key not in expected and key not in ("step", "rate_factor", "stage") and key.split(".")[0] not in _OWNERS
+        ]
         if unknown:
             raise FileFormatError(f"checkpoint: unknown entry '{unknown[0]}'; use overwrite=true to start again")
+
+    def _check_stage(self, number: object, step: int) -> None:
+        """The state is of this stage, or of the end of the one before."""
+        here, begin = self.stage.number, self.stage.first
+        fits = number == here and begin <= step <= begin + self.stage.steps
+        if not fits and not (number == here - 1 and step == begin):
+            raise _misfit("stage", f"{here}, or {here - 1} at step {begin}", number)
 
     def _stateful(self) -> list[tuple[str, Any]]:
         owners: list[Any] = [self.densifier, self.parts.noise, self.parts.guidance]

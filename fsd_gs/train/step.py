@@ -34,7 +34,7 @@ class StepOutput:
 
 
 def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Generators) -> StepOutput:
-    """The loss whose gradient is ∇_θ L_FSD plus the regularisers', at optimisation step ``step`` (from 0)."""
+    """The loss whose gradient is ∇_θ L_FSD plus the regularisers', at step ``step`` (from 0) of the stage."""
     splats = activate(params)
     cameras = parts.sample_views(step, generators.views).to(splats.means.device)
     background = parts.sample_background(generators.views).to(splats.means.device)
@@ -70,12 +70,12 @@ def advance(session: Session, guard: Guard) -> StepReport | None:
     began = time.perf_counter()
     guard.remember(session)
     session.apply_rates()
-    params, optimizers, densifier = session.params, session.optimizers, session.densifier
-    output = fsd_step(session.parts, params, session.step, session.generators)
-    densifier.step_pre_backward(params, optimizers, session.step, output.view.info)
+    params, optimizers, densifier, step = session.params, session.optimizers, session.densifier, session.stage_step
+    output = fsd_step(session.parts, params, step, session.generators)
+    densifier.step_pre_backward(params, optimizers, step, output.view.info)
     output.loss.backward()
     step_all(optimizers)
-    densifier.step_post_backward(params, optimizers, session.step, output.view.info)
+    densifier.step_post_backward(params, optimizers, step, output.view.info)
     session.parts.noise.step()
     problem = problem_after(session, output.loss)
     if problem is not None:

@@ -28,7 +28,6 @@ from fsd_gs.export.provenance import read_provenance
 from fsd_gs.render import make_rasterizer
 from fsd_gs.train import runs
 from fsd_gs.train.asset import make_asset
-from fsd_gs.train.backbones import load_prior
 from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.session import Session
 from fsd_gs.train.step import StepReport
@@ -117,7 +116,7 @@ class Generate(IO.ComfyNode):
         wanted = settings_of(prompt, seed, quality, config, settings)
         folder = runs.run_folder(wanted)
         with torch.inference_mode(False), torch.enable_grad():  # ComfyUI runs nodes without gradients; this one is an optimisation
-            outcome = make_asset(wanted, lambda: load_prior(wanted, resolve_device(wanted.device)), folder, [Hooks(folder)])
+            outcome = make_asset(wanted, None, folder, [Hooks(folder)])
         if outcome.state == "stopped":  # with everything saved: the same node goes on with it
             comfy.model_management.throw_exception_if_processing_interrupted()
         splats = outcome.result.splats if outcome.result is not None else load_splats(folder / runs.SPLATS)

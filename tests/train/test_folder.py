@@ -297,7 +297,7 @@ def test_the_command_goes_on_from_a_folder(tmp_path, capsys):
     settings = ["prior.name=exact", "guidance.cfg_scale=1", "prior.objects=2", "prior.distractors=1", "cameras.azimuth_grid=4", *QUICK]
     settings += ["cameras.elevation_grid=1", "steps=4", "render.sizes=[16]", "splats.count=40", "densify.kind=none", "outputs.clean=false"]
     config = load_config(overrides=["prompt=a mug", f"output={tmp_path}", *settings])
-    from fsd_gs.train.asset import load_prior
+    from fsd_gs.train.backbones import load_prior
 
     prior = load_prior(config, torch.device("cpu"))
     folder = make_asset(config, prior, observers=[At(2, stop)]).folder

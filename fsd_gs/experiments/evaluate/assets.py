@@ -110,7 +110,7 @@ def make_asset(asset: Asset, folder: Path, cache: PriorCache, tools: Tools | Non
         (folder / untrusted).unlink(missing_ok=True)
     config = replace(asset.config, resume=True)
     watch = [Watched(tools)] if tools is not None else []
-    outcome = train_asset(config, lambda: cache.prior(asset.config), folder, observers=watch, only_splats=True, keep_errors=True)
+    outcome = train_asset(config, cache.prior, folder, observers=watch, only_splats=True, keep_errors=True)
     if outcome.state == "stopped":
         raise Stopped
     if outcome.result is None:

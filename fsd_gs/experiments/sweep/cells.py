@@ -131,7 +131,7 @@ def run_cell(cell: Cell, folder: Path, cache: PriorCache, tools: Tools | None = 
     try:
         config = replace(cell.config, resume=True)
         watch = [Watched(tools)] if tools is not None else []
-        outcome = make_asset(config, lambda: cache.prior(cell.config), folder, watch, only_splats=True, keep_errors=True)
+        outcome = make_asset(config, cache.prior, folder, watch, only_splats=True, keep_errors=True)
         if outcome.state == "stopped":
             raise Stopped
         if outcome.result is None:
