@@ -116,6 +116,7 @@ def test_two_shards_make_everything_once_and_the_marker_last(server, address, tm
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing is left in the scratch folders"
 
 
+@pytest.mark.slow  # four processes that import s3fs; test_faults.py kills the same ones over a folder
 def test_a_killed_worker_and_a_killed_driver(server, address, tmp_path):
     """-9 for a driver over its units, then for a worker of the next one: nothing is lost, nothing made twice, no half folder is done."""
     prompts = tmp_path / "prompts.txt"
