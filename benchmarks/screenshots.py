@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from fsd_gs.viewer.start_page import StartPage
 
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking"]
 WIDTHS = {1280: 800, 390: 844}
+CHEAP = "steps=24 render.sizes=[32] render.size_at=[0.0] splats.count=1500 densify.every=6"
 MOST_BYTES = 150_000
 Shot = Callable[[Any, str, Any], None]
 
@@ -72,9 +74,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("outputs", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--width", type=int, choices=WIDTHS, default=None, help="only this one")
     parser.add_argument("--only", nargs="*", default=None, help="names of pages")
     options = parser.parse_args()
-    for width in WIDTHS:
+    for width in (options.width,) if options.width else WIDTHS:
         with pages(width) as page:
             for name, visit in PAGES.items():
                 if options.only is None or name in options.only:
@@ -94,6 +97,11 @@ def studio(outputs: Path, home: bool = True) -> Iterator[tuple[str, House]]:
         server.stop()
 
 
+def largest_set(house: House) -> Path:
+    """The folder of the prompt with the most seeds."""
+    return max({entry.run.parent for entry in house.entries()}, key=lambda folder: len(list(folder.glob("seed-*"))))
+
+
 def overview(page: Any, outputs: Path, path: Path) -> None:
     """All assets, two of them starred."""
     with studio(outputs) as (url, house):
@@ -107,8 +115,7 @@ def overview(page: Any, outputs: Path, path: Path) -> None:
 def compare(page: Any, outputs: Path, path: Path) -> None:
     """Four seeds, turned together; on a phone two."""
     with studio(outputs) as (url, house):
-        several = max({e.run.parent for e in house.entries()}, key=lambda p: len(list(p.glob("seed-*"))))
-        names = [e.name for e in sorted(house.entries(), key=lambda e: -(e.score or 0)) if e.run.parent == several]
+        names = [e.name for e in sorted(house.entries(), key=lambda e: -(e.score or 0)) if e.run.parent == largest_set(house)]
         query = "&".join(f"asset={name}" for name in names[: 4 if page.viewport_size["width"] > 600 else 2])
         page.goto(f"{url}/compare?{query}")
         page.wait_for_timeout(1000)
@@ -136,13 +143,13 @@ def start(page: Any, outputs: Path, path: Path) -> None:
 def inspect(page: Any, outputs: Path, path: Path) -> None:
     """Cleaning: the faint splats, selected."""
     with studio(outputs) as (url, house):
-        best = max(house.entries(), key=lambda entry: entry.score or 0)
+        best = max((e for e in house.entries() if e.run.parent == largest_set(house)), key=lambda entry: entry.score or 0)
         page.goto(f"{url}/index.html?asset={best.name}")
         page.wait_for_timeout(2000)
         page.get_by_role("tab", name="Clean").click()
         page.get_by_label("By", exact=True).first.click()
         page.get_by_role("option", name="fainter than", exact=True).click()
-        page.get_by_text("Limit", exact=True).locator("xpath=../../..").get_by_role("textbox").fill("0.2")
+        page.get_by_text("Limit", exact=True).locator("xpath=../../..").get_by_role("textbox").fill("0.03")
         page.keyboard.press("Tab")
         page.get_by_role("button", name="Select by rule").click()
         quiet(page)
@@ -150,15 +157,18 @@ def inspect(page: Any, outputs: Path, path: Path) -> None:
 
 
 def live(page: Any, outputs: Path, path: Path) -> None:
-    """A run at a third of its steps."""
+    """A run at half of its steps."""
     with studio(outputs.parent / f"{outputs.name}-live", home=False) as (url, _):
         page.goto(f"{url}/index.html?words=a%20green%20lamp")
         page.wait_for_timeout(1500)
         page.get_by_label("Count", exact=True).fill("1")
         page.get_by_label("Seed", exact=True).fill(str(page.viewport_size["width"]))
+        page.get_by_text("Settings", exact=True).locator("xpath=../../..").get_by_role("textbox").fill(CHEAP)
         page.get_by_role("button", name="Make assets").click()
-        page.get_by_text("step 6").first.wait_for(timeout=300_000)
-        quiet(page)
+        page.get_by_text(re.compile(r"step 1[4-9] of 24")).first.wait_for(timeout=300_000)
+        for button in page.locator(".mantine-Notification-closeButton").all():
+            button.click()
+        page.wait_for_timeout(1500)
         shoot(page, path)
         page.get_by_role("button", name="Stop", exact=True).click()
         page.wait_for_timeout(2000)
@@ -184,6 +194,7 @@ def app(page: Any, outputs: Path, path: Path) -> None:
         page.wait_for_timeout(2500)
         shoot(page, path)
     finally:
+        page.goto("about:blank")  # lets go of the events
         server.should_exit = True
         serving.join(10)
 

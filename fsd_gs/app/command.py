@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsd_gs.app.limits import Limits
-from fsd_gs.catalogue.vocabulary import CATALOGUE
 from fsd_gs.config import Config, load_config
 from fsd_gs.core import commandline
 from fsd_gs.errors import BackendError
+from fsd_gs.train.words import known_vocabulary
 from fsd_gs.viewer.access import Door
 from fsd_gs.viewer.server import check_port
 
@@ -89,7 +89,7 @@ def make_server(door: Door, port: int, *, output: str, limits: Limits, overrides
 
     workshop = Workshop()
     queue = Queue(workshop.make, limits.waiting, known_jobs(Path(output)))
-    words = CATALOGUE if load_config([], overrides).prior.name in ("nano", "exact") else None  # others read any text
+    words = known_vocabulary(load_config([], overrides).prior.name)
     api = make_api(queue, output=output, limits=limits, overrides=overrides, check=workshop.check_words, vocabulary=words)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     return uvicorn.Server(

@@ -6,12 +6,15 @@ its own (a real text encoder) takes any words.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 from fsd_gs.catalogue.kinds import Kind
 from fsd_gs.catalogue.palette import COLORS
-from fsd_gs.catalogue.vocabulary import COLOR_SYNONYMS, Finding, PromptError, Vocabulary, question
+from fsd_gs.catalogue.vocabulary import CATALOGUE, COLOR_SYNONYMS, Finding, PromptError, Vocabulary, question
 from fsd_gs.config import Config, load_config
 from fsd_gs.core import commandline
 from fsd_gs.errors import InputError, unknown_name
@@ -29,6 +32,20 @@ A prompt names a kind, and may name one of its colours and one of its designs: "
 def vocabulary_of(prior: Prior) -> Vocabulary | None:
     """The words that ``prior`` knows; None where any words will do."""
     return getattr(prior, "vocabulary", None)
+
+
+@cache
+def known_vocabulary(name: str) -> Vocabulary | None:
+    """The words of a prior as far as they are known before it is loaded, by ``prior.name``; None where any may do.
+
+    The kinds that the embedded prior was trained on stand in its index, which is read without its networks.
+    """
+    if name == "exact":
+        return CATALOGUE
+    if name != "nano":
+        return None
+    index = json.loads(resources.files("fsd_gs.priors.nano").joinpath("weights/model_index.json").read_text(encoding="utf-8"))
+    return Vocabulary(index.get("categories", ())) if index.get("vocabulary") == "catalogue" else None
 
 
 def find_words(prior: Prior, prompt: str) -> tuple[Finding, ...]:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fsd_gs.viewer.overview import Overview, Reply
 
 T = TypeVar("T")
-HANDSHAKE_SECONDS = 10.0
+HANDSHAKE_SECONDS = 30.0  # also what a page of ours may take to be made: a large set on a busy machine
 MESSAGE_BYTES = 2**20  # a camera or a control is some hundred bytes; no page of ours uploads anything
 CONNECTIONS = 100
 

@@ -35,6 +35,8 @@ from fsd_gs.viewer.house import BIN, Binned, Entry, Galleries, House, facts
 if TYPE_CHECKING:
     from websockets.http11 import Request
 
+    from fsd_gs.catalogue.vocabulary import Vocabulary
+
 HOME, ASSETS, ASSET_PAGE, THUMBNAIL, COMPARE, DO = "/", "/assets", "/index.html", "/thumbnail", "/compare", "/do"
 WORDS, KIND_PICTURE = "/words", "/words/picture"
 HEADER = "X-Fsd-Gs"
@@ -60,6 +62,9 @@ class Studio(Protocol):
 
     def propose(self, request: Form) -> None:
         """Fill the form, for a person to change and to start."""
+
+    def vocabulary(self) -> Vocabulary | None:
+        """The words of the prior in use; None where any will do."""
 
 
 class Overview:
@@ -111,7 +116,8 @@ class Overview:
             if path == DO:
                 return _json(self._act(request, _fields(query)))
             if path == WORDS:
-                return _page(words_page.words_page(live=True))
+                known = self._studio.vocabulary()
+                return _page(words_page.words_page(None if known is None else known.kinds.values(), live=True))
             if path == COMPARE:
                 return _page(compare_page([self.house.find(name) for name in parse_qs(query).get("asset", [])]))
             return _page(overview_page(self.house.entries(), self.house.binned(), self.house.outputs))

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fsd_gs.catalogue.vocabulary import CATALOGUE, PromptError, Vocabulary, note, question
+from fsd_gs.catalogue.vocabulary import PromptError, Vocabulary, note, question
 from fsd_gs.config import Config, load_config
 from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import FsdGsError
@@ -25,7 +25,7 @@ from fsd_gs.train.backbones import load_prior
 from fsd_gs.train.estimate import WORTH_IT, TimeBook, estimate_line
 from fsd_gs.train.ranking import RANKING, load_ranking, rank
 from fsd_gs.train.variants import STOPPED, train_variants
-from fsd_gs.train.words import find_words, vocabulary_of
+from fsd_gs.train.words import find_words, known_vocabulary, vocabulary_of
 from fsd_gs.viewer.form import DEFAULTS, Request, requested_config
 from fsd_gs.viewer.gallery import GALLERY, write_gallery
 from fsd_gs.viewer.house import House
@@ -112,7 +112,7 @@ class StartPage:
         name = _prior_of(self.board[MakePanel].preset.value, self._overrides)
         if self._prior is not None and self._prior.name == name:
             return vocabulary_of(self._prior.prior)
-        return CATALOGUE if name in ("nano", "exact") else None
+        return known_vocabulary(name)
 
     # -- what other pages ask for -----------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from fsd_gs.errors import InputError
 from fsd_gs.priors.reader import CatalogueReader
 from fsd_gs.train.asset import prepare
 from fsd_gs.train.backbones import load_prior
-from fsd_gs.train.words import check_words, find_words, vocabulary_of
+from fsd_gs.train.words import check_words, find_words, known_vocabulary, vocabulary_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -209,6 +209,8 @@ def test_the_words_command_lists_what_the_prior_in_use_knows(tmp_path, capsys):
     listed = capsys.readouterr().out
     trained = vocabulary_of(load_prior(load_config([], []), resolve_device("cpu")))
     assert f"{len(trained.kinds)} kinds" in listed
+    assert known_vocabulary("nano").kinds == trained.kinds  # as read without loading it
+    assert known_vocabulary("sd15") is None
     assert all((f"\n{name}\n" in listed) == (name in trained.kinds) for name in KINDS)
     assert main(["prior.name=exact", "cupcake", "duck", "--picture", str(tmp_path / "a.png")]) == 0
     listed = capsys.readouterr().out
@@ -216,5 +218,10 @@ def test_the_words_command_lists_what_the_prior_in_use_knows(tmp_path, capsys):
     assert "\nchair\n" not in listed
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (2 * 2 * 96, 96 + 14)
+    assert main(["prior.name=exact", "cupcake", "--page", str(tmp_path / "a.html")]) == 0
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<article") == page.count("data:image/webp;base64,UklGR") == 1
+    with pytest.raises(InputError, match=r"page: expected a name that ends in \.html"):
+        main(["prior.name=exact", "cupcake", "--page", str(tmp_path / "a.txt")])
     with pytest.raises(InputError, match="kind: unknown name 'duk'; did you mean 'duck'"):
         main(["prior.name=exact", "duk"])
