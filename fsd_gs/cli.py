@@ -69,6 +69,18 @@ def _finish(arguments: Sequence[str], program: str) -> int:
     return finish(arguments, program, write_gallery=_write_gallery)
 
 
+def _edit(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.train.edit_command import edit
+
+    return edit(arguments, program, write_gallery=_write_gallery)
+
+
+def _refine(arguments: Sequence[str], program: str) -> int:
+    from fsd_gs.train.edit_command import refine
+
+    return refine(arguments, program, write_gallery=_write_gallery)
+
+
 def export(arguments: Sequence[str], program: str) -> int:
     """``export.py`` and ``fsd-gs export``."""
     from fsd_gs.export.command import main
@@ -101,6 +113,12 @@ COMMANDS = {
     "fleet": Entry("look after batches", "status outputs/night", _main("fsd_gs.fleet.manage"), "fsd_gs.fleet.manage:make_parser"),
     "finish": Entry(
         "keep unfinished assets as they are", "outputs/a-red-chair/seed-0000", _finish, "fsd_gs.train.command:make_finish_parser"
+    ),
+    "edit": Entry(
+        "change an asset by other words", 'chair.ply "a blue chair" --strength 0.5', _edit, "fsd_gs.train.edit_command:make_edit_parser"
+    ),
+    "refine": Entry(
+        "finish an asset at a higher resolution", "outputs/a-red-chair/seed-0000", _refine, "fsd_gs.train.edit_command:make_refine_parser"
     ),
     "view": Entry(
         "look at assets in the browser", "outputs/a-red-chair", _main("fsd_gs.viewer.command"), "fsd_gs.viewer.command:make_parser"

@@ -25,7 +25,7 @@ from fsd_gs.noise.settings import NoiseSettings
 from fsd_gs.priors.settings import PriorSettings
 from fsd_gs.render.settings import RenderSettings
 from fsd_gs.splats.regularizers import Regularizers
-from fsd_gs.splats.settings import DensifySettings, LearningRates, StartSettings
+from fsd_gs.splats.settings import DensifySettings, LearningRates, PullSettings, StartSettings
 
 __all__ = [
     "Config",
@@ -149,6 +149,7 @@ class Config:
     schedule: ScheduleSettings = group(ScheduleSettings, "t(τ): the diffusion time over the run")
     guidance: GuidanceSettings = group(GuidanceSettings, "the residual and its weight")
     regularize: Regularizers = group(Regularizers, "gentle pressure towards clean splats")
+    pull: PullSettings = group(PullSettings, "what keeps an edit near its original")
     outputs: OutputSettings = group(OutputSettings, "what is written, and when")
     image2d: Image2DSettings = group(Image2DSettings, "mode=2d: what is compared")
     guard: GuardSettings = group(GuardSettings, "what happens when values stop being finite")
@@ -161,6 +162,11 @@ class Config:
             raise ConfigError(
                 f"guidance.cfg_rescale: prior.cfg_rescale={self.prior.cfg_rescale:g} rescales already, got {self.guidance.cfg_rescale:g}; "
                 "set one of the two to 0"
+            )
+        if self.pull.active and (self.splats.init in ("ball", "direct") or self.densify.kind != "none"):
+            raise ConfigError(
+                "pull: compares each splat with one of a file: it needs splats.init=FILE and densify.kind=none, "
+                f"got {self.splats.init} and {self.densify.kind}"
             )
         if self.stages:
             if self.mode == "2d":

@@ -32,6 +32,7 @@ LEVEL = {
     **dict.fromkeys(("train", "pretrain"), 6),
     "image2d.command": 7,
     "train.command": 8,
+    "train.edit_command": 8,
     "fleet": 8,
     **dict.fromkeys(("viewer", "experiments"), 9),
     "experiments.evaluate": 10,

@@ -195,3 +195,10 @@ def _check_views(features: Tensor, least: int, multiple: int) -> None:
     if views < least or views % multiple:
         number = f"a multiple of {multiple}" if multiple > 1 else f"at least {least}"
         raise InputError(f"features: expected {number} evenly spaced views, got {views}")
+
+
+def silhouette_iou(a: Tensor, b: Tensor) -> float:
+    """Intersection over union of two silhouettes, alpha ≥ 0.5 in the same views [V, H, W, 1]; 1 where both are empty."""
+    first, second = a >= 0.5, b >= 0.5
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 1.0

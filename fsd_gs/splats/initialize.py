@@ -142,7 +142,7 @@ def from_splats(
             gaussians = gaussians.select(kept)
     means, scales, sh = gaussians.means, gaussians.scales, gaussians.sh
     if radius is not None:
-        center, factor = _fit(means, radius)
+        center, factor = fit_of(means, radius)
         means, scales = (means - center) * factor, scales * factor
     if sh_degree is not None:
         if sh_degree not in (0, 1, 2, 3):
@@ -154,11 +154,12 @@ def from_splats(
 
 def fit_to_ball(points: Tensor, radius: float) -> Tensor:
     """``points`` [N, 3] with the bounding box centred at the origin and the farthest one at ``radius``."""
-    center, factor = _fit(points, radius)
+    center, factor = fit_of(points, radius)
     return (points - center) * factor
 
 
-def _fit(points: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+def fit_of(points: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """(centre [3] of the bounding box, factor by which the farthest of ``points`` [N, 3] comes to ``radius`` from it)."""
     center = (points.amin(dim=0) + points.amax(dim=0)) / 2
     return center, radius / (points - center).norm(dim=1).amax().clamp_min(1e-12)
 

@@ -22,6 +22,7 @@ class StartSettings:
     radius: float = setting(0.6, "radius of the starting ball in world units", low=1e-6, high=10)
     opacity: float = setting(0.1, "starting opacity", low=1e-4, high=0.999)
     sh_degree: int = setting(0, "degree of the spherical harmonics, 0 to 3 (0: colour does not depend on the view)", low=0, high=3)
+    fit: bool = setting(False, "a file of splats: recentre it and scale it into the ball of splats.radius")
 
     def __post_init__(self) -> None:
         check(self)
@@ -90,3 +91,25 @@ class DensifySettings:
         check(self)
         if not self.start <= self.stop:
             raise ConfigError(f"start, stop: expected fractions of the run with 0 ≤ start ≤ stop ≤ 1, got {self.start:g} and {self.stop:g}")
+
+
+@dataclass(frozen=True)
+class PullSettings:
+    """What keeps an edit near the splats that it starts from (``pull``)."""
+
+    shape: float = setting(
+        0.0, "share of the way back to the original's places, sizes, turns and opacities that each step takes", low=0, high=1
+    )
+    colour: float = setting(0.0, "the same of the original's colours", low=0, high=1)
+    keep: str | None = setting(None, "a .npy with a truth value for each splat: true stays as it is, to the bit", text=True)
+    region: list[float] = setting([], "x, y, z, radius of a ball in world units: splats whose centres lie outside stay as they are")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.region and (len(self.region) != 4 or not self.region[3] > 0):
+            raise ConfigError(f"region: expected x, y, z and a radius above 0, got {list(self.region)}")
+
+    @property
+    def active(self) -> bool:
+        """Whether splats are compared with, or kept as, the original's."""
+        return bool(self.shape or self.colour or self.keep or self.region)

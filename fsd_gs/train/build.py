@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from fsd_gs.config import Config
 from fsd_gs.core.cameras import OrbitSampler, orbit_cameras
@@ -24,6 +25,7 @@ from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.initialize import MESH_SUFFIXES, ball, from_mesh_file, from_splats
 from fsd_gs.splats.optimizers import build_optimizers
 from fsd_gs.splats.parameters import from_gaussians
+from fsd_gs.splats.pull import Hold, Pull, kept_splats
 from fsd_gs.train.backbones import PriorSource, prior_source
 from fsd_gs.train.session import Generators, Parts, Session, Stage
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
@@ -33,8 +35,9 @@ def build_session(config: Config, prior: Prior | PriorSource, device: torch.devi
     """A session at step 0 in its first stage, all of its randomness derived from ``config.seed``."""
     parts, priors = config.split(), prior_source(config, prior, device)
     gaussians = _start(parts[0].settings, priors, device).to(device)
-    stage = build_stage(parts, 0, priors, device)
     params = from_gaussians(gaussians)
+    original = {name: value.detach().clone() for name, value in params.items()} if config.pull.active else None
+    stage = build_stage(parts, 0, priors, device, original)
     optimizers = build_optimizers(params, stage.rates)
     stage.densifier.check(params, optimizers)
     return Session(
@@ -44,12 +47,14 @@ def build_session(config: Config, prior: Prior | PriorSource, device: torch.devi
         generators=Generators(make_generator(config.seed, "views"), make_generator(config.seed, "guidance")),
         steps=config.steps,
         borders=tuple(part.first for part in parts),
-        build_stage=partial(build_stage, parts, priors=priors, device=device),
+        build_stage=partial(build_stage, parts, priors=priors, device=device, original=original),
     )
 
 
-def build_stage(parts: Sequence[Part[Config]], number: int, priors: PriorSource, device: torch.device) -> Stage:
-    """A stage of the run at its first step, its prior loaded."""
+def build_stage(
+    parts: Sequence[Part[Config]], number: int, priors: PriorSource, device: torch.device, original: Mapping[str, Tensor] | None = None
+) -> Stage:
+    """A stage of the run at its first step, its prior loaded. original: what an edit is pulled to."""
     part = parts[number]
     config, stream = part.settings, f"densify/{number}" if number else "densify"
     prior = priors(config)
@@ -59,7 +64,7 @@ def build_stage(parts: Sequence[Part[Config]], number: int, priors: PriorSource,
             f"got {config.cameras.views}"
         )
     return Stage(
-        parts=build_parts(config, prior, device),
+        parts=build_parts(config, prior, device, original),
         densifier=Densifier(config.densify, max(config.steps, 1), stream_seed(config.seed, stream)),
         rates=config.rates,
         steps=config.steps,
@@ -80,8 +85,9 @@ def same_noise(before: Config, now: Config) -> bool:
     return (before.noise.theta, (before.cameras.fov_y_deg, before.cameras.distance) if theta == "auto" else ()) == (theta, frame)
 
 
-def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
-    """Everything a step calls that is not optimised, from the settings."""
+def build_parts(config: Config, prior: Prior, device: torch.device, original: Mapping[str, Tensor] | None = None) -> Parts:
+    """Everything a step calls that is not optimised, from the settings. original: what an edit is pulled to."""
+    pull = config.pull
     noise = build_noise(config, prior, device)
     return Parts(
         prior=prior,
@@ -92,6 +98,8 @@ def build_parts(config: Config, prior: Prior, device: torch.device) -> Parts:
         schedule=config.schedule.build(max(config.steps, 1), stream_seed(config.seed, "time")),
         guidance=config.guidance.build(),
         regularize=config.regularize,
+        hold=Hold(None if original is None else kept_splats(pull, original["means"])),
+        pull=Pull(original, pull.shape, pull.colour),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
         with_depth=noise.needs_depth,
@@ -134,7 +142,8 @@ def initial_splats(config: Config) -> Gaussians:
         return ball(settings.count, settings.radius, generator, opacity=settings.opacity, sh_degree=settings.sh_degree)
     path = Path(settings.init)
     if holds_splats(path):
-        return from_splats(load_splats(path), sh_degree=settings.sh_degree, max_count=config.densify.cap)
+        most, radius = None if config.pull.active else config.densify.cap, settings.radius if settings.fit else None
+        return from_splats(load_splats(path), sh_degree=settings.sh_degree, max_count=most, radius=radius)
     if path.suffix.lower() not in MESH_SUFFIXES:
         known = ", ".join(dict.fromkeys([*LOADERS, *MESH_SUFFIXES]))
         raise InputError(f"splats.init: expected ball, direct, a file of splats or a mesh ({known}), got '{settings.init}'")

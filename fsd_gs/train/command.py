@@ -153,8 +153,13 @@ def train_set(
     return code
 
 
-def train_one(config: Config, priors: PriorSource, console: Console, prompt_folder: Path, page: Page | None = None) -> int:
-    """One seed, watched; 0, 2 where all but the videos could be written, or 128 + signal (130 for the viewer's buttons)."""
+def train_one(
+    config: Config, priors: PriorSource, console: Console, prompt_folder: Path, page: Page | None = None, folder: Path | None = None
+) -> int:
+    """One seed, watched; 0, 2 where all but the videos could be written, or 128 + signal (130 for the viewer's buttons).
+
+    folder: of the run, by default that of its seed.
+    """
     import time
 
     from fsd_gs.train import runs
@@ -162,7 +167,7 @@ def train_one(config: Config, priors: PriorSource, console: Console, prompt_fold
     from fsd_gs.train.estimate import WORTH_IT, TimeBook
     from fsd_gs.train.observers import Interrupts, ProgressBar
 
-    folder = prompt_folder / runs.seed_name(config.seed)
+    folder = prompt_folder / runs.seed_name(config.seed) if folder is None else folder
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     watched = console.is_terminal and sys.stdin is not None and sys.stdin.isatty()
     interrupts = Interrupts(folder / runs.FINISH, grace=2.0 if watched else 0.0, say=say)

@@ -17,7 +17,7 @@ anew. One function does that, :meth:`Session.load_state_dict`, on the state of t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ from fsd_gs.splats.optimizers import (
     set_learning_rates,
 )
 from fsd_gs.splats.parameters import SplatParameters, activate
+from fsd_gs.splats.pull import Hold, Pull
 from fsd_gs.splats.regularizers import Regularizers
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
 
@@ -61,6 +62,8 @@ class Parts:
     regularize: Regularizers
     prompt: str
     negative_prompt: str
+    hold: Callable[[Gaussians], Gaussians] = field(default_factory=Hold)  # takes the gradient from splats that must not change
+    pull: Pull = field(default_factory=Pull)  # takes splats back towards those that an edit starts from
     with_depth: bool = False  # only surface noise looks at depth
 
 

@@ -35,7 +35,7 @@ class StepOutput:
 
 def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Generators) -> StepOutput:
     """The loss whose gradient is ∇_θ L_FSD plus the regularisers', at step ``step`` (from 0) of the stage."""
-    splats = activate(params)
+    splats = parts.hold(activate(params))
     cameras = parts.sample_views(step, generators.views).to(splats.means.device)
     background = parts.sample_background(generators.views).to(splats.means.device)
 
@@ -75,6 +75,7 @@ def advance(session: Session, guard: Guard) -> StepReport | None:
     densifier.step_pre_backward(params, optimizers, step, output.view.info)
     output.loss.backward()
     step_all(optimizers)
+    session.parts.pull(params)
     densifier.step_post_backward(params, optimizers, step, output.view.info)
     session.parts.noise.step()
     problem = problem_after(session, output.loss)
