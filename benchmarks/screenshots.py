@@ -34,7 +34,7 @@ FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader
 WIDTHS = {1280: 800, 390: 844}
 CHEAP = "steps=24 render.sizes=[32] render.size_at=[0.0] splats.count=1500 densify.every=6"
 MOST_BYTES = 150_000
-Shot = Callable[[Any, str, Any], None]
+Shot = Callable[[Any, Path, Path], None]
 
 
 @contextmanager

@@ -64,7 +64,8 @@ class MakePanel(Panel):
 
     def fill(self, request: Request) -> None:
         """The form as ``request`` says it."""
-        self.prompt.value, self.preset.value, self.quality.value = request.prompt, request.preset, request.quality
+        self.prompt.value, self.preset.value = request.prompt, request.preset
+        self.quality.value = next(word for word in QUALITIES if word == request.quality)
         self.seed.value, self.count.value, self.keep.value = request.seed, request.count, request.keep
         self.extra.value, self.anyway.value, self.replace.value = request.settings, request.anyway, request.replace
         self.follow_prompt()
