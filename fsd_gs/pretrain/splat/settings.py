@@ -108,9 +108,8 @@ def check(config: SplatPretrainConfig) -> SplatPretrainConfig:
     if network.width % network.heads:
         raise ConfigError(f"network.width: expected a multiple of network.heads ({network.heads}), got {network.width}")
     if network.block_depth and network.cells * network.emit_points % 2:
-        raise ConfigError(
-            f"network.emit_points: expected an even number of Gaussians along the grid, got {network.cells * network.emit_points}"
-        )
+        along = network.cells * network.emit_points
+        raise ConfigError(f"network.cells, network.emit_points: expected an even number of Gaussians along the grid, got {along}")
     if not 0 < network.early < network.depth:
         raise ConfigError(f"network.early: expected a block between 1 and network.depth - 1 ({network.depth - 1}), got {network.early}")
     return config
