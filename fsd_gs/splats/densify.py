@@ -12,7 +12,9 @@ percentile (default)   With g_i^v = |∂L/∂(screen position of i)| in view v, 
         S_i = mean over steps and views that see i of   g_i^v / ⟨g⟩,      ⟨g⟩ the step's own mean over all visible (i, v),
 
     and every ``every`` steps the splats above the q-th quantile of S grow. Dividing by ⟨g⟩ frees the rule of the scale of the loss,
-    which w(t) changes by orders of magnitude over a run: published absolute thresholds span 2e-4 … 2e-2.
+    which w(t) changes by orders of magnitude over a run: published absolute thresholds span 2e-4 … 2e-2. What some views draw and others
+    do not (arms of a chair, say) settles at an opacity in between and would stay as a ghost: splats below ``ghost_opacity`` are pruned in
+    every round, so that it either grows solid or goes. Not in the first steps, in which everything is still fog.
 default                3DGS' rule through ``gsplat.DefaultStrategy`` with an absolute threshold, capped. gsplat multiplies gradients by the
     number of cameras, which is right for a loss averaged over views; a distillation loss is a sum over views, so it is undone here.
 mcmc                   ``gsplat.MCMCStrategy`` (Kheradmand et al. 2024); its relocation kernel exists for CUDA only.
@@ -39,6 +41,7 @@ from fsd_gs.splats.prune import prune, removal_mask, top_scored
 from fsd_gs.splats.settings import DensifySettings
 
 MIN_OPACITY = 1e-6  # of a splat that grows, and 1 − MIN_OPACITY above: a logit of ±13.8 can be optimised back
+SOLID_AFTER = 50  # steps: from an opacity of 0.1 to 0.3 Adam takes (logit 0.3 − logit 0.1) / 0.05 = 27 of them at the default rate
 Info = Mapping[str, Any]  # what the rasterizer returns beside the images; gsplat's keys
 
 
@@ -129,10 +132,15 @@ class Densifier:
         share = max(1, round((1 - s.grow_percentile / 100) * int(seen.sum())))
         chosen = top_scored(score, seen, budget=min(share, s.cap - len(score)))
         grow(params, optimizers, self._running, chosen, split_sigma=s.split_scale * self.extent, keep_opacity=s.keep_opacity)
-        removed = removal_mask(params, s.prune_opacity, s.prune_scale * self.extent, s.max_prune_fraction)
+        removed = removal_mask(params, self._faintest(step), s.prune_scale * self.extent, s.max_prune_fraction)
         pruned = prune(params, optimizers, self._running, removed)
         self._running = {}  # a round judges only what happened since the last one
         return pruned
+
+    def _faintest(self, step: int) -> float:
+        """The opacity below which splats go after ``step``."""
+        s = self.settings
+        return max(s.prune_opacity, s.ghost_opacity) if step >= SOLID_AFTER else s.prune_opacity
 
     def _default_step(self, params: SplatParameters, optimizers: Optimizers, step: int, info: Info) -> int:
         """gsplat's DefaultStrategy; returns the number of splats pruned."""

@@ -61,7 +61,7 @@ class Regularizers:
     scale: float = setting(0.0, "weight of the mean scale", low=0)
     anisotropy: float = setting(0.01, "weight of scale ratios above anisotropy_ratio", low=0)
     anisotropy_ratio: float = setting(3.0, "ratio of the longest to the shortest axis that costs nothing", low=1)
-    alpha: float = setting(0.05, "weight of the entropy of the rendered alpha: no haze, closed surfaces", low=0)
+    alpha: float = setting(0.3, "weight of the entropy of the rendered alpha: no haze, closed surfaces", low=0)
     alpha_sparsity: float = setting(0.0, "weight of the mean of √(a² + 0.01): less covered", low=0)
 
     def __post_init__(self) -> None:

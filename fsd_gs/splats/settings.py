@@ -71,7 +71,7 @@ class DensifySettings:
         "percentile", "none, percentile (no dependence on the loss scale), default (gsplat) or mcmc (gsplat, CUDA only)", choices=KINDS
     )
     start: float = setting(0.15, "fraction of the run at which densification begins", low=0, high=1)
-    stop: float = setting(0.7, "fraction of the run at which it ends", low=0, high=1)
+    stop: float = setting(0.92, "fraction of the run at which it ends", low=0, high=1)
     every: int = setting(25, "steps between two densifications", low=1, high=10_000_000)
     cap: int = setting(12000, "never more splats than this (a start that is above it stays as it is)", low=1, high=50_000_000)
     grow_percentile: float = setting(
@@ -80,6 +80,12 @@ class DensifySettings:
     grow_grad2d: float = setting(0.0002, "default: gsplat's gradient threshold (depends on the loss scale)", low=0)
     split_scale: float = setting(0.02, "a growing splat with a σ above this share of the extent is split in two, else doubled", low=0)
     prune_opacity: float = setting(0.02, "splats below this opacity are removed (mcmc moves them)", low=0, below=1)
+    ghost_opacity: float = setting(
+        0.3,
+        "percentile: splats below this opacity go, too: where views disagree, a part stays half there (0: it may)",
+        low=0,
+        below=1,
+    )
     prune_scale: float = setting(
         0.5, "splats with a standard deviation above this, in world units, are removed (inf: none; a low value tears holes)", low=0
     )

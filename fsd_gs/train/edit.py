@@ -55,7 +55,8 @@ def edit_settings(
     """
     file = Path(file)
     splats = _splats_of(file)
-    whole = [f"splats.init={file}", "densify.kind=none"]  # what a pull among the overrides needs
+    # A pull compares each splat with the original's; and what is translucent there is so on purpose.
+    whole = [f"splats.init={file}", "densify.kind=none", "regularize.alpha=0.05"]
     base = load_config(config_files, [*whole, *overrides, f"prompt={prompt}"])
     means = splats.means
     fitted = not SMALLEST <= float(means.norm(dim=1).quantile(0.99) if len(means) < 2**24 else means.norm(dim=1).amax()) <= LARGEST

@@ -78,7 +78,9 @@ def assert_consistent(params, optimizers):
 
 
 def settings(**changes):
-    return DensifySettings(**({"start": 0.1, "stop": 0.9, "every": 5, "cap": 1000, "prune_opacity": 0.0, "split_scale": 0.08} | changes))
+    return DensifySettings(
+        **({"start": 0.1, "stop": 0.9, "every": 5, "cap": 1000, "prune_opacity": 0.0, "ghost_opacity": 0.0, "split_scale": 0.08} | changes)
+    )
 
 
 # -- growing ---------------------------------------------------------------------------------------------------------------
@@ -373,6 +375,17 @@ def test_mcmc_relocates_and_grows_to_the_cap():
 
 
 # -- pruning ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ghost", "first", "left"), [(0.3, 50, 12), (0.0, 50, 20), (0.3, 10, 20)])
+def test_what_stays_half_there_is_pruned_with_the_percentile_rule(ghost, first, left):
+    """From step 50: before, everything is still fog."""
+    params, optimizers = start(20)
+    with torch.no_grad():
+        params["opacities"].copy_(torch.logit(torch.tensor([0.2] * 8 + [0.4] * 12)))
+    densifier = Densifier(settings(ghost_opacity=ghost, cap=12, every=1), 100, seed=0)  # the cap: nothing grows
+    reports = run(params, optimizers, densifier, 4, first=first, total=100)
+    assert reports[-1].count == left == len(params["means"])
 
 
 def test_training_prune_is_bounded_and_takes_the_faintest():
