@@ -105,7 +105,7 @@ class NoiseState:
             if before is None:
                 continue
             grids = "→".join("×".join(map(str, buffer.shape)) for buffer in (before, own))
-            carried = resampled(before.cpu(), *own.shape[1:], make_generator(self.seed, f"noise/{name}/{grids}"))
+            carried = resampled(before.cpu(), own.shape[1], own.shape[2], make_generator(self.seed, f"noise/{name}/{grids}"))
             self._buffers[name] = torch.cat([carried[: len(own)], own[len(carried) :]])
         for name, generator in self._streams.items():
             if f"generator.{name}" in state:

@@ -57,13 +57,14 @@ def prepare(config: Config, prior: Prior | PriorSource | None = None) -> Session
     device = resolve_device(config.device)
     priors = prior_source(config, prior, device)
     parts = config.split()
+    first, staged = parts[0], len(parts) > 1
     for number in reversed(range(1, len(parts))):  # the first one's prior stays
         with _named(parts[number]):
             _try(parts[number].settings, build_stage(parts, number, priors, device), device)
-    with _named(parts[0]) if len(parts) > 1 else nullcontext():
-        check_words(priors(parts[0].settings), config.prompt, anyway=config.anyway)
+    with _named(first) if staged else nullcontext():
+        check_words(priors(first.settings), config.prompt, anyway=config.anyway)
         session = build_session(config, priors, device)
-        _try(parts[0].settings, session.stage, device)
+        _try(first.settings, session.stage, device)
     return session
 
 
