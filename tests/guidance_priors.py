@@ -66,6 +66,28 @@ class GaussianFlowPrior(GaussianPrior):
         return combine_cfg(self.velocity(latents_t, t, text.negative), self.velocity(latents_t, t, text.positive), cfg_scale)
 
 
+class LoraGaussianPrior(GaussianPrior):
+    """A Gaussian prior whose second copy is a small network with real peft adapters: ε_lora = ε_φ + W x_t, W = 0 before LoRA."""
+
+    def add_lora(self, rank, generator):
+        from peft import LoraConfig, inject_adapter_in_model
+
+        linear = torch.nn.Linear(self.latent_shape[-1], self.latent_shape[-1], bias=False)
+        torch.nn.init.zeros_(linear.weight)
+        self.extra = inject_adapter_in_model(LoraConfig(r=rank, target_modules=["0"]), torch.nn.Sequential(linear)).double()
+        parameters = [p for name, p in self.extra.named_parameters() if "lora" in name]
+        with torch.no_grad():
+            for name, p in self.extra.named_parameters():
+                if "lora_A" in name:
+                    p.copy_(0.3 * torch.randn(p.shape, generator=generator))
+        return parameters
+
+    def predict_noise_trainable(self, latents_t, t, text, cameras):
+        return self.predict_noise(latents_t, t, text, cameras, 1.0) + self.extra(latents_t)
+
+    predict_noise_differentiable = GaussianPrior.predict_noise
+
+
 class TinyUNetPrior:
     """A random UNet2DConditionModel of diffusers, ε- or v-prediction, with two random prompts."""
 

@@ -16,9 +16,9 @@ from fsd_gs.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     from fsd_gs.guidance.base import Guidance, Noised, inject
     from fsd_gs.guidance.cfg import guided_noise
+    from fsd_gs.guidance.render_score import TrainablePrior
     from fsd_gs.guidance.score import ScoreGuidance
     from fsd_gs.guidance.time_schedules import TimeSchedule
-    from fsd_gs.guidance.vsd import TrainablePrior
 
 GUIDANCES = Table(
     {
@@ -30,6 +30,9 @@ GUIDANCES = Table(
         "vsd": "fsd_gs.guidance.vsd:VariationalScoreDistillation",
         "rfds": "fsd_gs.guidance.rfds:RectifiedFlowDistillation",
         "ucm": "fsd_gs.guidance.ucm:UniqueCoupleMatching",
+        "pfd": "fsd_gs.guidance.pfd:ProbabilityFlowDistillation",
+        "dive3d": "fsd_gs.guidance.dive3d:ScoreImplicitMatching",
+        "gsd": "fsd_gs.guidance.gsd:GeometryAwareScoreDistillation",
     }
 )
 SCHEDULES = Table(
@@ -87,7 +90,7 @@ __getattr__ = exports(
         "Noised": "base",
         "ScoreGuidance": "score",
         "TimeSchedule": "time_schedules",
-        "TrainablePrior": "vsd",
+        "TrainablePrior": "render_score",
         "guided_noise": "cfg",
         "inject": "base",
     },

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from fsd_gs.core.setting import check
-from fsd_gs.core.types import Cameras, TextCondition, check_shape
+from fsd_gs.core.types import Cameras, Render, TextCondition, check_shape
 from fsd_gs.errors import ConfigError, unknown_name
 from fsd_gs.guidance import GUIDANCES, WEIGHTS
 from fsd_gs.guidance.cfg import guided_noise, noise_and_clean
@@ -110,7 +110,10 @@ class Guidance(ABC):
         cfg_scale: s of classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1 is none.
         weight: name of w(t), see ``weights``.
         cfg_rescale: φ ∈ [0, 1] of CFG rescale, see ``cfg``.
+        needs_depth: whether ``geometry_loss`` looks at the rendered depth, which costs time.
     """
+
+    needs_depth: ClassVar[bool] = False
 
     cfg_scale: float = 7.5
     weight: str = "one"
@@ -148,7 +151,7 @@ class Guidance(ABC):
             t: one number in [0, 1] for the whole batch.
             text: y, from ``prior.encode_text``.
             cameras: c of the V views; None in 2D.
-            generator: a CPU generator for whatever the method draws besides ε and t; only VSD, DSD, SDI and RFDS may need it.
+            generator: a CPU generator for whatever the method draws besides ε and t; only VSD, Dive3D, DSD, SDI and RFDS may need it.
 
         Raises:
             ConfigError: a time outside [0, 1], a weight that is infinite there, a prior that the method cannot use.
@@ -159,6 +162,16 @@ class Guidance(ABC):
         check_shape("noise", noise, tuple(x.shape))
         w = finite_weight(self.weight, prior, time)
         return w * self.residual(Noised(prior, x, noise.to(x), time, text, cameras, generator))
+
+    def geometry_loss(self, grad: Tensor, cameras: Cameras, view: Render) -> Tensor:
+        """A loss [] on the rendered geometry that goes with the gradient; 0 for methods that speak to the latents alone.
+
+        Args:
+            grad: what the call returned, [V, C, h, w]; constant.
+            cameras: of the V views.
+            view: the render, with its graph; with its depth if ``needs_depth``.
+        """
+        return view.alpha.new_zeros(())
 
     def state_dict(self) -> dict[str, Tensor]:
         """What has to be saved with a run; nothing, for most methods."""

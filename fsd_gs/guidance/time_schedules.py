@@ -147,7 +147,8 @@ class RandomUniform:
 
 @dataclass(frozen=True)
 class RandomAnnealed:
-    """LucidDreamer: t ~ U(end, t_max) with t_max falling from ``start`` to ``settled`` over the first ``warmup`` of the run."""
+    """t ~ U(end, t_max), t_max falling from ``start`` to ``settled`` over the first ``warmup`` of the run (LucidDreamer), or all at once
+    after that share, where it is ``sudden`` (ProlificDreamer, Dive3D)."""
 
     start: float = 0.98
     end: float = 0.02
@@ -155,6 +156,7 @@ class RandomAnnealed:
     seed: int = 0
     settled: float = 0.5
     warmup: float = 0.3
+    sudden: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.end <= self.settled <= self.start <= 1:
@@ -164,6 +166,8 @@ class RandomAnnealed:
 
     def __call__(self, step: int) -> float:
         warm = 1 - min(_progress(step, self.steps) / self.warmup, 1.0)
+        if self.sudden:
+            warm = math.ceil(warm)
         return RandomUniform(self.end, self.settled + (self.start - self.settled) * warm, self.seed)(step)
 
 

@@ -107,7 +107,11 @@ class LatentPrior(ABC):
         """
 
     def raw_prediction(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
-        """The guided prediction in the network's own parametrisation, [B, C, h, w]."""
+        """The guided prediction in the network's own parametrisation, [B, C, h, w], without gradient."""
+        with torch.no_grad():
+            return self._guided(latents_t, t, text, cameras, cfg_scale)
+
+    def _guided(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
         if not isinstance(text, EmbeddedText):
             raise InputError(f"text: expected what this prior's encode_text returns, got {type(text).__name__}")
         batch = latents_t.shape[0]
@@ -123,8 +127,7 @@ class LatentPrior(ABC):
             x, times = latents_t.repeat(copies, 1, 1, 1), time.repeat(copies)
             return self.network_output(self._forward, x, times, embedding, cameras, guidance_in_network).to(latents_t.dtype)
 
-        with torch.no_grad():
-            return guided_prediction(network, text, batch, cfg_scale, self.cfg_rescale, self.views if cameras is not None else 1)
+        return guided_prediction(network, text, batch, cfg_scale, self.cfg_rescale, self.views if cameras is not None else 1)
 
     @abstractmethod
     def noise_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
@@ -133,6 +136,12 @@ class LatentPrior(ABC):
     def predict_noise(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
         """ε_φ [B, C, h, w] after CFG; t [] or [B] in [0, 1]; both halves in one batch. Perp-Neg and rescale as the options say."""
         return self.noise_from_output(self.raw_prediction(latents_t, t, text, cameras, cfg_scale), latents_t, t)
+
+    def predict_noise_differentiable(
+        self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float
+    ) -> Tensor:
+        """:meth:`predict_noise` with its graph in ``latents_t``, at the memory of a network in training (Dive3D)."""
+        return self.noise_from_output(self._guided(latents_t, t, text, cameras, cfg_scale), latents_t, t)
 
     @abstractmethod
     def clean_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:

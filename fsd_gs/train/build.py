@@ -88,7 +88,7 @@ def same_noise(before: Config, now: Config) -> bool:
 def build_parts(config: Config, prior: Prior, device: torch.device, original: Mapping[str, Tensor] | None = None) -> Parts:
     """Everything a step calls that is not optimised, from the settings. original: what an edit is pulled to."""
     pull = config.pull
-    noise = build_noise(config, prior, device)
+    noise, guidance = build_noise(config, prior, device), config.guidance.build()
     return Parts(
         prior=prior,
         rasterize=make_rasterizer(config.render.backend, device, config.render),
@@ -96,13 +96,13 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
         sample_background=BackgroundSampler(config.render.background),
         noise=noise,
         schedule=config.schedule.build(max(config.steps, 1), stream_seed(config.seed, "time")),
-        guidance=config.guidance.build(),
+        guidance=guidance,
         regularize=config.regularize,
         hold=Hold(None if original is None else kept_splats(pull, original["means"])),
         pull=Pull(original, pull.shape, pull.colour),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
-        with_depth=noise.needs_depth,
+        with_depth=noise.needs_depth or guidance.needs_depth,
     )
 
 

@@ -64,7 +64,7 @@ class Parts:
     negative_prompt: str
     hold: Callable[[Gaussians], Gaussians] = field(default_factory=Hold)  # takes the gradient from splats that must not change
     pull: Pull = field(default_factory=Pull)  # takes splats back towards those that an edit starts from
-    with_depth: bool = False  # only surface noise looks at depth
+    with_depth: bool = False  # only surface noise and GSD look at depth
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Gener
     latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
     score = parts.guidance(parts.prior, latents.detach(), noise, t, text, cameras, generator=generators.guidance)  # w(t) (ε_φ − ε(c))
 
-    loss = inject(latents, score, "mean") + parts.regularize(splats, view.alpha)
+    loss = inject(latents, score, "mean") + parts.guidance.geometry_loss(score, cameras, view) + parts.regularize(splats, view.alpha)
     return StepOutput(loss, score.norm().item(), float(t), cameras, view)
 
 

@@ -31,13 +31,18 @@ METHODS = {
     "sdi": (GaussianNoise, True, "sdi"),
     "dsd": (WorldMapNoise, True, "dsd"),
     "nfsd": (GaussianNoise, False, "nfsd"),
-    "vsd": (GaussianNoise, False, "vsd"),
+    "vsd": (GaussianNoise, None, "vsd"),
     "rfds": (GaussianNoise, False, "rfds"),
     "ucm": (GaussianNoise, False, "ucm"),
+    "pfd": (WorldMapNoise, True, "pfd"),
+    "pfd-inversion": (GaussianNoise, None, "pfd"),
+    "dive3d": (GaussianNoise, None, "dive3d"),
+    "gsd": (SurfaceNoise, False, "gsd"),
 }
 # Methods that the exact prior cannot serve, and a tiny backbone that can.
 BACKBONES = {
     "vsd": tiny.stable_diffusion,
+    "dive3d": tiny.stable_diffusion,
     "rfds": partial(tiny.stable_diffusion_3, t5=False),
     "ucm": partial(tiny.stable_diffusion_3, t5=False),
 }
@@ -76,7 +81,9 @@ def test_a_method_departs_only_in_noise_schedule_and_guidance(name):
 def test_a_method_runs(name, prior, tmp_path):
     if name in BACKBONES:
         prior = priors.load(tiny.save(BACKBONES[name](), tmp_path / "backbone"))
-    config = load_config([f"methods/{name}"], [*TINY, *(["guidance.params.steps=2"] if name in ("sdi", "dsd", "ucm") else [])])
+    config = load_config(
+        [f"methods/{name}"], [*TINY, *(["guidance.params.steps=2"] if name in ("sdi", "dsd", "ucm", "pfd-inversion") else [])]
+    )
     session = prepare(config, prior)
     noise, falls, guidance = METHODS[name]
     assert type(session.parts.noise) is noise
@@ -91,9 +98,10 @@ def test_a_method_runs(name, prior, tmp_path):
     assert not before.equal(session.gaussians().means)
 
 
-def test_vsd_says_what_it_needs(prior):
-    config = load_config(["methods/vsd"], TINY)
-    with pytest.raises(ConfigError, match="'vsd' trains a LoRA, which ExactPrior does not offer; use a diffusers backbone"):
+@pytest.mark.parametrize("name", ["vsd", "dive3d"])
+def test_a_method_with_a_lora_says_what_it_needs(name, prior):
+    config = load_config([f"methods/{name}"], TINY)
+    with pytest.raises(ConfigError, match=f"'{name}' trains a LoRA, which ExactPrior does not offer; use a diffusers backbone"):
         run(config, prepare(config, prior))
 
 
@@ -103,6 +111,8 @@ PUBLISHED = {
     "dsd": (7.5 + 1, "sigma2", {"steps": 10, "interval": 0.1, "t_min": 0.32, "target_scale": 1.0 + 1}, (0.98, 0.32)),
     "ism": (7.5, "lambda", {"delta_t": 0.05, "delta_s": 0.2}, (0.98, 0.02)),
     "rfds": (100.0, "one", {"random_weight": True}, (0.875, 0.058)),
+    "vsd": (7.5, "sigma2", {"rank": 4, "rate": 1e-4, "t_min": 0.001, "t_max": 1.0}, (0.98, 0.02)),
+    "dive3d": (7.5 + 1, "lambda", {"rank": 4, "rate": 1e-4, "t_min": 0.001, "t_max": 1.0}, (0.98, 0.02)),
 }
 
 
@@ -122,6 +132,16 @@ def test_times_of_lucid_dreamer():
     early, late = [schedule(s) for s in range(40)], [schedule(s) for s in range(300, 1000)]
     assert max(early) > 0.8
     assert 0.47 < max(late) <= 0.5
+    assert min(late) >= 0.02
+
+
+@pytest.mark.parametrize("name", ["vsd", "dive3d"])
+def test_times_of_prolific_dreamer(name):
+    """t ~ U(.02, .98), and U(.02, .5) after 5000 of 25000 steps, at once."""
+    schedule = load_config([f"methods/{name}"]).schedule.build(1001, 0)
+    assert max(schedule(s) for s in range(150, 200)) > 0.8
+    late = [schedule(s) for s in range(200, 1001)]
+    assert 0.48 < max(late) <= 0.5
     assert min(late) >= 0.02
 
 

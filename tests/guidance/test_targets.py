@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from guidance_priors import GaussianFlowPrior, GaussianPrior
+from guidance_priors import GaussianFlowPrior, GaussianPrior, LoraGaussianPrior
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import ConfigError, InputError
-from fsd_gs.guidance import GUIDANCES, Guidance, make_guidance
+from fsd_gs.guidance import GUIDANCES, Guidance, TrainablePrior, make_guidance
 from fsd_gs.guidance.dsd import DiverseScoreDistillation
 from fsd_gs.guidance.ism import IntervalScoreMatching
 from fsd_gs.guidance.nfsd import BAD_PICTURE, NoiseFreeScoreDistillation
 from fsd_gs.guidance.rfds import RectifiedFlowDistillation
 from fsd_gs.guidance.sdi import ScoreDistillationInversion
 from fsd_gs.guidance.ucm import UniqueCoupleMatching
-from fsd_gs.guidance.vsd import TrainablePrior, VariationalScoreDistillation
+from fsd_gs.guidance.vsd import VariationalScoreDistillation
 
 CAMERAS = orbit_cameras([0.0, 90.0], width=8)
 T = 0.6
@@ -223,26 +223,6 @@ def test_ucm_couple_of_a_gaussian_is_its_whitened_self(flow, text):
 # ---- VSD --------------------------------------------------------------------------------------------------------------------------------
 
 
-class LoraGaussianPrior(GaussianPrior):
-    """A Gaussian prior whose second copy is a small network with real peft adapters: ε_lora = ε_φ + W x_t, W = 0 before LoRA."""
-
-    def add_lora(self, rank, generator):
-        from peft import LoraConfig, inject_adapter_in_model
-
-        linear = torch.nn.Linear(self.latent_shape[-1], self.latent_shape[-1], bias=False)
-        torch.nn.init.zeros_(linear.weight)
-        self.extra = inject_adapter_in_model(LoraConfig(r=rank, target_modules=["0"]), torch.nn.Sequential(linear)).double()
-        parameters = [p for name, p in self.extra.named_parameters() if "lora" in name]
-        with torch.no_grad():
-            for name, p in self.extra.named_parameters():
-                if "lora_A" in name:
-                    p.copy_(0.3 * torch.randn(p.shape, generator=generator))
-        return parameters
-
-    def predict_noise_trainable(self, latents_t, t, text, cameras):
-        return self.predict_noise(latents_t, t, text, cameras, 1.0) + self.extra(latents_t)
-
-
 def test_vsd_starts_as_the_difference_of_guidance(text, x, noise):
     """A fresh LoRA changes nothing: the first gradient is w (ε_cfg − ε_text), whatever the noise of its training."""
     prior = LoraGaussianPrior()
@@ -295,7 +275,8 @@ def test_vsd_resumes_bit_for_bit(text, x):
 
 @pytest.mark.parametrize("method", GUIDANCES)
 def test_every_method_keeps_the_contract(method, x, noise):
-    prior = {"rfds": GaussianFlowPrior, "ucm": GaussianFlowPrior, "vsd": LoraGaussianPrior}.get(method, GaussianPrior)()
+    priors = {"rfds": GaussianFlowPrior, "ucm": GaussianFlowPrior, "vsd": LoraGaussianPrior, "dive3d": LoraGaussianPrior}
+    prior = priors.get(method, GaussianPrior)()
     text = prior.encode_text("red", "dull", CAMERAS)
     guidance = make_guidance(method, 3.0)
     assert isinstance(guidance, Guidance)
@@ -318,9 +299,10 @@ def test_flow_targets_refuse_noise_priors(method, prior, text, x, noise):
         make_guidance(method, cfg_rescale=0.5)
 
 
-def test_vsd_refuses_priors_without_lora(prior, text, x, noise):
-    with pytest.raises(ConfigError, match="'vsd' trains a LoRA, which GaussianPrior does not offer"):
-        make_guidance("vsd")(prior, x, noise, T, text, CAMERAS, generator=generator())
+@pytest.mark.parametrize("method", ["vsd", "dive3d"])
+def test_priors_without_lora_are_refused(method, prior, text, x, noise):
+    with pytest.raises(ConfigError, match=f"'{method}' trains a LoRA, which GaussianPrior does not offer"):
+        make_guidance(method)(prior, x, noise, T, text, CAMERAS, generator=generator())
 
 
 def test_stateless_methods_refuse_foreign_state():

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from fsd_gs import priors
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.guidance.vsd import TrainablePrior
+from fsd_gs.guidance import TrainablePrior
 from fsd_gs.priors import LoadOptions, mvdream_checkpoint
 from fsd_gs.priors.backbones import mvdream
 from fsd_gs.priors.family import Request

@@ -11,9 +11,8 @@ from torch import Tensor
 from fsd_gs import image2d, priors
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import BackendError, ConfigError, FileFormatError, InputError
-from fsd_gs.guidance import make_guidance
+from fsd_gs.guidance import TrainablePrior, make_guidance
 from fsd_gs.guidance.ode import ddim_path
-from fsd_gs.guidance.vsd import TrainablePrior
 from fsd_gs.priors import CleanPrior, LoadOptions
 from fsd_gs.priors.options import resolve_dtype
 from fsd_gs.priors.schedule import noise_from_v
@@ -409,6 +408,20 @@ def test_bad_arguments_name_themselves(folders):
 
 def test_auto_precision_is_float32_on_a_cpu():
     assert resolve_dtype("auto", torch.device("cpu")) == torch.float32
+
+
+def test_the_guided_prediction_can_be_differentiated(folders):
+    """What Dive3D asks for: predict_noise itself, to the bit, with a graph in the latents that finite differences agree with."""
+    prior = priors.load(folders["v"], options=PLAIN)
+    x, t, text = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor(0.5), prior.encode_text(PROMPT, "", None)
+    leaf = x.clone().requires_grad_()
+    epsilon = prior.predict_noise_differentiable(leaf, t, text, None, 7.5)
+    frozen = prior.predict_noise(leaf, t, text, None, 7.5)
+    assert torch.equal(epsilon, frozen)
+    towards, along = torch.randn(2, *x.shape, generator=torch.Generator().manual_seed(1))
+    (grad,) = torch.autograd.grad((epsilon * along).sum(), leaf)
+    ahead, behind = (prior.predict_noise(x + step * towards, t, text, None, 7.5) for step in (0.01, -0.01))
+    assert ((ahead - behind) * along).sum().item() / 0.02 == pytest.approx((grad * towards).sum().item(), rel=0.01)
 
 
 def test_trainable_lora_starts_as_the_frozen_network_learns_and_leaves_it_alone(folders):
