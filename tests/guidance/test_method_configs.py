@@ -81,9 +81,8 @@ def test_a_method_departs_only_in_noise_schedule_and_guidance(name):
 def test_a_method_runs(name, prior, tmp_path):
     if name in BACKBONES:
         prior = priors.load(tiny.save(BACKBONES[name](), tmp_path / "backbone"))
-    config = load_config(
-        [f"methods/{name}"], [*TINY, *(["guidance.params.steps=2"] if name in ("sdi", "dsd", "ucm", "pfd-inversion") else [])]
-    )
+    fewer = ["guidance.params.steps=2"] if name in ("sdi", "dsd", "ucm", "pfd-inversion") else []
+    config = load_config([f"methods/{name}"], [*TINY, *fewer])
     session = prepare(config, prior)
     noise, falls, guidance = METHODS[name]
     assert type(session.parts.noise) is noise
@@ -96,6 +95,21 @@ def test_a_method_runs(name, prior, tmp_path):
     assert result.complete
     assert session.step == 2
     assert not before.equal(session.gaussians().means)
+
+
+def test_gsd_reaches_the_geometry(prior):
+    """With no weight on L_GC it is SDS, which does not read the depth; with one the splats go elsewhere."""
+
+    def means(*settings):
+        config = load_config(["methods/gsd"], [*TINY, *settings])
+        session = prepare(config, prior)
+        assert session.parts.with_depth
+        run(config, session)
+        return session.gaussians().means
+
+    without = means("guidance.params.consistency=0")
+    assert without.equal(means("guidance.method=score", "guidance.params={}"))
+    assert not without.equal(means("guidance.params.consistency=100"))
 
 
 @pytest.mark.parametrize("name", ["vsd", "dive3d"])
@@ -111,6 +125,7 @@ PUBLISHED = {
     "dsd": (7.5 + 1, "sigma2", {"steps": 10, "interval": 0.1, "t_min": 0.32, "target_scale": 1.0 + 1}, (0.98, 0.32)),
     "ism": (7.5, "lambda", {"delta_t": 0.05, "delta_s": 0.2}, (0.98, 0.02)),
     "rfds": (100.0, "one", {"random_weight": True}, (0.875, 0.058)),
+    "ucm": (60.0, "one", {"steps": 3, "inversion_scale": 1.0}, (0.875, 0.058)),
     "vsd": (7.5, "sigma2", {"rank": 4, "rate": 1e-4, "t_min": 0.001, "t_max": 1.0}, (0.98, 0.02)),
     "dive3d": (7.5 + 1, "lambda", {"rank": 4, "rate": 1e-4, "t_min": 0.001, "t_max": 1.0}, (0.98, 0.02)),
 }
