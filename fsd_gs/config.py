@@ -165,8 +165,8 @@ class Config:
             )
         if self.pull.active and (self.splats.init in ("ball", "direct") or self.densify.kind != "none"):
             raise ConfigError(
-                "pull: compares each splat with one of a file: it needs splats.init=FILE and densify.kind=none, "
-                f"got {self.splats.init} and {self.densify.kind}"
+                f"{', '.join(f'pull.{name}' for name in self.pull.given)}: a pull compares each splat with one of a file: it needs "
+                f"splats.init=FILE and densify.kind=none, got {self.splats.init} and {self.densify.kind}"
             )
         if self.stages:
             if self.mode == "2d":

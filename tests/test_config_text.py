@@ -112,7 +112,7 @@ def test_aliases_do_not_grow_without_bound(tmp_path):
         ("steps=" + "9" * 5000, "^steps: "),
         ("steps=1e400", "^steps: "),
         ("prior.dtype=float8", "^prior.dtype: unknown name 'float8'"),
-        ("densify.start=0.9", "^densify.start, densify.stop: "),
+        ("densify.start=0.95", "^densify.start, densify.stop: "),
         ("prior.name= ", "^prior.name: "),
         ("cameras.azimuth_grid=10", "^cameras.azimuth_grid: expected 0 or a multiple"),
         ("guidance.cfg_scale=[1]", "^guidance.cfg_scale: "),

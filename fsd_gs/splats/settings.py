@@ -118,4 +118,9 @@ class PullSettings:
     @property
     def active(self) -> bool:
         """Whether splats are compared with, or kept as, the original's."""
-        return bool(self.shape or self.colour or self.keep or self.region)
+        return bool(self.given)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of those that are not as they are by default."""
+        return tuple(name for name in ("shape", "colour", "keep", "region") if getattr(self, name))

@@ -66,7 +66,7 @@ class Poison(Observer):
                 render = parts.rasterize(*arguments, **named)
                 return replace(render, rgb=render.rgb * self.value) if self.due(session) else render
 
-            session.parts = replace(parts, rasterize=rasterize)
+            session.stage = replace(session.stage, parts=replace(parts, rasterize=rasterize))
         elif self.stage == "noise":
 
             class Noise:
@@ -77,7 +77,7 @@ class Poison(Observer):
                 def __getattr__(_, attribute):
                     return getattr(parts.noise, attribute)
 
-            session.parts = replace(parts, noise=Noise())
+            session.stage = replace(session.stage, parts=replace(parts, noise=Noise()))
         elif self.stage == "prior":
             predict = parts.prior.predict_noise
             parts.prior.predict_noise = lambda *a, **k: self.spoil(predict(*a, **k)) if self.due(session) else predict(*a, **k)

@@ -208,7 +208,7 @@ def test_finished_runs_of_training_are_taken_over_if_their_settings_agree(tmp_pa
     records = run(assets[:1], tmp_path / "first", console)
     trained = tmp_path / "outputs" / "a-chair" / "seed-0000"
     trained.mkdir(parents=True)
-    trained_config = load_config(overrides=[*TINY, "prompt=a chair", "output=outputs", "outputs.preview_every=9"])
+    trained_config = load_config(["exact"], [*TINY, "prompt=a chair", "output=outputs", "outputs.preview_every=9"])
     (trained / runs.CONFIG).write_text(to_yaml(trained_config))
     save_ply(load_ply_of(records, tmp_path / "first", assets[0]), trained / runs.SPLATS)
     other = tmp_path / "outputs" / "a-chair" / "seed-0001"

@@ -26,7 +26,7 @@ from fsd_gs.priors import LoadOptions
 from fsd_gs.priors.backbones.nano import NanoPrior
 from fsd_gs.priors.sampling import ddim, join_texts, sample_views, views_together
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "benchmarks"))
+sys.path.append(str(Path(__file__).parent.parent.parent / "benchmarks"))  # behind: it has a fleet.py, as the tests have a fleet/
 agreement, captions, consistency, identify, pictures, speed = (
     importlib.import_module(f"card.{name}") for name in ("agreement", "captions", "consistency", "identify", "pictures", "speed")
 )

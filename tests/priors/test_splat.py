@@ -497,4 +497,4 @@ def test_direct_needs_a_prior_that_draws():
     config = load_config(overrides=[*DIRECT, "steps=0"])
     toy = type("Toy", (), {"views": 4, "latent_shape": (3, 8, 8)})()
     with pytest.raises(ConfigError, match=r"splats\.init: direct needs a prior that draws splats .* this is a Toy"):
-        build_session(config, toy, torch.device("cpu"))
+        build_session(config, lambda _: toy, torch.device("cpu"))

@@ -124,7 +124,7 @@ def test_masks_that_do_not_fit(tmp_path, red_file, mask, says):
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["pull.shape=1"], "pull: .* needs splats.init=FILE and densify.kind=none, got ball and percentile"),
+        (["pull.shape=1"], "^pull.shape: a pull .* needs splats.init=FILE and densify.kind=none, got ball and percentile"),
         (["pull.region=[0, 0, 0]"], "pull.region: expected x, y, z and a radius"),
     ],
 )
