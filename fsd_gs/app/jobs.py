@@ -59,6 +59,7 @@ class Job:
         notes: Lines for people, from the guard for example.
         asked: Seconds since 1970.
         version: Of the last change.
+        found: Its folder, where it was there before and may have another name (a refinement's, a batch's).
     """
 
     id: str
@@ -71,10 +72,11 @@ class Job:
     notes: tuple[str, ...] = ()
     asked: float = 0.0
     version: int = 0
+    found: Path | None = None
 
     @property
     def folder(self) -> Path:
-        return runs.run_folder(self.config)
+        return self.found or runs.run_folder(self.config)
 
 
 def job_id(folder: Path) -> str:

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from fsd_gs.app.jobs import Job, job_id
 from fsd_gs.config import Config
-from fsd_gs.core.device import resolve_device
-from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.asset import Outcome, make_asset
-from fsd_gs.train.backbones import load_prior
+from fsd_gs.train.backbones import PriorCache
 from fsd_gs.train.loop import Observer
 from fsd_gs.train.variants import record_asset
 from fsd_gs.train.words import check_words
@@ -20,35 +18,23 @@ from fsd_gs.viewer.house import finished_runs
 
 
 class Workshop:
-    """Makes one asset at a time; ``prior_for`` keeps the last prior."""
+    """Makes one asset at a time, with the prior of the one before where it is the same."""
 
     def __init__(self) -> None:
-        self._prior: tuple[object, Prior] | None = None
+        self.priors = PriorCache()
 
     def make(self, config: Config, observer: Observer) -> Outcome:
         """An asset with all its files, or as far as the observer lets it come."""
-        outcome = make_asset(config, self.prior_for, observers=[observer])
+        outcome = make_asset(config, self.priors.prior, observers=[observer])
         if outcome.state in ("finished", "kept"):
             record_asset(outcome.folder, config, write_gallery=write_gallery)
         return outcome
 
-    def prior_for(self, config: Config) -> Prior:
-        """The prior of ``config``, loaded if the last one was another."""
-        key = _key(config)
-        if self._prior is None or self._prior[0] != key:
-            self._prior = None  # free the old one first
-            self._prior = (key, load_prior(config, resolve_device(config.device)))
-        return self._prior[1]
-
     def check_words(self, config: Config) -> None:
         """Refuse words that the prior does not know, where the prior is at hand; otherwise the job itself will say so."""
-        kept = self._prior
-        if kept is not None and kept[0] == _key(config):
-            check_words(kept[1], config.prompt, anyway=config.anyway)
-
-
-def _key(config: Config) -> object:
-    return config.prior, config.device, config.cameras.views, max(config.render.sizes)
+        kept = self.priors.at_hand(config)
+        if kept is not None:
+            check_words(kept, config.prompt, anyway=config.anyway)
 
 
 def known_jobs(output: Path) -> list[Job]:
@@ -59,5 +45,5 @@ def known_jobs(output: Path) -> list[Job]:
         step = runs.finished_record(entry.run).get("step", config.steps)
         state = "kept" if step < config.steps else "finished"
         here = replace(config, output=str(output))  # the folder may have been moved since
-        jobs.append(Job(job_id(entry.run), here, state=state, step=step, asked=entry.made))
+        jobs.append(Job(job_id(entry.run), here, state=state, step=step, asked=entry.made, found=entry.run))
     return jobs

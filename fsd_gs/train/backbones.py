@@ -1,4 +1,4 @@
-"""The priors that the settings name, one in memory at a time."""
+"""The priors that the settings name, one in memory at a time; in sets with stages the small ones side by side."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import torch
 from fsd_gs.config import Config
 from fsd_gs.core.device import resolve_device
 from fsd_gs.priors import LoadOptions, Prior, RunShape, load
+
+SMALL = ("nano", "exact")
+"""Priors that ship with the package: tens of megabytes, so that those of several stages fit side by side."""
 
 PriorSource = Callable[[Config], Prior]
 """Settings → the prior that they name. Runs ask it again for every stage, and keep a prior no longer than its stage."""
@@ -27,30 +30,52 @@ def load_prior(config: Config, device: torch.device) -> Prior:
 class PriorCache:
     """The last prior that was asked for: runs and stages come ordered so that neighbours can share it.
 
+    In a set with stages (:meth:`expect`) the small priors of its stages stay side by side, so that each is loaded once for all its assets.
+
     Args:
         load: what loads one.
 
     Attributes:
         key: what the last one was loaded for.
-        last: it; None before the first.
     """
 
     def __init__(self, load: Callable[[Config, torch.device], Prior] = load_prior) -> None:
         self._load = load
+        self._held: dict[str, Prior] = {}
+        self._beside: frozenset[str] = frozenset()
         self.key = ""
-        self.last: Prior | None = None
+
+    @property
+    def last(self) -> Prior | None:
+        """The last one; None before the first."""
+        return self._held.get(self.key)
+
+    def expect(self, config: Config) -> None:
+        """Let go of what the set of ``config`` does not begin with; from now on hold the small priors of its stages side by side."""
+        stages = [part.settings for part in config.split()]
+        several = stages if config.count > 1 else []
+        self._beside = frozenset(prior_key(stage) for stage in several if stage.prior.name in SMALL)
+        self._keep(self._beside | {prior_key(stages[0])})
+
+    def at_hand(self, config: Config) -> Prior | None:
+        """The prior that ``config`` names, if it is loaded."""
+        return self._held.get(prior_key(config))
 
     def prior(self, config: Config) -> Prior:
         """The prior that ``config`` names."""
         key = prior_key(config)
-        if self.last is None or key != self.key:
-            self.last = None  # before loading: two backbones may not fit side by side
-            gc.collect()
+        if key not in self._held:
+            self._keep(self._beside)  # before loading: two backbones may not fit side by side
             device = resolve_device(config.device)
+            gc.collect()
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            self.last, self.key = self._load(config, device), key
-        return self.last
+            self._held[key] = self._load(config, device)
+        self.key = key
+        return self._held[key]
+
+    def _keep(self, keys: frozenset[str]) -> None:
+        self._held = {key: prior for key, prior in self._held.items() if key in keys}
 
 
 def prior_key(config: Config) -> str:

@@ -68,7 +68,9 @@ def main(
         require_words(config.prompt)  # before a prior is loaded and the machine measured
     console = Console(stderr=False)
     device = resolve_device(config.device)
-    priors = PriorCache().prior
+    cache = PriorCache()
+    cache.expect(config)
+    priors = cache.prior
     first = config.split()[0].settings
     if config.prompt.strip():
         check_words(priors(first), config.prompt, anyway=config.anyway)

@@ -15,11 +15,15 @@ from pathlib import Path
 from fsd_gs.config import Config, load_config
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError
-from fsd_gs.export.formats import holds_splats, load_splats
+from fsd_gs.export.formats import EXPORTERS, holds_splats, load_splats, save_splats
 from fsd_gs.export.versions import newest_version
 from fsd_gs.guidance.settings import ScheduleSettings
+from fsd_gs.metrics.similarity import silhouette_iou
+from fsd_gs.render import make_rasterizer, render_frames
 from fsd_gs.splats.initialize import fit_of
 from fsd_gs.train import runs
+from fsd_gs.train.build import initial_splats
+from fsd_gs.train.variants import orbit
 
 STRENGTH, PULL = 0.5, 0.05
 SMALLEST, LARGEST = 0.15, 1.1  # radii of an object that the cameras see well as it stands; others are fitted, and put back
@@ -50,7 +54,7 @@ def edit_settings(
         overrides: key=value, above it.
 
     Raises:
-        InputError: a strength that is no time.
+        InputError: a strength that is no time; the run would stand where ``file`` lies.
         FileFormatError: no splats in ``file``.
     """
     file = Path(file)
@@ -75,7 +79,10 @@ def edit_settings(
         f"rates.sh0={COLOUR * base.rates.sh0}",
         "outputs.clean=false",
     ]
-    return load_config(config_files, [*edit, *overrides, f"prompt={prompt}"])
+    config = load_config(config_files, [*edit, *overrides, f"prompt={prompt}"])
+    if file.resolve().is_relative_to((folder := runs.run_folder(config)).resolve()):
+        raise InputError(f"{file}: the edit would take the place of its original, {folder}; choose another prompt, seed or output")
+    return config
 
 
 def refine_settings(
@@ -152,6 +159,27 @@ def put_back(edited: Gaussians, config: Config) -> Gaussians:
         return edited
     center, factor = fit_of(load_splats(config.splats.init).means.to(edited.means), config.splats.radius)
     return replace(edited, means=edited.means / factor + center, scales=edited.scales / factor)
+
+
+def write_back(config: Config, folder: Path) -> Path | None:
+    """The edit in ``folder`` at the place and in the size of its original, in a file of its own; None where it never left them.
+
+    Its format is the original's, where that can be written without drawing pictures.
+    """
+    if not config.splats.fit:
+        return None
+    suffix = Path(config.splats.init).suffix
+    suffix = suffix if any(entry.suffix == suffix and not entry.needs_rasterizer for entry in EXPORTERS.values()) else ".ply"
+    path = folder / f"edited{suffix}"
+    save_splats(put_back(load_splats(folder / runs.SPLATS), config), path, provenance=runs.origin(config))
+    return path
+
+
+def held_silhouette(config: Config, folder: Path) -> float:
+    """Intersection over union of the silhouettes of the edit in ``folder`` and of its original, from 8 sides."""
+    edited, original = load_splats(folder / runs.SPLATS), initial_splats(config)
+    cameras, rasterizer = orbit(config, 8, 128, edited.means.device), make_rasterizer("cpu")
+    return silhouette_iou(*(render_frames(rasterizer, splats, cameras).alpha for splats in (original, edited)))
 
 
 def _path(schedule: ScheduleSettings) -> list[str]:

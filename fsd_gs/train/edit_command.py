@@ -33,7 +33,11 @@ def make_edit_parser(program: str) -> commandline.Parser:
     parser.add_argument("prompt", help="what they shall be")
     _add_strength(parser)
     parser.add_argument(
-        "--pull", type=float, default=1.0, metavar="WEIGHT", help="how strongly the shape is held (default: 1; 0: not at all)"
+        "--pull",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the way back to the original's shape that each step takes (default: 0.05; 0: not held, 1: not changed)",
     )
     parser.add_argument("--keep", type=Path, metavar="FILE.npy", help="a truth value for each splat: true stays as it is, to the bit")
     parser.add_argument("--region", metavar="X,Y,Z,R", help="only splats in this ball may change, in the file's world")
@@ -64,7 +68,7 @@ def edit(arguments: Sequence[str], program: str = "fsd-gs edit", *, write_galler
     """Make the edit in OUTPUT/<prompt>/seed-0000/, and tell how much of the silhouette is the original's."""
     options = commandline.parse(make_edit_parser(program), arguments)
     from fsd_gs.train import runs
-    from fsd_gs.train.edit import edit_settings
+    from fsd_gs.train.edit import edit_settings, held_silhouette, write_back
 
     config = edit_settings(
         options.file,
@@ -79,7 +83,10 @@ def edit(arguments: Sequence[str], program: str = "fsd-gs edit", *, write_galler
     folder = runs.run_folder(config)
     code, console = _make(config, folder, write_gallery)
     if runs.is_finished(folder):
-        _compare(config, folder, options.file, console)
+        say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+        say(f"silhouette: IoU {held_silhouette(config, folder):.2f} with {options.file}")
+        if place := write_back(config, folder):
+            say(f"  {place}: at the place and in the size of {options.file.name}")
     return code
 
 
@@ -104,28 +111,6 @@ def _make(config: Config, folder: Path, write_gallery: Callable[[Path], Path] | 
     if write_gallery is not None and runs.is_finished(folder):
         console.print(f"gallery: {write_gallery(folder.parent)}", highlight=False, markup=False, soft_wrap=True)
     return code, console
-
-
-def _compare(config: Config, folder: Path, file: Path, console: Console) -> None:
-    from fsd_gs.export.formats import EXPORTERS, format_of, load_splats, save_splats
-    from fsd_gs.metrics.similarity import silhouette_iou
-    from fsd_gs.render import make_rasterizer, render_frames
-    from fsd_gs.train import runs
-    from fsd_gs.train.build import initial_splats
-    from fsd_gs.train.edit import put_back
-    from fsd_gs.train.variants import orbit
-
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    edited, original = load_splats(folder / runs.SPLATS), initial_splats(config)
-    cameras, rasterizer = orbit(config, 8, 128, edited.means.device), make_rasterizer("cpu")
-    before, after = (render_frames(rasterizer, splats, cameras).alpha for splats in (original, edited))
-    say(f"silhouette: IoU {silhouette_iou(before, after):.2f} with {file}")
-    if config.splats.fit:
-        suffix = file.suffix if any(entry.suffix == file.suffix and not entry.needs_rasterizer for entry in EXPORTERS.values()) else ".ply"
-        place = folder / f"edited{suffix}"
-        assert format_of(place)
-        save_splats(put_back(edited, config), place, provenance=runs.origin(config))
-        say(f"  {place}: at the place and in the size of {file.name}")
 
 
 def _ball(text: str | None) -> list[float]:

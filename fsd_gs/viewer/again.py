@@ -1,4 +1,4 @@
-"""An asset once more: the form as it would have to be filled to make it, its siblings, or its children."""
+"""An asset once more: the form as it would have to be filled to make it, its siblings, its children, or what it can be changed into."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import yaml
 
 from fsd_gs.config import Config, describe_settings, load_config
 from fsd_gs.core.configure import value_of
-from fsd_gs.viewer.form import FIELDS, Request
+from fsd_gs.viewer.form import EDIT, FIELDS, REFINE, Request
 
 CHILDREN = 4
 MIX = 0.7
+OF_A_PRIOR = ("prior.", "guidance.", "cameras.", "render.sizes", "render.size_at", "negative_prompt")
 
 
 def same_again(config: Config) -> Request:
@@ -34,13 +35,26 @@ def more_like(config: Config) -> Request:
     return replace(other_seeds(config, first), settings=settings_text(like))
 
 
-def settings_text(config: Config) -> str:
-    """What of a run's settings is not what its quality word alone would give, as ``key=value`` separated by spaces."""
+def edit_of(config: Config, name: str) -> Request:
+    """An edit of the asset called ``name``: its own words to be changed, and its prior."""
+    return Request(prompt=config.prompt, seed=config.seed, settings=settings_text(config, OF_A_PRIOR), task=EDIT, source=name)
+
+
+def refinement_of(config: Config, name: str) -> Request:
+    """A refinement of the asset called ``name``; what the form does not say is as in its run."""
+    return Request(prompt=config.prompt, seed=config.seed, settings=f"steps={config.steps}", task=REFINE, source=name)
+
+
+def settings_text(config: Config, beginnings: tuple[str, ...] = ("",)) -> str:
+    """What of a run's settings is not what its quality word alone would give, as ``key=value`` separated by spaces.
+
+    beginnings: only settings whose names begin so.
+    """
     usual = load_config(overrides=[f"quality={config.quality}"])
     words = []
     for key, _, _ in describe_settings():
         value = value_of(config, key)
-        if key not in FIELDS and value != value_of(usual, key):
+        if key not in FIELDS and key.startswith(beginnings) and value != value_of(usual, key):
             words.append(f"{key}={_written(value)}")
     return " ".join(words)
 

@@ -10,13 +10,18 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from fsd_gs.config import Config, config_names, load_config
 from fsd_gs.core.quality import GOOD
 from fsd_gs.errors import ConfigError
+from fsd_gs.export.versions import versions_of
+from fsd_gs.train.edit import PULL, STRENGTH
+from fsd_gs.train.runs import SPLATS
 
 DEFAULTS = "default"
+MAKE, EDIT, REFINE = "make", "edit", "refine"
 _WORDS = ("prompt", "negative_prompt")
 _OWN = ("prompt", "seed", "count", "mode", "output", "resume", "overwrite", "viewer", "viewer_host", "viewer_port")
 FIELDS = (*_OWN, "anyway", "keep", "quality")
@@ -39,6 +44,9 @@ class Request:
         replace: existing assets.
         keep: of ``count`` assets, how many are wanted; the best come first.
         quality: one word for steps, views, sizes and splats; settings win.
+        task: ``MAKE``, or ``EDIT`` or ``REFINE`` of the asset called ``source`` (``viewer.change``).
+        strength: of an edit or a refinement, see ``train.edit``.
+        pull: of an edit.
     """
 
     prompt: str
@@ -50,6 +58,10 @@ class Request:
     replace: bool = False
     quality: str = GOOD
     keep: int = 0
+    task: str = MAKE
+    source: str = ""
+    strength: float = STRENGTH
+    pull: float = PULL
 
 
 def presets() -> list[str]:
@@ -62,8 +74,27 @@ def requested_config(request: Request, output: str, overrides: Sequence[str] = (
 
     Raises ConfigError for what the command line would refuse, and for what only the command line may say.
     """
+    files, typed = preset_files(request), typed_settings(request)
+    fields = [f"prompt={request.prompt}", f"seed={request.seed}", f"count={request.count}", f"output={output}", *own_fields(request)]
+    fields += [f"keep={request.keep}"] if request.keep else []
+    quality = f"quality={request.quality}"
+    trusted = load_config(files, [quality, *overrides, *fields])
+    config = load_config(files, [quality, *overrides, *typed, *fields])
+    if config.mode != "3d":
+        raise ConfigError(f"mode: this page makes 3D assets, got {config.mode}; use fsd-gs train")
+    check_texts(config, trusted, files, overrides, Path(output))
+    return config
+
+
+def preset_files(request: Request) -> list[str]:
+    """The settings files below what is typed."""
     if request.preset not in presets():
         raise ConfigError(f"preset: unknown preset '{request.preset}'; choose one of the list")
+    return [] if request.preset == DEFAULTS else [request.preset]
+
+
+def typed_settings(request: Request) -> list[str]:
+    """ "key=value" each, of the field for settings; ConfigError for what has a field of its own, or none."""
     typed = split_settings(request.settings)
     for word in typed:
         key, separator, _ = word.partition("=")
@@ -73,21 +104,29 @@ def requested_config(request: Request, output: str, overrides: Sequence[str] = (
             raise ConfigError(f"settings: {key.strip()} cannot be typed here; use the fields above, or the command line")
         if "$" in word:
             raise ConfigError(f"settings: {key}: '$' is not taken")
-    files = [] if request.preset == DEFAULTS else [request.preset]
-    fields = [f"prompt={request.prompt}", f"seed={request.seed}", f"count={request.count}", f"output={output}"]
-    fields += ["anyway=true"] if request.anyway else []
-    fields += [f"keep={request.keep}"] if request.keep else []
-    existing = "overwrite=true" if request.replace else "resume=true"
-    quality = f"quality={request.quality}"
-    trusted = load_config(files, [quality, *overrides, *fields])
-    config = load_config(files, [quality, *overrides, *typed, *fields, existing])
-    if config.mode != "3d":
-        raise ConfigError(f"mode: this page makes 3D assets, got {config.mode}; use fsd-gs train")
+    return typed
+
+
+def own_fields(request: Request) -> list[str]:
+    """What the boxes of the form say."""
+    return [*(["anyway=true"] if request.anyway else []), "overwrite=true" if request.replace else "resume=true"]
+
+
+def check_texts(config: Config, trusted: Config, files: Sequence[str], overrides: Sequence[str], outputs: Path) -> None:
+    """ConfigError for a text in ``config`` that only the command line may say.
+
+    Args:
+        config: with what was typed.
+        trusted: without.
+        files: presets below both.
+        overrides: the command line's, in both.
+        outputs: whose assets a run may begin with.
+    """
     known = dict(_texts(trusted))
     for key, text in _texts(config):
-        if known.get(key) != text and key not in _WORDS:
-            _check_text(key, text, files, overrides)
-    return config
+        if known.get(key) == text or key in _WORDS or (key == "splats.init" and _is_asset(text, outputs)):
+            continue
+        _check_text(key, text, files, overrides)
 
 
 def split_settings(text: str) -> list[str]:
@@ -103,6 +142,12 @@ def _check_text(key: str, text: str, files: Sequence[str], overrides: Sequence[s
     elif _is_closed(key, files, overrides):  # then the configuration has checked it already
         return
     raise ConfigError(f"{key}: '{text}' cannot be chosen from a page; start it with this setting on the command line, or with a preset")
+
+
+def _is_asset(text: str, outputs: Path) -> bool:
+    """Whether a path is a version of an asset in ``outputs``: one that the pages show anyway."""
+    place = Path(text).resolve()
+    return any(place in map(Path.resolve, versions_of(run / SPLATS).values()) for run in outputs.glob("*/seed-*"))
 
 
 def _is_closed(key: str, files: Sequence[str], overrides: Sequence[str]) -> bool:

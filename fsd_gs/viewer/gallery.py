@@ -14,6 +14,7 @@ import base64
 import io
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from fsd_gs.train.variants import VARIANTS, Variant, VariantSet, diversity_score
 from fsd_gs.viewer.card import read_card
 
 GALLERY = "gallery.html"
+REFINED, EDITED = "refined", "edited"
 _HERE = "fsd_gs.viewer"
 MAX_BYTES = 24_000_000
 _BYTES_PER_SPLAT = 32 * 4 / 3  # a .splat row in base64
@@ -59,6 +61,17 @@ class Asset:
     splats: Gaussians
     variant: Variant | None = None
     rank: str = ""
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.folder, self.config)
+
+
+def kind_of(run: Path, config: Config) -> str:
+    """What a run is to the asset that it began with; "" where it began with none."""
+    if re.fullmatch(r"seed-\d+-refined(-\d+)?", run.name):
+        return REFINED
+    return EDITED if config.pull.active else ""
 
 
 def write_gallery(prompt_folder: str | os.PathLike[str], rasterizer: Rasterizer | None = None) -> Path:
@@ -92,14 +105,15 @@ def read_assets(folder: Path, variants: VariantSet | None = None) -> list[Asset]
         except FsdGsError as error:  # one damaged neighbour must not cost the others their page
             logging.getLogger(__name__).warning("%s; left out of the gallery", error)
             continue
-        assets.append(Asset(run, config, splats, slots.get(config.seed)))
+        own = kind_of(run, config) != REFINED  # what was said of a seed was said of the original
+        assets.append(Asset(run, config, splats, slots.get(config.seed) if own else None))
     if not assets:
         raise FileFormatError(f"{folder}: no finished assets here (expected seed-*/{runs.SPLATS}); finish a run with resume=true first")
     ranking = load_ranking(folder / RANKING)
     places = ranking.seeds if ranking is not None else []
     order = {seed: i for i, seed in enumerate([*places, *(seed for seed in slots if seed not in places)])}
     if ranking is not None:
-        assets = [replace(asset, rank=ranking.note(asset.config.seed)) for asset in assets]
+        assets = [a if a.kind == REFINED else replace(a, rank=ranking.note(a.config.seed)) for a in assets]
     return sorted(assets, key=lambda a: (order.get(a.config.seed, len(order)), a.config.seed))
 
 
@@ -126,6 +140,7 @@ class Card:
     """
 
     seed: int
+    kind: str
     name: str
     splats: int
     shown: int
@@ -187,6 +202,7 @@ def make_card(asset: Asset, budget: float) -> Card:
     budget -= len(turntable.data or "") if turntable else 0
     return Card(
         seed=config.seed,
+        kind=asset.kind,
         name=download_name(asset),
         splats=len(asset.splats),
         shown=shown,
@@ -204,7 +220,7 @@ def make_card(asset: Asset, budget: float) -> Card:
 
 def download_name(asset: Asset) -> str:
     """What a downloaded asset is called, without a suffix."""
-    return f"{runs.slug(asset.config.prompt)}-seed-{asset.config.seed:04d}"
+    return f"{runs.slug(asset.config.prompt)}-{asset.folder.name if asset.kind == REFINED else runs.seed_name(asset.config.seed)}"
 
 
 def _figure(asset: Asset, caption: str, budget: float) -> tuple[Markup | None, int]:
@@ -220,6 +236,8 @@ def _notes(asset: Asset) -> list[tuple[str, str]]:
     variant, notes = asset.variant, []
     if title := read_card(asset.folder).title:
         notes.append(("name", title))
+    if asset.kind:
+        notes.append(("like", _origin(asset)))
     if asset.rank:
         notes.append(("rank", asset.rank))
     newest = newest_version(asset.folder / runs.SPLATS)
@@ -233,6 +251,14 @@ def _notes(asset: Asset) -> list[tuple[str, str]]:
     if like is not None:
         notes.append(("like", f"like seed {like}, sharing {asset.config.noise.like_mix:.0%} of its noise"))
     return notes
+
+
+def _origin(asset: Asset) -> str:
+    """Where an edit or a refinement comes from, without a folder of this machine."""
+    if asset.kind == REFINED:
+        return f"refined from seed {asset.config.seed}"
+    file = Path(asset.config.splats.init)
+    return f"edited from {f'{file.parent.parent.name}, {file.parent.name}' if file.parent.name.startswith('seed-') else file.name}"
 
 
 # -- files in the page -----------------------------------------------------------------------------------------------------

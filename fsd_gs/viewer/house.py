@@ -24,7 +24,7 @@ from fsd_gs.train import runs
 from fsd_gs.train.ranking import RANKING, load_ranking
 from fsd_gs.train.variants import VARIANTS, load_variants
 from fsd_gs.viewer.card import Card, read_card, write_card
-from fsd_gs.viewer.gallery import GALLERY, write_gallery
+from fsd_gs.viewer.gallery import GALLERY, REFINED, kind_of, write_gallery
 
 BIN = ".bin"
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Entry:
         made: seconds since 1970.
         card: what people noted.
         score: in [0, 1], of the ranking, else of the verdict; None where nobody looked.
+        kind: "refined" or "edited"; "" for what began with nothing.
     """
 
     run: Path
@@ -48,6 +49,7 @@ class Entry:
     made: float
     card: Card = field(default_factory=Card)
     score: float | None = None
+    kind: str = ""
 
     @property
     def name(self) -> str:
@@ -94,7 +96,8 @@ class House:
                 if (entry := self._entry(run)) is not None:
                     if run.parent not in scores:
                         scores[run.parent] = scores_of(run.parent)
-                    found.append(replace(entry, card=read_card(run), score=scores[run.parent].get(entry.seed)))
+                    score = None if entry.kind == REFINED else scores[run.parent].get(entry.seed)  # said of the original
+                    found.append(replace(entry, card=read_card(run), score=score))
             return sorted(found, key=lambda entry: (-entry.made, entry.name))
 
     def find(self, name: str) -> Entry:
@@ -122,7 +125,8 @@ class House:
             known = self._known.get(run)
             if known is None or known[0] != stamp:
                 config = runs.load_run_config(run)
-                known = self._known[run] = (stamp, Entry(run, config.prompt, config.seed, config.steps, stamp[1]))
+                entry = Entry(run, config.prompt, config.seed, config.steps, stamp[1], kind=kind_of(run, config))
+                known = self._known[run] = (stamp, entry)
             return known[1]
         except (FsdGsError, OSError) as error:
             log.warning("%s; left out of the overview", error)
@@ -153,18 +157,26 @@ class House:
         """
         with self._lock:
             entry = self._own(self.find(name))
-            with locked(entry.run / runs.LOCK, f"{entry.run}: this asset is being made; stop that first"):
-                pass
-            place = self._new_place()
-            target = make_folder(place / entry.run.parent.name) / entry.run.name
-            _move(entry.run, target)
-            return Binned(place.name, replace(entry, run=target))
+            target = self._put_away(entry.run)
+            return Binned(target.parent.parent.name, replace(entry, run=target))
 
-    def restore(self, name: str) -> Entry:
-        """Bring a deletion back to where it was.
+    def make_room(self, run: Path) -> Path | None:
+        """Move what is finished in ``run`` to the bin, where another asset is to stand there; its place in it, None where there is nothing.
 
         Raises:
-            OutputError: there is another asset now.
+            OutputError: as :meth:`delete`, or the folder lies outside of this house.
+        """
+        with self._lock:
+            if not runs.is_finished(run):
+                return None
+            self._check_own(run)
+            return self._put_away(run)
+
+    def restore(self, name: str) -> Entry:
+        """Bring a deletion back to where it was. What has been begun there since and is not finished takes its place in the bin.
+
+        Raises:
+            OutputError: there is another asset now, or one is being made.
         """
         with self._lock:
             found = next((binned for binned in self.binned() if binned.name == name), None)
@@ -172,17 +184,30 @@ class House:
                 raise InputError(f"bin: there is no '{name[:100]}' in it (any more); load the page again")
             run = found.entry.run
             target = make_folder(self.outputs / run.parent.name) / run.name
-            if target.exists():
+            if runs.is_finished(target):
                 raise OutputError(f"{target}: another asset stands there now; delete that one first, or choose another seed for it")
+            if target.exists():
+                self._put_away(target)
             _move(run, target)
             for folder in (run.parent, run.parent.parent):
                 folder.rmdir()
             return self.find(f"{target.parent.name}-{target.name}")
 
     def _own(self, entry: Entry) -> Entry:
-        if not entry.run.resolve().is_relative_to(self.outputs.resolve()):
-            raise OutputError(f"{entry.run}: lies outside of {self.outputs}, behind a link; change it there")
+        self._check_own(entry.run)
         return entry
+
+    def _check_own(self, run: Path) -> None:
+        if not run.resolve().is_relative_to(self.outputs.resolve()):
+            raise OutputError(f"{run}: lies outside of {self.outputs}, behind a link; change it there")
+
+    def _put_away(self, run: Path) -> Path:
+        """Move a run's folder to a new place in the bin."""
+        with locked(run / runs.LOCK, f"{run}: this asset is being made; stop that first"):
+            pass
+        target = make_folder(self._new_place() / run.parent.name) / run.name
+        _move(run, target)
+        return target
 
     def _new_place(self) -> Path:
         when = time.strftime("%Y%m%d-%H%M%S", time.gmtime())

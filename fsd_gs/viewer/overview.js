@@ -130,7 +130,9 @@
     bin.hidden = !rows;
   }
 
-  const deeds = { open: link("asset"), like: link("like"), seeds: link("seeds"), again: link("again"), rename, delete: remove };
+  const forms = Object.fromEntries(["like", "seeds", "again", "edit", "refine"].map((how) => [how, link(how)]));
+  const deeds = { open: link("asset"), ...forms, rename, delete: remove };
+  const letters = { l: "like", o: "seeds", a: "again", e: "edit", f: "refine", r: "rename", Delete: "delete" };
 
   function openMenu(card) {
     current = card;
@@ -177,12 +179,13 @@
     return all[at + by] || card;
   }
 
-  const typed = { s: star, c: pick, m: openMenu, l: deeds.like, o: deeds.seeds, a: deeds.again, r: rename, Delete: remove, Backspace: remove };
+  const byLetter = Object.fromEntries(Object.entries(letters).map(([key, deed]) => [key, deeds[deed]]));
+  const typed = { s: star, c: pick, m: openMenu, ...byLetter, Backspace: remove };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const dialog = document.querySelector("dialog[open]"), writes = event.target.matches("input:not([type=checkbox]), select");
     if (dialog === menu && !["Enter", "Escape", "Tab"].includes(event.key)) {
-      const button = { l: "like", o: "seeds", a: "again", r: "rename", Delete: "delete" }[event.key];
+      const button = letters[event.key];
       if (button) { event.preventDefault(); menu.close(); deeds[button](current); }
       return;
     }

@@ -2,7 +2,8 @@
 
     /assets                       the page (/ as well, where the viewer was started with the folder)
     /thumbnail?asset=A            its first view
-    /index.html?asset=A           opens one; ?again=A, ?seeds=A, ?like=A fill the start page with it, ?words=… with a prompt
+    /index.html?asset=A           opens one; ?again=A, ?seeds=A, ?like=A, ?edit=A, ?refine=A fill the start page with it,
+                                  ?words=… with a prompt
     /compare?asset=A&asset=B      two to four side by side (``viewer.compare``)
     /words, /words/picture?kind=K what the prior understands (``train.words_page``)
     /do?act=…&asset=A             star, unstar, rename, delete, restore: JSON, in a form that no other site's page can ask for
@@ -18,7 +19,7 @@ import http
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -27,9 +28,10 @@ from urllib.parse import parse_qs
 from fsd_gs.core.pages import page_style, render_page, resource
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.train import runs, words_page
-from fsd_gs.viewer.again import more_like, other_seeds, same_again
+from fsd_gs.viewer.again import edit_of, more_like, other_seeds, refinement_of, same_again
 from fsd_gs.viewer.compare import compare_page
 from fsd_gs.viewer.form import Request as Form
+from fsd_gs.viewer.gallery import REFINED
 from fsd_gs.viewer.house import BIN, Binned, Entry, Galleries, House, facts
 
 if TYPE_CHECKING:
@@ -202,10 +204,18 @@ _ACTS: dict[str, Callable[[House, str, str], tuple[dict[str, object], Path | Non
 # -- an asset once more ------------------------------------------------------------------------------------------------------
 
 
+def _again(house: House, entry: Entry) -> Form:
+    """A refinement stands beside its original: what is made of its settings takes a seed of its own."""
+    form = same_again(runs.load_run_config(entry.run))
+    return replace(form, seed=house.free_seed(entry)) if entry.kind == REFINED else form
+
+
 _FORMS: dict[str, Callable[[House, Entry], Form]] = {
-    "again": lambda house, entry: same_again(runs.load_run_config(entry.run)),
+    "again": _again,
     "seeds": lambda house, entry: other_seeds(runs.load_run_config(entry.run), house.free_seed(entry)),
     "like": lambda house, entry: more_like(runs.load_run_config(entry.run)),
+    "edit": lambda house, entry: edit_of(runs.load_run_config(entry.run), entry.name),
+    "refine": lambda house, entry: refinement_of(runs.load_run_config(entry.run), entry.name),
 }
 
 

@@ -9,26 +9,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsd_gs.catalogue.vocabulary import PromptError, Vocabulary, note, question
 from fsd_gs.config import Config, load_config
-from fsd_gs.core.device import resolve_device
 from fsd_gs.errors import FsdGsError
 from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.asset import make_asset, prepare
-from fsd_gs.train.backbones import load_prior
+from fsd_gs.train.backbones import PriorCache, PriorSource
+from fsd_gs.train.edit import held_silhouette, write_back
 from fsd_gs.train.estimate import WORTH_IT, TimeBook, estimate_line
 from fsd_gs.train.ranking import RANKING, load_ranking, rank
 from fsd_gs.train.variants import STOPPED, train_variants
 from fsd_gs.train.words import find_words, known_vocabulary, vocabulary_of
-from fsd_gs.viewer.form import DEFAULTS, Request, requested_config
+from fsd_gs.viewer.change import requested_change
+from fsd_gs.viewer.form import DEFAULTS, MAKE, Request, requested_config
 from fsd_gs.viewer.gallery import GALLERY, write_gallery
-from fsd_gs.viewer.house import House
+from fsd_gs.viewer.house import Entry, House
 from fsd_gs.viewer.inspector import Inspector
 from fsd_gs.viewer.live import LiveViewer
 from fsd_gs.viewer.notes import Notes
@@ -41,19 +41,6 @@ if TYPE_CHECKING:
 
 
 LINKS = "[All assets](/assets) · [Make](/index.html?words=) · [Words](/words)"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A prior that is kept from one set to the next.
-
-    Attributes:
-        key: the settings it was loaded by.
-    """
-
-    key: object
-    name: str
-    prior: Prior
 
 
 class StartPage:
@@ -86,7 +73,8 @@ class StartPage:
         self._notes = Notes(self.board.show_notes)
         self._inspector: Inspector | None = None
         self._live: LiveViewer | None = None
-        self._prior: Loaded | None = None
+        self._priors = PriorCache()  # kept from one set to the next
+        self._words: tuple[str, Vocabulary | None] | None = None  # the name of the last one, and what it knows
         self._stopping = threading.Event()
         self._running = threading.Lock()
         self._switching = threading.Lock()
@@ -110,9 +98,7 @@ class StartPage:
     def vocabulary(self) -> Vocabulary | None:
         """The words of the prior that the form names, as far as that is known before it is loaded; None where any will do."""
         name = _prior_of(self.board[MakePanel].preset.value, self._overrides)
-        if self._prior is not None and self._prior.name == name:
-            return vocabulary_of(self._prior.prior)
-        return known_vocabulary(name)
+        return self._words[1] if self._words is not None and self._words[0] == name else known_vocabulary(name)
 
     # -- what other pages ask for -----------------------------------------------------------------------------------------
 
@@ -161,22 +147,29 @@ class StartPage:
             return
         self._notes.clear()
         try:
-            config = requested_config(self.board[MakePanel].request(), self._output, self._overrides)
+            task = self._asked_for(self.board[MakePanel].request())
         except FsdGsError as error:
             self.board.say(str(error), strong=True)
             self._running.release()
             return
-        self._worker = threading.Thread(target=self._work, args=(config,), name="training", daemon=True)
+        self._worker = threading.Thread(target=self._work, args=(task,), name="training", daemon=True)
         self._worker.start()
 
-    def _work(self, config: Config) -> None:
+    def _asked_for(self, request: Request) -> Callable[[], None]:
+        """What the form means, to be done; what is wrong with its settings is raised at once."""
+        if request.task == MAKE:
+            return partial(self._train, requested_config(request, self._output, self._overrides))
+        original = self.house.find(request.source)
+        return partial(self._change, *requested_change(request, original.run, self._output, self._overrides), original)
+
+    def _work(self, task: Callable[[], None]) -> None:
         problem = ""
         try:
             self.board.set_busy(True)
             self.board.say("")
             with self._switching:
                 self._close_inspector()
-            self._train(config)
+            task()
         except PromptError as error:
             problem = question(error.findings, "the box Anyway")
         except FsdGsError as error:
@@ -191,16 +184,13 @@ class StartPage:
                 self.board.say(problem, strong=True)
 
     def _train(self, config: Config) -> None:
-        self.board.say("loading the prior …")
-        prior = self._load_prior(config)
-        self._note_words(config, prior)
-        prepare(config, prior)  # what is wrong with the settings is said before anything is written
+        priors = self._ready(config)
         rasterizer = viewing_rasterizer(config.render.backend)
-        self.board.say(estimate_line(config, prior, config.count, self.board.say) or "")
+        self.board.say(estimate_line(config, priors, config.count, self.board.say) or "")
         folder = runs.run_folder(config).parent
         variants, code = train_variants(
             config,
-            lambda asset: self._make_asset(asset, prior),
+            lambda asset: self._make_asset(asset, runs.run_folder(asset)),
             rasterizer,
             write_gallery=write_gallery,
             say=self._tell,
@@ -214,9 +204,39 @@ class StartPage:
         finished = finished_assets(folder)
         if finished and not self._stopping.is_set():
             self._inspector = Inspector(self._server, finished, rasterizer, saved=renew_gallery)
+        self._say_end(folder, code, f"; {best}" if best else "")
+
+    def _change(self, config: Config, folder: Path, original: Entry) -> None:
+        """An edit or a refinement: one asset, shown beside what it was made of."""
+        self.board.say(estimate_line(config, self._ready(config), 1, self.board.say) or "")
+        code = self._make_asset(config, folder)
+        held = ""
+        if runs.is_finished(folder):
+            with runs.shared_files(folder.parent):
+                write_gallery(folder.parent)
+            if config.pull.active:
+                held = f"; silhouette: IoU {held_silhouette(config, folder):.2f} with {original.name}"
+                if place := write_back(config, folder):
+                    held += f"; {place.name} is in the original's size and place"
+            if not self._stopping.is_set():
+                assets = {f"{folder.parent.name}-{folder.name}": folder / runs.SPLATS, original.name: original.run / runs.SPLATS}
+                self._inspector = Inspector(self._server, assets, viewing_rasterizer(config.render.backend), saved=renew_gallery)
+        self._say_end(folder, code, held)
+
+    def _say_end(self, folder: Path, code: int, more: str) -> None:
         stopped = code >= STOPPED
-        more = " (Make assets goes on with it)" if stopped else f"; {best}" if best else ""
-        self.board.say(f"{'Stopped' if stopped else 'Done'}: {folder}{more}")
+        self.board.say(f"{'Stopped' if stopped else 'Done'}: {folder}{' (the button goes on with it)' if stopped else more}")
+
+    def _ready(self, config: Config) -> PriorSource:
+        """The priors of what is asked for; what is wrong with the settings is said before anything is written."""
+        self.board.say("loading the prior …")
+        self._priors.expect(config)
+        source = self._priors.prior
+        first = config.split()[0].settings
+        self._words = (first.prior.name, vocabulary_of(source(first)))
+        self._note_words(config, source(first))
+        prepare(config, source)
+        return source
 
     def _note_words(self, config: Config, prior: Prior) -> None:
         """What is left out of the prompt, each time it is asked for: the prior's own note comes once a prompt."""
@@ -229,22 +249,16 @@ class StartPage:
         self._say(line)
         self._notes.add(line)
 
-    def _load_prior(self, config: Config) -> Prior:
-        """The prior, kept from one set to the next."""
-        key = (vars(config.prior), config.device)
-        if self._prior is None or self._prior.key != key:
-            self._prior = None  # free the old one first
-            self._prior = Loaded(key, config.prior.name, load_prior(config, resolve_device(config.device)))
-        return self._prior.prior
-
-    def _make_asset(self, config: Config, prior: Prior) -> int:
-        """One seed, shown live; 130 (as after Ctrl-C) if somebody stopped it."""
+    def _make_asset(self, config: Config, folder: Path) -> int:
+        """One asset, shown live; 130 (as after Ctrl-C) if somebody stopped it."""
         if self._stopping.is_set():
             return STOPPED + 2
-        self._live = LiveViewer(self._server, f"{config.prompt} · seed {config.seed}", runs.run_folder(config))
+        if config.overwrite and (binned := self.house.make_room(folder)):
+            self._tell(f"{folder}: what stood there is in the bin, {binned}; All assets restores it once the new one is deleted")
+        self._live = LiveViewer(self._server, f"{config.prompt} · seed {config.seed}", folder)
         began = time.perf_counter()
         try:
-            outcome = make_asset(config, prior, observers=[self._live])
+            outcome = make_asset(config, self._priors.prior, folder, observers=[self._live])
         finally:
             self._live.node.remove()
             self._live = None

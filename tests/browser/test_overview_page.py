@@ -1,14 +1,22 @@
 """The overview in a real browser: search, sort, open; star, rename, delete and undo by mouse and by keys; four side by side."""
 
+import sys
+from pathlib import Path
+
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "campaign"))
 from export_scenes import egg
 from pages import coverage, screenshot, wait_until
+from stub_prior import TINY as TINY_RUN
+from stub_prior import GreenPrior
 
 from fsd_gs.config import load_config
 from fsd_gs.export.pictures import save_png
 from fsd_gs.export.ply import save_ply
 from fsd_gs.render import make_rasterizer
 from fsd_gs.train import runs
+from fsd_gs.train.backbones import PriorCache
 from fsd_gs.train.result import draw_preview
 from fsd_gs.viewer.overview import Overview
 from fsd_gs.viewer.server import address, door_of, open_server
@@ -16,6 +24,7 @@ from fsd_gs.viewer.start_page import StartPage
 
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 CPU = make_rasterizer("cpu")
+TINY = [setting for setting in TINY_RUN if not setting.startswith("prompt")]
 
 
 @pytest.fixture
@@ -29,6 +38,7 @@ def overview(tmp_path):
     studio = StartPage(server, output=str(tmp_path), say=lambda _: None)
     door_of(server).overview = Overview(studio.house, studio)
     door_of(server).overview.galleries.renew = lambda folder: None  # not what is looked at here
+    server.studio = studio
     yield server
     studio.close()
     server.stop()
@@ -91,6 +101,41 @@ def test_everything_by_keyboard(page, overview, tmp_path):
     settings = page.get_by_text("Settings", exact=True).locator("xpath=../../..").get_by_role("textbox")
     assert wait_until(page, lambda: settings.count() == 1 and settings.input_value() == "noise.like=0 noise.like_mix=0.7")
     assert page.get_by_label("Seed", exact=True).input_value() == "1000000"
+
+
+def field(page, name):
+    return page.get_by_text(name, exact=True).locator("xpath=../../..").get_by_role("textbox")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_edit_and_refine(page, overview, tmp_path, width):
+    """From a card to the form, what is wrong with it as the terminal says it, and the edit beside its original."""
+    server, studio = overview, overview.studio
+    studio._overrides, studio._priors = tuple(TINY), PriorCache(lambda config, device: GreenPrior())
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(address(server))
+    page.locator("[data-asset=a-red-chair-seed-0001] .open").focus()
+    page.keyboard.press("e")
+    assert wait_until(page, lambda: page.get_by_text("Edit of a-red-chair-seed-0001").count() == 1)
+    assert field(page, "Prompt").input_value() == "a red chair"
+    assert page.get_by_label("Count", exact=True).count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    button = page.get_by_role("button", name="Make the edit")
+    field(page, "Settings").fill("splats.init=/etc/passwd")
+    button.click()
+    assert wait_until(page, lambda: page.get_by_text("splats.init: '/etc/passwd' cannot be chosen from a page").count() == 1)
+    field(page, "Settings").fill("")
+    field(page, "Prompt").fill("a blue chair")
+    button.click()
+    assert wait_until(page, lambda: page.get_by_text("silhouette: IoU").count() == 1)
+    assert wait_until(page, lambda: page.get_by_text("400 splats").count() == 1)
+    assert (tmp_path / "a-blue-chair" / "seed-0001" / runs.SPLATS).is_file()
+    page.goto(f"{address(server)}/assets")
+    page.locator("[data-asset=a-red-chair-seed-0000] .more").click()
+    page.get_by_role("button", name="Refine").click()
+    assert wait_until(page, lambda: page.get_by_text("Refine a-red-chair-seed-0000 at twice its resolution").count() == 1)
+    assert field(page, "Settings").input_value() == "steps=300"
+    assert page.get_by_label("Hold", exact=True).count() == 0
 
 
 def test_side_by_side_with_one_camera(page, overview):

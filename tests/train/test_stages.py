@@ -200,6 +200,23 @@ def test_memory_holds_one_prior_at_a_time(tmp_path):
     assert len(living) == 1
 
 
+def test_a_set_loads_the_small_priors_of_its_stages_once(tmp_path):
+    loaded = []
+
+    def load(config, device):
+        loaded.append(config.prior.name)
+        return FinePrior() if config.prior.name == "exact" else GreenPrior()
+
+    cache = PriorCache(load)
+    config = staged(tmp_path, "steps=6", "count=3", f"stages={TWO.removeprefix('stages=').replace('fine', 'exact')}")
+    cache.expect(config)
+    for seed in range(3):
+        make_asset(replace(config, seed=seed, count=1), cache.prior)
+    assert sorted(loaded) == ["exact", "nano"]
+    cache.expect(config.split()[0].settings)  # another set, of one of them
+    assert (len(cache._held), cache.at_hand(config.split()[1].settings)) == (1, None)
+
+
 def test_a_prior_that_cannot_be_loaded_at_the_border_costs_nothing(tmp_path):
     tried = []
 

@@ -38,6 +38,20 @@ def test_undo_refuses_where_another_asset_stands(tmp_path):
         house.restore("../../x")
 
 
+def test_undo_puts_what_was_begun_meanwhile_aside(tmp_path):
+    """Replace, stop, undo: the old asset is back, and what was begun is whole in the bin."""
+    run = finished(tmp_path, "a red chair", 0)
+    house = House(tmp_path)
+    assert house.make_room(run) is not None
+    assert house.make_room(run) is None
+    begun = runs.prepare_folder(load_config(overrides=["prompt=a red chair", f"output={tmp_path}", "steps=7"]))
+    with runs.occupied(begun), pytest.raises(OutputError, match="is being made"):
+        house.restore(house.binned()[0].name)
+    house.restore(house.binned()[0].name)
+    assert runs.is_finished(run)
+    assert [runs.load_run_config(path.parent).steps for path in (tmp_path / ".bin").glob(f"*/*/*/{runs.CONFIG}")] == [7]
+
+
 def test_links_out_of_the_folder_are_looked_at_only(tmp_path):
     elsewhere = finished(tmp_path / "elsewhere", "a red chair", 0)
     outputs = tmp_path / "outputs"
@@ -45,7 +59,8 @@ def test_links_out_of_the_folder_are_looked_at_only(tmp_path):
     os.symlink(elsewhere.parent, outputs / "a-red-chair")
     house = House(outputs)
     assert [entry.seed for entry in house.entries()] == [0]
-    for act in (lambda: house.delete("a-red-chair-seed-0000"), lambda: house.star("a-red-chair-seed-0000", True)):
+    name = "a-red-chair-seed-0000"
+    for act in (lambda: house.delete(name), lambda: house.star(name, True), lambda: house.make_room(house.find(name).run)):
         with pytest.raises(OutputError, match="behind a link"):
             act()
     assert elsewhere.is_dir()

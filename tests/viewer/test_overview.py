@@ -128,7 +128,7 @@ def test_only_names_of_the_list_are_assets(served, outputs):
 
 def check_that_nothing_is_done(port, studio, query):
     assert get(port, f"/thumbnail?{query}")[0] == 404
-    for how in ("asset", "again", "like", "seeds"):
+    for how in ("asset", "again", "like", "seeds", "edit", "refine"):
         get(port, f"/index.html?{query.replace('asset=', f'{how}=', 1)}")
     for what in ("star", "rename", "delete", "restore"):
         status, _, body = get(port, f"/do?act={what}&{query}", X_Fsd_Gs="act")
@@ -184,9 +184,13 @@ def test_acts_that_cannot_be_are_one_line(served, what, fields, line):
 
 def test_an_asset_once_more(served):
     port, studio = served
-    for how in ("again", "seeds", "like"):
+    for how in ("again", "seeds", "like", "edit", "refine"):
         assert get(port, f"/index.html?{how}=a-red-chair-seed-0001")[0] == 200
-    again, seeds, like = studio.proposed
+    again, seeds, like, edit, refine = studio.proposed
+    assert [(form.task, form.source, form.prompt) for form in (edit, refine)] == [
+        ("edit", "a-red-chair-seed-0001", "a red chair"),
+        ("refine", "a-red-chair-seed-0001", "a red chair"),
+    ]
     assert (again.prompt, again.seed, again.count) == ("a red chair", 1, 1)
     assert (seeds.seed, seeds.count) == (2, 4)
     assert (like.seed, like.settings.split()) == (1_000_001, ["noise.like=1", "noise.like_mix=0.7"])
