@@ -89,6 +89,7 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
     """Everything a step calls that is not optimised, from the settings. original: what an edit is pulled to."""
     pull = config.pull
     noise, guidance = build_noise(config, prior, device), config.guidance.build()
+    kept = None if original is None else kept_splats(pull, original["means"])
     return Parts(
         prior=prior,
         rasterize=make_rasterizer(config.render.backend, device, config.render),
@@ -98,8 +99,8 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
         schedule=config.schedule.build(max(config.steps, 1), stream_seed(config.seed, "time")),
         guidance=guidance,
         regularize=config.regularize,
-        hold=Hold(None if original is None else kept_splats(pull, original["means"])),
-        pull=Pull(original, pull.shape, pull.colour),
+        hold=Hold(kept),
+        pull=Pull(original, pull.shape, pull.colour, pull.floor, kept),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
         with_depth=noise.needs_depth or guidance.needs_depth,

@@ -26,6 +26,7 @@ from fsd_gs.train.build import initial_splats
 from fsd_gs.train.variants import orbit
 
 STRENGTH, PULL = 0.5, 0.05
+FLOOR = 0.004  # one of 255 steps of a colour
 SMALLEST, LARGEST = 0.15, 1.1  # radii of an object that the cameras see well as it stands; others are fitted, and put back
 GEOMETRY, COLOUR = 0.1, 2.0  # of the usual learning rates: a finished shape is not shaken, and a colour has far to go
 
@@ -54,7 +55,7 @@ def edit_settings(
         overrides: key=value, above it.
 
     Raises:
-        InputError: a strength that is no time; the run would stand where ``file`` lies.
+        InputError: a strength that is no time; it would overwrite ``file``.
         FileFormatError: no splats in ``file``.
     """
     file = Path(file)
@@ -73,6 +74,7 @@ def edit_settings(
         f"splats.sh_degree={_degree(splats)}",
         *_path(entered(base.schedule, strength)),
         f"pull.shape={pull}",
+        f"pull.floor={FLOOR}",
         *([] if keep is None else [f"pull.keep={keep}"]),
         f"pull.region={list(region)}",
         *_rates(base, ("means", "means_end", "scales", "quats", "opacities")),
@@ -80,7 +82,7 @@ def edit_settings(
         "outputs.clean=false",
     ]
     config = load_config(config_files, [*edit, *overrides, f"prompt={prompt}"])
-    if file.resolve().is_relative_to((folder := runs.run_folder(config)).resolve()):
+    if config.overwrite and file.resolve().is_relative_to((folder := runs.run_folder(config)).resolve()):
         raise InputError(f"{file}: the edit would take the place of its original, {folder}; choose another prompt, seed or output")
     return config
 

@@ -36,10 +36,10 @@ def requested_change(request: Request, original: Path, output: str, overrides: S
     files, typed, fields = preset_files(request), typed_settings(request), own_fields(request)
     build = _edit(request, original, output, files) if request.task == EDIT else _refinement(request, original, files)
     trusted, _ = build([*overrides, *fields])
-    config, folder = build([*overrides, *typed, *fields])
+    config, folder = build(words := [*overrides, *typed, *fields])
     if config.mode != "3d" or config.stages:
         raise ConfigError(f"preset: {request.preset} has stages or makes no 3D asset; choose another one to {request.task} with")
-    check_texts(config, trusted, files, overrides, Path(output))
+    check_texts(config, trusted, Path(output), lambda word: build([*words, word]))
     return config, folder
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,12 @@ def requested_config(request: Request, output: str, overrides: Sequence[str] = (
     fields = [f"prompt={request.prompt}", f"seed={request.seed}", f"count={request.count}", f"output={output}", *own_fields(request)]
     fields += [f"keep={request.keep}"] if request.keep else []
     quality = f"quality={request.quality}"
-    trusted = load_config(files, [quality, *overrides, *fields])
-    config = load_config(files, [quality, *overrides, *typed, *fields])
+    load = partial(load_config, files)
+    trusted = load([quality, *overrides, *fields])
+    config = load(words := [quality, *overrides, *typed, *fields])
     if config.mode != "3d":
         raise ConfigError(f"mode: this page makes 3D assets, got {config.mode}; use fsd-gs train")
-    check_texts(config, trusted, files, overrides, Path(output))
+    check_texts(config, trusted, Path(output), lambda word: load([*words, word]))
     return config
 
 
@@ -112,21 +114,20 @@ def own_fields(request: Request) -> list[str]:
     return [*(["anyway=true"] if request.anyway else []), "overwrite=true" if request.replace else "resume=true"]
 
 
-def check_texts(config: Config, trusted: Config, files: Sequence[str], overrides: Sequence[str], outputs: Path) -> None:
+def check_texts(config: Config, trusted: Config, outputs: Path, try_word: Callable[[str], object]) -> None:
     """ConfigError for a text in ``config`` that only the command line may say.
 
     Args:
         config: with what was typed.
         trusted: without.
-        files: presets below both.
-        overrides: the command line's, in both.
         outputs: whose assets a run may begin with.
+        try_word: makes ``config`` with one more "key=value"; ConfigError for a value that cannot be.
     """
     known = dict(_texts(trusted))
     for key, text in _texts(config):
         if known.get(key) == text or key in _WORDS or (key == "splats.init" and _is_asset(text, outputs)):
             continue
-        _check_text(key, text, files, overrides)
+        _check_text(key, text, try_word)
 
 
 def split_settings(text: str) -> list[str]:
@@ -135,11 +136,11 @@ def split_settings(text: str) -> list[str]:
     return [re.sub(r"""^(\w+)=(["'])(.*)\2$""", r"\1=\3", word) if word.partition("=")[0] in _WORDS else word for word in words]
 
 
-def _check_text(key: str, text: str, files: Sequence[str], overrides: Sequence[str]) -> None:
+def _check_text(key: str, text: str, try_word: Callable[[str], object]) -> None:
     if key in _NAMES:
         if re.fullmatch(_NAMES[key], text) or (key == "prior.name" and text in presets()):
             return
-    elif _is_closed(key, files, overrides):  # then the configuration has checked it already
+    elif _is_closed(key, try_word):  # then the configuration has checked it already
         return
     raise ConfigError(f"{key}: '{text}' cannot be chosen from a page; start it with this setting on the command line, or with a preset")
 
@@ -150,12 +151,12 @@ def _is_asset(text: str, outputs: Path) -> bool:
     return any(place in map(Path.resolve, versions_of(run / SPLATS).values()) for run in outputs.glob("*/seed-*"))
 
 
-def _is_closed(key: str, files: Sequence[str], overrides: Sequence[str]) -> bool:
+def _is_closed(key: str, try_word: Callable[[str], object]) -> bool:
     """Whether only certain texts are values of a setting: then a senseless one is refused, alone and as a member."""
     name = key.partition("[")[0]
     for senseless in ("no such value", "[no such value]", "{none: no such value}"):
         try:
-            load_config(files, [*overrides, f"{name}={senseless}"])
+            try_word(f"{name}={senseless}")
         except ConfigError:
             continue
         return False

@@ -28,7 +28,8 @@ from fsd_gs.splats.settings import PullSettings
 from fsd_gs.train import runs
 from fsd_gs.train.asset import make_asset
 from fsd_gs.train.build import initial_splats
-from fsd_gs.train.edit import beside, edit_settings, entered, put_back, refine_settings
+from fsd_gs.train.edit import PULL, STRENGTH, beside, edit_settings, entered, put_back, refine_settings
+from fsd_gs.train.edit_command import make_edit_parser
 
 
 class Fine(GreenPrior):
@@ -106,6 +107,28 @@ def test_a_step_takes_its_share_of_the_way_back():
         assert torch.equal(params[name], original[name])
 
 
+def test_what_the_rasterizer_cuts_off_can_be_coloured_again(tmp_path):
+    """A channel below 0 has no gradient: without the floor, red that was stored so stays without green for ever."""
+    dark = replace(red_ball(), sh=torch.tensor([1.2, -2.5, -2.5]).expand(200, 1, 3).clone())
+    fsd_gs.save_splats(dark, tmp_path / "dark.ply")
+    green = {}
+    for floor in (None, 0.0):
+        words = ["steps=40", *([] if floor is None else [f"pull.floor={floor}"])]
+        _, after = edited(tmp_path / "dark.ply", tmp_path / f"out-{floor}", overrides=words)
+        green[floor] = after.sh[:, 0, 1]
+    assert bool((green[0.0] == -2.5).all())
+    assert float(green[None].quantile(0.8)) > -1.0
+
+
+def test_the_floor_leaves_kept_splats_alone():
+    params = from_gaussians(replace(red_ball(4), sh=torch.tensor([1.0, -2.5, -1.0]).expand(4, 1, 3).clone()))
+    original = {name: value.detach().clone() for name, value in params.items()}
+    kept = torch.tensor([True, False, False, True])
+    Pull(original, floor=0.1, kept=kept)(params)
+    assert torch.equal(params["sh0"][kept], original["sh0"][kept])
+    torch.testing.assert_close(0.5 + 0.28209479 * params["sh0"][~kept, 0], torch.tensor([[0.7820948, 0.1, 0.2179052]] * 2))
+
+
 @pytest.mark.parametrize(
     ("mask", "says"),
     [
@@ -181,6 +204,8 @@ def test_what_is_no_asset(tmp_path, capsys):
     assert main(["edit", str(tmp_path / "none.ply"), "a blue chair"]) == 2
     assert "none.ply" in capsys.readouterr().err
     fsd_gs.save_splats(red_ball(), tmp_path / "red.ply")
+    parsed = make_edit_parser("edit").parse_args(["red.ply", "a blue chair"])
+    assert (parsed.strength, parsed.pull) == (STRENGTH, PULL)
     assert main(["edit", str(tmp_path / "red.ply"), "a blue chair", "--region", "1,2"]) == 2
     assert "--region: expected x,y,z,radius" in capsys.readouterr().err
     assert main(["refine", str(tmp_path)]) == 2
@@ -205,3 +230,9 @@ def test_a_refinement_stands_beside_its_original(tmp_path):
     (folder / runs.SPLATS).unlink()
     with pytest.raises(FileFormatError, match="is not finished"):
         refine_settings(folder)
+
+
+def test_an_edit_never_stands_in_the_place_of_its_original(tmp_path):
+    folder = make_asset(tiny(tmp_path), GreenPrior()).folder
+    with pytest.raises(InputError, match="would take the place of its original"):
+        edit_settings(folder / runs.SPLATS, "a green egg", overrides=[*QUICK, f"output={tmp_path}", "overwrite=true"])

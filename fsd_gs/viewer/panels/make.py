@@ -125,26 +125,25 @@ class MakePanel(Panel):
     def set_busy(self, busy: bool) -> None:
         """The form makes room for the run: on a phone there is none for both."""
         task = self._task
-        fields = {
-            self.headline: task != MAKE,
-            self.prompt: task != REFINE,
-            self.preset: True,
-            self.quality: task != REFINE,
-            self.strength: task != MAKE,
-            self.pull: task == EDIT,
-            self.seed: task != REFINE,
-            self.count: task == MAKE,
-            self.keep: task == MAKE,
-            self.extra: True,
-            self.anyway: True,
-            self.replace: task != REFINE,
-            self.button: True,
-            self.leave: task != MAKE,
-        }
-        for control, belongs in fields.items():
-            if control is not self.headline:
-                control.disabled = busy  # type: ignore[union-attr]
+        fields = [
+            (self.prompt, task != REFINE),
+            (self.preset, True),
+            (self.quality, task != REFINE),
+            (self.strength, task != MAKE),
+            (self.pull, task == EDIT),
+            (self.seed, task != REFINE),
+            (self.count, task == MAKE),
+            (self.keep, task == MAKE),
+            (self.extra, True),
+            (self.anyway, True),
+            (self.replace, task != REFINE),
+            (self.button, True),
+            (self.leave, task != MAKE),
+        ]
+        for control, belongs in fields:
+            control.disabled = busy
             control.visible = belongs and not busy
+        self.headline.visible = task != MAKE and not busy
         self.words.visible = self.misunderstood.visible = False
 
 
