@@ -19,7 +19,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["mvdream", pytest.param("sd3", marks=pytest.mark.slow)])
 def test_one_suite_runs_on_every_family(family, tmp_path, capsys):
     folder = FAMILIES[family](tmp_path / family)
     values = {"prompts": ["an owl"], "seeds": [0, 1], "methods": ["sds", "fsd"], "baselines": ["sds"], "views": 4, "base": BASE}

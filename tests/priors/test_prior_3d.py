@@ -46,7 +46,10 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+QUICK = ("sd", "flux-dev", "mvdream")  # an ε-network, a flow, views together; the others are variants
+
+
+@pytest.mark.parametrize("family", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FAMILIES])
 def test_five_steps_in_3d(family, tmp_path):
     make, options, scale = FAMILIES[family]
     folder = tiny_mvdream(tmp_path / family) if make is None else tiny.save(make(), tmp_path / family)
