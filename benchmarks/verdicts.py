@@ -11,7 +11,10 @@ The table of docs/results.md:
 """
 
 import argparse
-from dataclasses import dataclass
+import json
+import math
+import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
@@ -73,10 +76,18 @@ def numbers(signs: Signs) -> str:
     return " | ".join(f"{value:.3f}" for value in signs.as_tuple())
 
 
+def label(row: Row) -> dict:
+    """As fsd_gs/metrics/verdict/weights/labelled.json has it; ``kept`` is the verdict's own until somebody looks."""
+    signs = {name: None if math.isnan(value) else round(value, 4) for name, value in asdict(row.verdict.signs).items()}
+    seed = int(re.search(r"seed-(\d+)", row.name)[1])
+    return {"group": "batch", "prompt": row.prompt, "seed": seed, "kept": row.verdict.keep, "held_out": False, "signs": signs}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sheet", type=Path, help="a picture of all of them, three views each")
+    parser.add_argument("--rows", type=Path, help="the signs as rows of labelled.json, for somebody to say which are kept")
     parser.add_argument("--columns", type=int, default=4)
     given = parser.parse_args()
     judge, rasterizer = Judge.load(), make_rasterizer("cpu")
@@ -90,6 +101,8 @@ def main() -> None:
         named = [row.right[part] for row in rows if part in row.right]
         if named:
             print(f"{part} right: {sum(named)} of {len(named)}")
+    if given.rows:
+        given.rows.write_text("[\n" + ",\n".join(json.dumps(label(row)) for row in rows) + "\n]\n")
     if given.sheet:
         frames = [to_uint8(torch.cat([row.rgb[v] for v in SHOWN], dim=1)) for row in rows]
         captions = [f"{row.prompt}   p(keep) {row.verdict.score:.2f}" for row in rows]

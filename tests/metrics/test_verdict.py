@@ -88,24 +88,27 @@ def test_colours_of_the_surface_match_and_colours_of_the_view_do_not():
 
 
 class FakeJudge:
-    categories = ("chair", "car", "fish")
+    categories, colors = ("chair", "car", "fish"), ("red", "green")
 
-    def __init__(self, logits):
-        self.logits = torch.tensor(logits)
+    def __init__(self, logits, red=0.5):
+        self.logits, self.red = torch.tensor(logits), torch.tensor([red, 1 - red])
 
     def read(self, prompt):
         if "zebra" in prompt:
             raise InputError("prompt: no such kind")
-        return type("Asked", (), {"category": prompt.split()[-1]})
+        color = next((c for c in self.colors if c in prompt), None)
+        return type("Asked", (), {"category": prompt.split()[-1], "color": color})
 
     def __call__(self, images):
-        return type("Output", (), {"category": self.logits.expand(len(images), -1)})
+        return type("Output", (), {"category": self.logits.expand(len(images), -1), "color": self.red.log().expand(len(images), -1)})
 
 
-def test_doubt_and_margin_follow_the_judges_probabilities():
-    judge, rgb = FakeJudge([math.log(0.6), math.log(0.3), math.log(0.1)]), torch.rand(4, 8, 8, 3)
-    doubt, margin = recognition(judge, rgb, "a red chair")
-    assert (doubt, margin) == (pytest.approx(0.4), pytest.approx(math.log(2)))
+def test_doubt_margin_and_tint_follow_the_judges_probabilities():
+    judge, rgb = FakeJudge([math.log(0.6), math.log(0.3), math.log(0.1)], red=0.9), torch.rand(4, 8, 8, 3)
+    doubt, margin, tint = recognition(judge, rgb, "a red chair")
+    assert (doubt, margin, tint) == (pytest.approx(0.4), pytest.approx(math.log(2)), pytest.approx(0.1))
+    assert recognition(judge, rgb, "a green chair")[2] == pytest.approx(0.9)
+    assert math.isnan(recognition(judge, rgb, "a chair")[2])  # no colour was asked for
     assert recognition(judge, rgb, "a fish")[1] == pytest.approx(math.log(0.1 / 0.6))
     assert recognition(FakeJudge([50.0, 0.0, 0.0]), rgb, "a chair")[1] == 8.0  # held
     assert all(math.isnan(x) for x in recognition(judge, rgb, "a zebra"))
@@ -130,9 +133,9 @@ def test_depth_and_two_views_are_asked_for():
 
 
 def made(kept, rng, number):
-    good = np.array([0.12, 0.2, 0.05, 0.05, 0.0, 0.02, 6.0])
-    bad = np.array([0.4, 0.6, 0.3, 0.15, 0.1, 0.3, 1.0])
-    values = (good if kept else bad) + rng.normal(size=7) * np.array([0.05, 0.08, 0.04, 0.03, 0.02, 0.05, 1.5])
+    good = np.array([0.12, 0.2, 0.05, 0.05, 0.0, 0.02, 6.0, 0.05])
+    bad = np.array([0.4, 0.6, 0.3, 0.15, 0.1, 0.3, 1.0, 0.2])
+    values = (good if kept else bad) + rng.normal(size=8) * np.array([0.05, 0.08, 0.04, 0.03, 0.02, 0.05, 1.5, 0.05])
     return Labelled("made", f"prompt {number}", 0, kept, False, Signs(*values.tolist()))
 
 

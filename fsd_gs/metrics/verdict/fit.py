@@ -44,7 +44,7 @@ def load_labelled(path: Path = LABELLED) -> list[Labelled]:
     """The labelled assets of a file like the shipped one."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     return [
-        Labelled(r["group"], r["prompt"], r["seed"], r["kept"], r["held_out"], Signs(*(_number(r["signs"][n]) for n in NAMES)))
+        Labelled(r["group"], r["prompt"], r["seed"], r["kept"], r["held_out"], Signs(*(_number(r["signs"].get(n)) for n in NAMES)))
         for r in rows
     ]
 
@@ -58,6 +58,7 @@ def fit(assets: Sequence[Labelled], ridge: float = RIDGE) -> VerdictModel:
     from scipy.optimize import minimize
 
     raw = np.array([a.signs.as_tuple() for a in assets])
+    raw[:, np.isnan(raw).all(axis=0)] = 0.0  # a sign that none of them has says nothing
     kept = np.array([a.kept for a in assets])
     means, deviations = np.nanmean(raw, axis=0), np.maximum(np.nanstd(raw, axis=0), LEAST)
     x = np.nan_to_num((raw - means) / deviations)

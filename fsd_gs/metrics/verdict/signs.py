@@ -46,8 +46,8 @@ LIMIT = 8.0  # of the margin
 
 @dataclass(frozen=True)
 class Signs:
-    """See the module. All but margin are 0 at best and at most 1 (mismatch √3); doubt and margin are NaN where the judge does not know
-    the prompt."""
+    """See the module. All but margin are 0 at best and at most 1 (mismatch √3); doubt, margin and tint are NaN where the judge does not
+    know what the prompt asks for."""
 
     haze: float
     softness: float
@@ -56,6 +56,7 @@ class Signs:
     floaters: float
     doubt: float = math.nan
     margin: float = math.nan
+    tint: float = math.nan
 
     def as_tuple(self) -> tuple[float, ...]:
         return astuple(self)
@@ -84,7 +85,7 @@ def signs_of(views: Render, cameras: Cameras, gaussians: Gaussians | None = None
         views: from ``cameras``: rgb [V, H, W, 3] over grey, alpha and depth [V, H, W, 1].
         cameras: V ≥ 2 in order around the object.
         gaussians: the splats, for the floaters; None (a mesh) has none.
-        judge: with ``prompt``, for doubt and margin; None leaves them NaN.
+        judge: with ``prompt``, for doubt, margin and tint; None leaves them NaN.
         prompt: what was asked for.
 
     Raises:
@@ -95,10 +96,10 @@ def signs_of(views: Render, cameras: Cameras, gaussians: Gaussians | None = None
     a = views.alpha[..., 0].detach().cpu().double().nan_to_num(0.0).clamp(0, 1).numpy()
     z = views.depth[..., 0].detach().cpu().double().nan_to_num(0.0).numpy()
     floaters = 0.0 if gaussians is None else splat_statistics(gaussians).floaters
-    doubt, margin = (math.nan, math.nan) if judge is None else recognition(judge, views.rgb, prompt)
+    doubt, margin, tint = (math.nan, math.nan, math.nan) if judge is None else recognition(judge, views.rgb, prompt)
     rgb = views.rgb.detach().cpu().double().nan_to_num(0.0).clamp(0, 1).numpy()
     dissent, mismatch = disagreement(a, z, rgb, cameras)
-    return Signs(haze_of(a), softness_of(a), dissent, mismatch, floaters, doubt, margin)
+    return Signs(haze_of(a), softness_of(a), dissent, mismatch, floaters, doubt, margin, tint)
 
 
 def haze_of(a: np.ndarray) -> float:
@@ -166,14 +167,16 @@ def _inner(silhouette: np.ndarray) -> np.ndarray:
     return np.asarray(binary_erosion(silhouette, iterations=3))
 
 
-def recognition(judge: Judge, rgb: Tensor, prompt: str) -> tuple[float, float]:
-    """(doubt, margin) of views rgb [V, H, W, 3] over grey; NaN where the prompt names no category of the judge."""
+def recognition(judge: Judge, rgb: Tensor, prompt: str) -> tuple[float, float, float]:
+    """(doubt, margin, tint) of views rgb [V, H, W, 3] over grey; NaN where the prompt names no category, or no colour, of the judge."""
     try:
         asked = judge.read(prompt)
     except InputError:
-        return math.nan, math.nan
-    log_p = judge(rgb.permute(0, 3, 1, 2).clamp(0, 1)).category.log_softmax(dim=1)
+        return math.nan, math.nan, math.nan
+    seen = judge(rgb.permute(0, 3, 1, 2).clamp(0, 1))
+    log_p = seen.category.log_softmax(dim=1)
     place = judge.categories.index(asked.category)
     own = log_p[:, place]
     others = log_p.index_fill(1, torch.tensor([place], device=log_p.device), -math.inf).amax(1)
-    return float(1 - own.exp().mean()), float((own - others).mean().clamp(-LIMIT, LIMIT))
+    tint = 1 - float(seen.color.softmax(dim=1)[:, judge.colors.index(asked.color)].mean()) if asked.color else math.nan
+    return float(1 - own.exp().mean()), float((own - others).mean().clamp(-LIMIT, LIMIT)), tint
