@@ -19,20 +19,21 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "docs" / "images"
-sys.path.insert(0, str(ROOT / "tests"))  # the toy mixture is defined once, where it is asserted
+sys.path.insert(0, str(ROOT / "tests" / "guidance"))  # the toy mixture is defined once, where it is asserted
 
-from test_toy_mixture import RATE, SEEDS, STEPS, MixturePrior, entropy  # noqa: E402
+from test_toy_mixture import RATE, MixturePrior, entropy  # noqa: E402
 
 from fsd_gs.core.cameras import orbit_cameras  # noqa: E402
 from fsd_gs.core.sh import sh0_from_rgb  # noqa: E402
 from fsd_gs.core.types import Gaussians, Render  # noqa: E402
-from fsd_gs.guidance import SCHEDULES, WEIGHTS  # noqa: E402
+from fsd_gs.guidance import SCHEDULES, WEIGHTS, make_guidance  # noqa: E402
 from fsd_gs.guidance.time_schedules import RandomUniform  # noqa: E402
 from fsd_gs.image2d import AdamRule, Grid, generate, seed_noise  # noqa: E402
 from fsd_gs.noise import SurfaceNoise, WorldMapNoise  # noqa: E402
 from fsd_gs.priors.schedule import DiscreteSchedule  # noqa: E402
 from fsd_gs.render.base import make_rasterizer  # noqa: E402
 
+SEEDS, STEPS = 400, 1000  # of the toy
 COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd")
 
 
@@ -134,10 +135,11 @@ def draw_toy() -> None:
     methods = {
         "DDIM = fixed noise, exact rule": None,
         "FSD: fixed noise, Adam": AdamRule(rate=RATE),
+        "PFD: fixed noise, 4 moves, Adam": AdamRule(rate=RATE, guidance=make_guidance("pfd", 1.0, "one", params={"steps": 4})),
         "annealed SDS: fresh noise, Adam": AdamRule(rate=RATE, fresh_noise=True),
         "SDS: fresh noise, random t, Adam": AdamRule(rate=RATE, fresh_noise=True, schedule=RandomUniform()),
     }
-    figure, axes = plt.subplots(1, 4, figsize=(13, 2.6), sharey=True)
+    figure, axes = plt.subplots(1, 5, figsize=(16, 2.6), sharey=True)
     reference = None
     print(f"\nGaussian mixture, {SEEDS} seeds, {STEPS} steps, rate {RATE}")
     print("| method | entropy | modes | DDIM's mode | distance to the mode |\n|---|---|---|---|---|")

@@ -67,21 +67,30 @@ def gradient_dissimilarity(grad: Tensor, cameras: Cameras, alpha: Tensor, depth:
     views, _, height, width = grad.shape
     grad, cameras = grad.to(depth), cameras.to(depth.device, depth.dtype).resized(width, height)
     opacity, z = on_cells(alpha, depth, height, width)
-    cells, z_there = seen_from(surface_points(cameras, z), cameras)  # [j, i, h·w, …]: the points of view i in view j
+    points, flat = surface_points(cameras, z), grad.flatten(2)
+    seen, cosines = seen_twice(points, cameras, opacity, z, tolerance), []
+    for j in range(views):
+        i, p = seen[j].nonzero(as_tuple=True)
+        if len(i):
+            place, _ = seen_from(points[i, p][None], cameras[j])
+            cosines.append(functional.cosine_similarity(flat[i, :, p].T, read(grad[j : j + 1], place)[0, :, 0], dim=0))
+    return 1 - torch.cat(cosines).mean() if cosines else 0 * z.sum()
 
-    def read(maps: Tensor) -> Tensor:
-        """Maps [V, C, h, w] of each view j at the points of each view i: [j, C, i, h·w]."""
-        return functional.grid_sample(maps, cells, padding_mode="border", align_corners=False)
 
-    here = grad.flatten(2).transpose(0, 1)[None]  # [1, C, i, h·w]
-    dissimilarity = 1 - functional.cosine_similarity(here, read(grad), dim=1)
-    with torch.no_grad():
-        opacity_there, surface_there = read(torch.stack([opacity, z], 1)).unbind(1)
-        inside = (cells.abs() <= 1).all(-1) & (z_there > 0)
-        opaque = (opacity.flatten(1)[None] > _OPAQUE) & (opacity_there > _OPAQUE)
-        another = ~torch.eye(views, dtype=torch.bool, device=depth.device)[:, :, None]
-        seen = inside & opaque & another & ((z_there - surface_there).abs() < tolerance)
-    return torch.where(seen, dissimilarity, 0.0).sum() / seen.sum().clamp_min(1)
+@torch.no_grad()
+def seen_twice(points: Tensor, cameras: Cameras, opacity: Tensor, z: Tensor, tolerance: float) -> Tensor:
+    """[j, i, h·w], whether view j sees what the cells of view i ≠ j show: points [V, h·w, 3], opacity and depth [V, h, w]."""
+    places, z_there = seen_from(points, cameras)
+    opacity_there, surface_there = read(torch.stack([opacity, z], 1), places).unbind(1)
+    inside = (places.abs() <= 1).all(-1) & (z_there > 0)
+    opaque = (opacity.flatten(1)[None] > _OPAQUE) & (opacity_there > _OPAQUE)
+    another = ~torch.eye(len(cameras), dtype=torch.bool, device=z.device)[:, :, None]
+    return inside & opaque & another & ((z_there - surface_there).abs() < tolerance)
+
+
+def read(maps: Tensor, places: Tensor) -> Tensor:
+    """Maps [V, C, h, w] at places [V, n, m, 2] of :func:`seen_from`, bilinearly: [V, C, n, m]."""
+    return functional.grid_sample(maps, places, padding_mode="border", align_corners=False)
 
 
 def on_cells(alpha: Tensor, depth: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -102,7 +111,7 @@ def surface_points(cameras: Cameras, z: Tensor) -> Tensor:
 
 
 def seen_from(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:
-    """Points [V, P, 3] in every camera j: place [j, V, P, 2] from −1 to 1 across the picture (``grid_sample``'s), depth [j, V, P]."""
+    """Points [V, P, 3] in every camera j: places [j, V, P, 2] from −1 to 1 across the picture (``grid_sample``'s), depth [j, V, P]."""
     rotation, translation = cameras.viewmats[:, None, :3, :3], cameras.viewmats[:, None, None, :3, 3]
     in_camera = points[None] @ rotation.transpose(2, 3) + translation
     z = in_camera[..., 2]

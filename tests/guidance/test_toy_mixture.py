@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fsd_gs.core.types import TextCondition
+from fsd_gs.guidance import make_guidance
 from fsd_gs.guidance.time_schedules import RandomUniform
 from fsd_gs.image2d import AdamRule, Grid, generate, seed_noise
 from fsd_gs.priors.schedule import DiscreteSchedule
@@ -77,19 +78,21 @@ def table(request):
     return {
         "DDIM": run("exact"),
         "fixed, Adam": run("adam", AdamRule(rate=RATE)),
+        "fixed, PFD": run("adam", AdamRule(rate=RATE, guidance=make_guidance("pfd", 1.0, "one", params={"steps": 2}))),
         "fresh, Adam": run("adam", AdamRule(fresh_noise=True, rate=RATE)),
         "fresh, random t, Adam": run("adam", AdamRule(fresh_noise=True, schedule=RandomUniform(), rate=RATE)),
     }
 
 
 def test_fixed_noise_reaches_every_mode(table):
-    for method in ("DDIM", "fixed, Adam"):
+    for method in ("DDIM", "fixed, Adam", "fixed, PFD"):
         assert entropy(table[method]) >= 2.0
         assert len(table[method].unique()) == MODES
 
 
 def test_fixed_noise_goes_where_ddim_goes(table):
     assert (table["fixed, Adam"] == table["DDIM"]).double().mean() >= 0.8
+    assert (table["fixed, PFD"] == table["DDIM"]).double().mean() >= 0.9  # its target is DDIM's own end
 
 
 def test_fresh_noise_collapses(table):
