@@ -168,14 +168,31 @@ class Render:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """What V cameras see of a surface, for priors that are shown it.
+
+    Attributes:
+        cameras: V of them.
+        depth: [V, H, W, 1] along z, 0 where there is nothing.
+        alpha: [V, H, W, 1] coverage in [0, 1].
+    """
+
+    cameras: Cameras
+    depth: Tensor
+    alpha: Tensor
+
+
+@dataclass(frozen=True)
 class TextCondition:
     """A prompt as a prior understands it. Each prior subclasses it with its own embeddings; everyone else passes it on.
 
     Attributes:
         prompt, negative_prompt: what ``encode_text`` can be given again.
         background: the colour [3] that the prior was told of, or None.
+        control: the pictures [B, 3, H, W] of a geometry that the prior was shown, or None.
     """
 
     prompt: str
     negative_prompt: str
     background: Tensor | None = field(default=None, kw_only=True)
+    control: Tensor | None = field(default=None, kw_only=True)

@@ -191,6 +191,8 @@ def _row(line: int, cells: Mapping[str, Any], common: Config, base: tuple[Sequen
     if settings:
         files, overrides = base
         config = load_config(files, [*overrides, *(f"{key}={_typed(value)}" for key, value in settings.items()), f"prompt={prompt}"])
+        if config.prior.image is not None and not Path(config.prior.image).expanduser().is_file():
+            raise FileFormatError(f"image: no file '{config.prior.image}'; paths count from the folder in which the command is given")
     else:
         config = replace(common, prompt=_plain_text(prompt))
     own = () if seeds is None else parse_seeds(_seed_text(seeds), "seeds")
@@ -212,8 +214,6 @@ def _typed(value: Any) -> str:
 
 def _check_column(name: str, known: Any) -> None:
     if name in OWN_COLUMNS:
-        if name == "image" and "prior.image" not in known:
-            raise ConfigError("image: the priors of this version take no image; leave the column out")
         return
     if name in TAKEN:
         say = "seeds (such as 0-3)" if name in ("seed", "count") else "the command line"

@@ -22,7 +22,7 @@ from fsd_gs.errors import ConfigError, unknown_name
 from fsd_gs.guidance import GUIDANCES, WEIGHTS
 from fsd_gs.guidance.cfg import guided_noise, noise_and_clean
 from fsd_gs.guidance.ode import ddim_path
-from fsd_gs.priors.base import FlowPrior, Prior
+from fsd_gs.priors.base import ControlledPrior, FlowPrior, Prior
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,12 @@ class Noised:
         return replace(self, t=t, epsilon=epsilon)
 
     def with_negative(self, negative_prompt: str) -> Noised:
-        """The same batch with another negative prompt ("" is ∅), in front of the same background."""
+        """The same batch with another negative prompt ("" is ∅), in front of the same background, shown the same geometry."""
         if negative_prompt == self.text.negative_prompt:
             return self
         text = self.prior.encode_text(self.text.prompt, negative_prompt, self.cameras, self.text.background)
+        if self.text.control is not None and isinstance(self.prior, ControlledPrior):
+            text = self.prior.with_control(text, self.text.control)
         return replace(self, text=text)
 
     def noise(self, scale: float, rescale: float = 0.0) -> Tensor:

@@ -36,9 +36,9 @@ def methods_of(config: Config, prior: Prior) -> dict[str, Method2D]:
 def _method(name: str, config: Config, prior: Prior) -> Method2D:
     settings, guidance = config.image2d, config.guidance
     if name == "ddim":
-        spacing = settings.spacing
-        # Stable Diffusion's own sampler starts one timestep late; an exact prior has no such habit.
-        grid = Grid(spacing, shift=3.0 if isinstance(prior, FlowPrior) else 1.0)  # type: ignore[arg-type]
+        # A flow prior's own grid; of the others the spacing that is set, from the last trained timestep, because Stable Diffusion's own
+        # sampler starts one timestep late and an exact prior has no such habit.
+        grid = Grid.of(prior) if isinstance(prior, FlowPrior) else Grid(settings.spacing)  # type: ignore[arg-type]
         return Method2D("exact", settings.exact_steps, config.guidance.cfg_scale, grid=grid)
     schedule: TimeSchedule = Linear(config.schedule.start, config.schedule.end, config.steps)
     if name == "sds":

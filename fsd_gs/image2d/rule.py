@@ -33,10 +33,11 @@ from fsd_gs.guidance import Guidance, ScoreGuidance, TimeSchedule, inject
 from fsd_gs.guidance.cfg import noise_and_clean
 from fsd_gs.guidance.rfds import RectifiedFlowDistillation
 from fsd_gs.guidance.time_schedules import Linear
-from fsd_gs.priors.base import CleanPrior, FlowPrior, PipelinePrior, Prior
+from fsd_gs.priors.base import CleanPrior, ControlledPrior, FlowPrior, PipelinePrior, Prior
 from fsd_gs.priors.schedule import DiscreteSchedule, ShiftedSchedule
 
 Spacing = Literal["leading", "trailing", "linspace"]
+Ends = Literal["shifted", "trained", "steps"]
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,26 @@ class Grid:
         steps_offset, set_alpha_to_one: as in diffusers' DDIMScheduler; Stable Diffusion has 1 and False, which ends the last step on the
             first trained timestep (t = 1/T) instead of t = 0.
         shift: of flow models' σ (3 for SD3).
+        ends: of flow models' grid, see :func:`flow_grid`.
     """
 
     spacing: Spacing = "leading"
     steps_offset: int = 0
     set_alpha_to_one: bool = True
     shift: float = 1.0
+    ends: Ends = "shifted"
 
     @staticmethod
     def of(prior: Prior) -> Grid:
         """The grid of the DDIM (or flow-Euler) sampler with the config that came with the prior, so that the same noise ends on the same
         latents as in the pipeline of its folder; the defaults for a prior that came with none."""
         config = {k: v for k, v in prior.sampler.items() if v is not None} if isinstance(prior, PipelinePrior) else {}
-        if config.get("use_dynamic_shifting"):  # by the size of the image, in a way that each pipeline has for itself
-            config = {}
         return Grid(
             config.get("timestep_spacing", "leading"),
             int(config.get("steps_offset", 0)),
             bool(config.get("set_alpha_to_one", True)),
             float(config.get("shift", 1.0)),
+            config.get("ends", "shifted"),
         )
 
 
@@ -122,6 +124,7 @@ def generate(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     background: Tensor | None = None,
+    control: Tensor | None = None,
 ) -> Result2D:
     """Make one image for each seed (for a multi-view prior: ``prior.views`` images, 360° around at elevation 15°).
 
@@ -131,7 +134,7 @@ def generate(
     noise: ε̃ [S, C, h, w]; None draws it from ``seed``, each seed from its own stream, so that a seed's image does not depend on its
     neighbours in the batch. steps: sampler steps ("exact") or Adam steps ("adam"). device, dtype: of the latents; the prior's own.
     background: colour [3] in [0, 1] behind the object, for priors that can be told; others draw what they like.
-    None leaves it open.
+    None leaves it open. control: pictures [S, 3, H, W] in [0, 1] that the ControlNet of a prior is shown, one for each image.
     """
     seeds = [seed] if isinstance(seed, int) else list(seed)
     if steps < 1:
@@ -142,6 +145,10 @@ def generate(
     noise = noise.to(device, dtype)
     cameras = None if prior.views == 1 else front_cameras(prior, len(noise)).to(device)
     text = prior.encode_text(prompt, negative_prompt, cameras, background)
+    if control is not None:
+        if not isinstance(prior, ControlledPrior):
+            raise InputError(f"control: {type(prior).__name__} takes no ControlNet; leave it None")
+        text = prior.with_control(text, control.to(device))
     problem = _Problem(prior, noise, text, cameras, cfg_scale, cfg_rescale)
     if rule == "exact":
         exact = _exact_flow if isinstance(prior, FlowPrior) else _exact
@@ -184,15 +191,22 @@ def timestep_grid(timesteps: int, steps: int, spacing: Spacing, steps_offset: in
     return [min(n, timesteps - 1) for n in grid]
 
 
-def flow_grid(steps: int, shift: float = 1.0, timesteps: int = 1000) -> list[float]:
-    """σ of a flow sampler, falling from 1 to 0, ``steps`` + 1 values: FlowMatchEulerDiscreteScheduler's grid without dynamic shifting."""
+def flow_grid(steps: int, shift: float = 1.0, timesteps: int = 1000, ends: Ends = "shifted") -> list[float]:
+    """σ of a flow sampler, falling from 1 to 0, ``steps`` + 1 values: the grids of diffusers' flow-Euler scheduler.
+
+    Args:
+        steps: of the sampler.
+        shift: s of σ ← s σ/(1 + (s − 1) σ).
+        timesteps: T, trained ones.
+        ends: the last σ before 0, ahead of the shift: of the trained grid, to which a fixed shift has been applied before ("shifted": SD3)
+            or a dynamic one has not ("trained"), or 1/steps ("steps": FLUX).
+    """
 
     def shifted(sigma: float) -> float:
         return shift * sigma / (1 + (shift - 1) * sigma)
 
-    # Its smallest σ is shifted twice: once when it is taken from the trained grid, once with the others.
-    first, last = shifted(1.0), shifted(1.0 / timesteps)
-    return [shifted(first + (last - first) * i / max(steps - 1, 1)) for i in range(steps)] + [0.0]
+    last = {"shifted": shifted(1.0 / timesteps), "trained": 1.0 / timesteps, "steps": 1.0 / steps}[ends]
+    return [shifted(1.0 + (last - 1.0) * i / max(steps - 1, 1)) for i in range(steps)] + [0.0]
 
 
 @torch.no_grad()
@@ -230,7 +244,7 @@ def _exact_flow(problem: _Problem, steps: int, grid: Grid) -> Tensor:
         raise ConfigError(f"cfg_rescale: flow priors take none with rule='exact', got {problem.cfg_rescale}; set 0")
     velocity = RectifiedFlowDistillation(problem.cfg_scale)
     x = torch.zeros_like(noise)
-    for t, s in itertools.pairwise(torch.tensor(flow_grid(steps, grid.shift), dtype=torch.float64).to(noise)):
+    for t, s in itertools.pairwise(torch.tensor(flow_grid(steps, grid.shift, ends=grid.ends), dtype=torch.float64).to(noise)):
         rate = (t - s) / (1 - s)
         x = x - rate * velocity(prior, x, noise, t, problem.text, problem.cameras)
     return x

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from fsd_gs.core.types import Cameras, Gaussians, TextCondition
+from fsd_gs.core.types import Cameras, Gaussians, Geometry, TextCondition
 from fsd_gs.priors.schedule import NoiseSchedule
 
 
@@ -88,6 +88,24 @@ class CleanPrior(Prior, Protocol):
         self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float
     ) -> tuple[Tensor, Tensor]:
         """(x̂_0, ε_φ), each [B, C, h, w], of one prediction; arguments as in ``predict_noise``."""
+        ...
+
+
+@runtime_checkable
+class ControlledPrior(Prior, Protocol):
+    """A prior that may have a ControlNet, which is shown what is rendered."""
+
+    @property
+    def wants_geometry(self) -> bool:
+        """Whether there is one: then every text that it is given has to be shown a picture."""
+        ...
+
+    def control_picture(self, geometry: Geometry) -> Tensor:
+        """What the ControlNet is shown of V views: [V, 3, H, W] in [0, 1]."""
+        ...
+
+    def with_control(self, text: TextCondition, picture: Tensor) -> TextCondition:
+        """``text`` for the B images whose control pictures [B, 3, H, W] these are."""
         ...
 
 

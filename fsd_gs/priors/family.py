@@ -127,6 +127,7 @@ class Family:
         reads: The same for a single-file checkpoint.
         built_in: The name under which the prior is loaded without any ``place``.
         network: Class of the denoiser in the folders that it loads, for messages.
+        takes: What may stand beside the prompt: "image", "control", "embeddings".
         published: Weights by short name.
     """
 
@@ -136,6 +137,7 @@ class Family:
     reads: Callable[[Checkpoint], bool] = _never
     built_in: str | None = None
     network: str | None = None
+    takes: frozenset[str] = frozenset()
     published: Mapping[str, Published] = field(default_factory=dict)
 
 

@@ -25,9 +25,11 @@ from fsd_gs.priors.latent_prior import place
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.text import TextEncoders, TextLayout
+from fsd_gs.priors.textual_inversion import read_words, teach
 
 # Tensors that belong to the rest of a model whose encoder alone is used, or that older versions saved and nobody needs.
 _HARMLESS = re.compile(r"position_ids$|^text_projection\.|^visual_projection\.|^vision_model\.|^logit_scale$|^decoder\.|^lm_head\.")
+BESIDE_VISION = re.compile(r"position_ids$|^text_projection\.|^text_model\.|^logit_scale$")
 _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|model)(?:\.(?P<a>[\w-]+?))?(?:-\d{5}-of-\d{5})?(?:\.(?P<b>[\w-]+?))?\.safetensors", re.ASCII
 )
@@ -67,7 +69,7 @@ def require_equal(folder: Folder, one: tuple[str, Any], other: tuple[str, Any]) 
         )
 
 
-def load_module(cls: Any, folder: Path, component: str, dtype: torch.dtype) -> Any:
+def load_module(cls: Any, folder: Path, component: str, dtype: torch.dtype, harmless: re.Pattern[str] = _HARMLESS) -> Any:
     """A frozen network of ``folder``/``component`` on the CPU, in eval mode.
 
     Args:
@@ -75,6 +77,7 @@ def load_module(cls: Any, folder: Path, component: str, dtype: torch.dtype) -> A
         folder: The pipeline folder.
         component: Name of the subfolder.
         dtype: Precision of the weights.
+        harmless: Names of tensors that one side may have alone.
 
     Raises:
         FileFormatError: If the component or its weights are missing, are pickles, cannot be read, or do not fit the network.
@@ -92,14 +95,14 @@ def load_module(cls: Any, folder: Path, component: str, dtype: torch.dtype) -> A
             )
     except Exception as error:  # third-party readers raise what they like for a damaged file or a config that makes no network
         raise FileFormatError(f"prior: {where} cannot be loaded ({_first_line(error)}); download or save it again") from error
-    _require_all(where, report)
+    _require_all(where, report, harmless)
     return model.eval().requires_grad_(False)
 
 
-def _require_all(where: Path, report: Mapping[str, Any]) -> None:
+def _require_all(where: Path, report: Mapping[str, Any], harmless: re.Pattern[str]) -> None:
     """Every tensor of the network came from the file, and every tensor of the file went into the network."""
-    missing = sorted(str(key) for key in report["missing_keys"] if not _HARMLESS.search(str(key)))
-    unexpected = sorted(str(key) for key in report["unexpected_keys"] if not _HARMLESS.search(str(key)))
+    missing = sorted(str(key) for key in report["missing_keys"] if not harmless.search(str(key)))
+    unexpected = sorted(str(key) for key in report["unexpected_keys"] if not harmless.search(str(key)))
     wrong = sorted(str(entry[0] if isinstance(entry, list | tuple) else entry) for entry in report.get("mismatched_keys", ()))
     for what, names in (("lack", missing), ("have a wrong shape for", wrong), ("hold, beside what the network has,", unexpected)):
         if names:
@@ -269,10 +272,25 @@ def _default_betas(class_name: str) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------------------------- text
 
 
-def text_loader(folder: Folder, layout: TextLayout, dtype: torch.dtype) -> Callable[[], TextEncoders]:
-    """A function that loads the folder's tokenizers and text encoders when it is called; what can be refused before is refused now."""
+def text_loader(folder: Folder, layout: TextLayout, dtype: torch.dtype, embeddings: Sequence[str] = ()) -> Callable[[], TextEncoders]:
+    """A function that loads the folder's tokenizers and text encoders when it is called; what can be refused before is refused now.
+
+    Args:
+        folder: The pipeline folder.
+        layout: The text encoders.
+        dtype: Precision of the encoders.
+        embeddings: Files of textual inversion.
+    """
     present = [_check_part(folder, layout, index) for index in range(len(layout.parts))]
-    return lambda: _load_text(folder, layout, present, dtype)
+    widths = [config_of(folder, _names(index)[0]).get("hidden_size", 512) for index, there in enumerate(present) if there]
+    words = read_words(embeddings, widths)
+
+    def load() -> TextEncoders:
+        text = _load_text(folder, layout, present, dtype)
+        teach(words, text.tokenizers, text.encoders)
+        return text
+
+    return load
 
 
 def _check_part(folder: Folder, layout: TextLayout, index: int) -> bool:

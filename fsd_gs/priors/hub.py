@@ -33,9 +33,10 @@ COMPONENTS = (
     "tokenizer_3",
     "scheduler",
 )
-_PICKLES = (".bin", ".ckpt", ".pth", ".pt", ".pkl")
+PICKLES = (".bin", ".ckpt", ".pth", ".pt", ".pkl")
 _TEXT_FILES = (".json", ".txt", ".model")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_PART = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(?:/(?P<inside>[\w./-]+))?", re.ASCII)
 
 
 def log_announcement(line: str) -> None:
@@ -63,7 +64,7 @@ def resolve(name_or_path: str | Path, *, offline: bool = False, half: bool = Tru
         return _first_available(name, backbones.published()[name].sources, offline=offline, half=half, announce=announce)
     if path.exists():
         return path
-    if isinstance(name_or_path, Path) or name.startswith(("/", "./", "../", "~")) or path.suffix in (".safetensors", *_PICKLES):
+    if isinstance(name_or_path, Path) or name.startswith(("/", "./", "../", "~")) or path.suffix in (".safetensors", *PICKLES):
         raise FileFormatError(f"prior: no file or folder '{name}'; expected a diffusers folder or a .safetensors file")
     if _HUB_ID.fullmatch(name):
         return _first_available(name, (Source(name),), offline=offline, half=half, announce=announce)
@@ -107,7 +108,7 @@ def _all_shards(folder: Path) -> bool:
 def weight_files(folder: Path) -> tuple[list[Path], list[Path]]:
     """(safetensors files, pickle files) of one component."""
     files = [f for f in sorted(folder.iterdir()) if f.is_file()] if folder.is_dir() else []
-    return [f for f in files if f.suffix == ".safetensors"], [f for f in files if f.suffix in _PICKLES]
+    return [f for f in files if f.suffix == ".safetensors"], [f for f in files if f.suffix in PICKLES]
 
 
 def _first_available(name: str, sources: tuple[Source, ...], *, offline: bool, half: bool, announce: Announce) -> Path:
@@ -143,6 +144,78 @@ def _download(source: Source, *, half: bool, announce: Announce) -> Path:
         raise
     except Exception as error:
         raise hub_error(source.repo_id, error) from error
+
+
+def resolve_part(setting: str, name: str, *, offline: bool = False, half: bool = True, announce: Announce = log_announcement) -> Path:
+    """A local file or folder, or a part of a hub repository: ``owner/name`` or ``owner/name/path/inside``, a file or the folder of a model.
+
+    Args:
+        setting: What is asked for, for messages.
+        name: The path or the part.
+        offline: Whether the hub must not be contacted.
+        half: Prefer fp16 weight files where a folder has both.
+        announce: Called with one line before a download.
+
+    Raises:
+        FileFormatError: No such path, or a part without safetensors.
+        BackendError: Not cached and no network, gated, gone.
+    """
+    path, match = Path(name).expanduser(), _PART.fullmatch(name)
+    if path.exists():
+        return path
+    weights = path.suffix in (".safetensors", *PICKLES)
+    if match is None or name.startswith(".") or ".." in name or (weights and match["inside"] is None):
+        raise FileFormatError(f"{setting}: no file or folder '{name}'; expected a path, or owner/name/path/inside of a hub repository")
+    if path.suffix in PICKLES:
+        raise FileFormatError(f"{setting}: {path.name} is a pickle, which can run code; take the .safetensors file")
+    repo, inside = match["repo"], (match["inside"] or "").strip("/")
+    cached = _cached_part(repo, inside)
+    if cached is not None:
+        return cached
+    if is_offline(offline):
+        raise BackendError(
+            f"{setting}: '{name}' is neither a local path nor in the local cache, and offline mode is on; run once with a network"
+        )
+    return _download_part(setting, repo, inside, half=half, announce=announce)
+
+
+def _cached_part(repo: str, inside: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        place = Path(snapshot_download(repo, local_files_only=True)) / inside
+    except Exception:  # as in ``cached_folder``
+        return None
+    complete = place.is_file() or ((place / "config.json").is_file() and bool(weight_files(place)[0]) and _all_shards(place))
+    return place if complete else None
+
+
+def _download_part(setting: str, repo: str, inside: str, *, half: bool, announce: Announce) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    try:
+        info = HfApi().model_info(repo, files_metadata=True)
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+        files = [inside] if inside in sizes else _files_of_model(setting, f"{repo}/{inside}".rstrip("/"), inside, sizes, half)
+        gigabytes = sum(sizes[file] for file in files) / 1e9
+        announce(f"downloading {repo}: {len(files)} files, {gigabytes:.1f} GB, to {constants.HF_HUB_CACHE}")
+        return Path(snapshot_download(repo, revision=info.sha, allow_patterns=files)) / inside
+    except FileFormatError:
+        raise
+    except Exception as error:
+        raise hub_error(repo, error) from error
+
+
+def _files_of_model(setting: str, place: str, inside: str, names: Iterable[str], half: bool) -> list[str]:
+    """Config and one set of safetensors weights of a model's folder in a repository."""
+    folder = f"{inside}/" if inside else ""
+    here = [name for name in sorted(names) if name.startswith(folder) and "/" not in name.removeprefix(folder)]
+    weights = [name for name in here if name.endswith(".safetensors") or ".safetensors.index" in name]
+    if not weights or f"{folder}config.json" not in here:
+        raise FileFormatError(f"{setting}: {place} holds no model with config.json and .safetensors weights (pickles are refused)")
+    variant = [name for name in weights if ".fp16" in name]
+    plain = [name for name in weights if ".fp16" not in name]
+    return [f"{folder}config.json", *(variant if variant and (half or not plain) else plain)]
 
 
 def choose_files(names: Iterable[str], *, half: bool) -> list[str]:

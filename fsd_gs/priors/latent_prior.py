@@ -21,7 +21,7 @@ from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.networks import Network, NetworkCall
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import NoiseSchedule
-from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, embed_views
+from fsd_gs.priors.text import EmbeddedText, Embedding, TextBank, embed_views, embedded
 from fsd_gs.priors.trainable import adapted_twin
 
 P = ParamSpec("P")
@@ -112,8 +112,7 @@ class LatentPrior(ABC):
             return self._guided(latents_t, t, text, cameras, cfg_scale)
 
     def _guided(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
-        if not isinstance(text, EmbeddedText):
-            raise InputError(f"text: expected what this prior's encode_text returns, got {type(text).__name__}")
+        text = embedded(text)
         batch = latents_t.shape[0]
         check_shape("latents_t", latents_t, ("B", self.latent_shape[0], "h", "w"))
         if cameras is not None and len(cameras) != batch:
@@ -161,8 +160,7 @@ class LatentPrior(ABC):
 
     def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None) -> Tensor:
         """ε_lora [B, C, h, w] for the text alone, differentiable in the parameters of :meth:`add_lora`."""
-        if not isinstance(text, EmbeddedText):
-            raise InputError(f"text: expected what this prior's encode_text returns, got {type(text).__name__}")
+        text = embedded(text)
         if self._adapted is None:
             raise BackendError("vsd: no LoRA is attached; call add_lora first")
         batch = latents_t.shape[0]

@@ -15,13 +15,18 @@ from pathlib import Path
 import torch
 
 from fsd_gs.core.device import resolve_device
-from fsd_gs.errors import FileFormatError
+from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.priors import backbones, folders, single_file
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.family import Family, Request
 from fsd_gs.priors.hub import Announce, log_announcement, resolve
 from fsd_gs.priors.options import LoadOptions, RunShape, resolve_dtype
 
+BESIDE = {
+    "image": "image prompt",
+    "control": "ControlNet",
+    "embeddings": "textual inversion",
+}  # what some families take beside the prompt: setting → words for it
 EMBEDDED = "nano"  # the prior that ships with the package
 _PICKLES = (".ckpt", ".bin", ".pth", ".pkl", ".pt")
 _OTHER_FORMATS = {
@@ -58,6 +63,7 @@ def load(
 
     Raises:
         InputError: Unknown name.
+        ConfigError: An option that this family has no way to take.
         FileFormatError: Not a usable model; the line says which component and entry, what was expected and what came.
         BackendError: No network, gated, no such device.
     """
@@ -70,7 +76,20 @@ def load(
         half = precision in (torch.float16, torch.bfloat16)
         place = resolve(name_or_path, offline=options.offline, half=half, announce=announce)
         family, request = family_of(place), replace(request, place=place)
+    _require_taken(family, options)
     return family.load(request)
+
+
+def _require_taken(family: Family, options: LoadOptions) -> None:
+    """Refuse what is asked for beside the prompt where the family has no way to take it."""
+    for what, meaning in BESIDE.items():
+        if getattr(options, what) and what not in family.takes:
+            able = [other for other in backbones.families() if what in other.takes]
+            names = ", ".join(name for other in able for name in other.published)
+            raise ConfigError(
+                f"prior.{what}: a prior of the family '{family.name}' takes no {meaning}; those of {' and '.join(f.name for f in able)} do "
+                f"({names}, and folders like them)"
+            )
 
 
 def family_of(place: Path) -> Family:

@@ -6,6 +6,7 @@ Fused means W ← W + scale · B A: no cost at run time. Text-encoder parts are 
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from fsd_gs.errors import BackendError, FileFormatError
 
 PEFT_PREFIX = "base_model.model."
+_ADAPTER_KEY = re.compile(r"\.(?:lora|lokr|alpha|dora)(?=[_.]|$)")  # what follows the name of the layer
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,27 @@ def fuse_lora(network: Any, path: str, scale: float, style: LoraStyle) -> None:
         raise FileFormatError(f"lora: {file} does not fit this backbone ({reason}); was it trained for another family?") from error
     if {name for name, _ in network.named_parameters()} == before:
         raise FileFormatError(f"lora: {file}: none of its layers fit this backbone; was it trained for another family?")
+    _warn_of_layers_left_out(network, file, weights, part)
     network.fuse_lora(lora_scale=scale)
     network.unload_lora()
     network.requires_grad_(False)
+
+
+def _warn_of_layers_left_out(network: Any, file: Path, weights: Mapping[str, Any], part: str) -> None:
+    """One line about layers of the file that the network does not have: the reader passes over them."""
+    from diffusers.utils import convert_unet_state_dict_to_peft
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    own = {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
+    named = own if any(".lora_A" in key for key in own) else convert_unet_state_dict_to_peft(own)  # as the reader itself does
+    layers = {_ADAPTER_KEY.split(key)[0] for key in named}
+    layers |= {_ADAPTER_KEY.split(key)[0] for key in weights if not key.startswith((f"{part}.", "text_encoder"))}
+    adapted = {name for name, module in network.named_modules() if isinstance(module, BaseTunerLayer)}
+    lost = sorted(layers - adapted)
+    if lost:
+        examples = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
+        message = f"lora: {file}: {len(lost)} of its {len(layers)} layers are none of this backbone's and are left out ({examples})"
+        warnings.warn(f"{message}; was it trained for another version of it?", UserWarning, stacklevel=4)
 
 
 def lora_file(path: str) -> Path:

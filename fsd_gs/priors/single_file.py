@@ -19,11 +19,15 @@ from torch import Tensor
 
 from fsd_gs.errors import FileFormatError
 from fsd_gs.priors import folders
+from fsd_gs.priors.adapters import Adapters
+from fsd_gs.priors.control import load_control
 from fsd_gs.priors.family import Checkpoint, Folder, Request
 from fsd_gs.priors.hub import resolve
+from fsd_gs.priors.image_prompt import install as install_image_prompt
 from fsd_gs.priors.latent import LatentCodec
-from fsd_gs.priors.lora import LoraStyle, fuse_lora
+from fsd_gs.priors.lora import fuse_lora
 from fsd_gs.priors.text import TextBank, TextEncoders, TextLayout
+from fsd_gs.priors.textual_inversion import read_words, teach
 
 PREFIX = "model.diffusion_model."
 EMA_PREFIX = "model_ema."
@@ -111,7 +115,7 @@ def architecture(checkpoint: Checkpoint) -> str | None:
 
 
 def load(
-    request: Request, prior: Any, layout: TextLayout, pipeline_class: str, lora: LoraStyle, *, zero_empty_negative: bool = False
+    request: Request, prior: Any, layout: TextLayout, pipeline_class: str, adapters: Adapters, *, zero_empty_negative: bool = False
 ) -> Any:
     """The checkpoint as a prior.
 
@@ -120,7 +124,7 @@ def load(
         prior: The prior's class; called as StableDiffusionPrior is.
         layout: The text encoders.
         pipeline_class: diffusers' pipeline that knows how to read the file.
-        lora: How a LoRA of this family is read.
+        adapters: What may be added to the network.
         zero_empty_negative: As in :class:`~fsd_gs.priors.text.TextBank`.
 
     Raises:
@@ -145,16 +149,20 @@ def load(
     _require_whole(checkpoint, unet)
     _take_average(checkpoint, unet)
     if options.lora is not None:
-        fuse_lora(unet, options.lora, options.lora_scale, lora)
+        fuse_lora(unet, options.lora, options.lora_scale, adapters.lora)
+    image = install_image_prompt(unet, request, adapters.image)
     vae = _freeze(pipeline.vae.float() if dtype == torch.float16 else pipeline.vae)
     image_size = options.image_size or folders.square(configs, unet.config.sample_size) * 2 ** (len(vae.config.block_out_channels) - 1)
     codec = LatentCodec(folders.place(vae, device, options), image_size, options, folders.load_tiny_vae(options, device, dtype))
     text = _text_encoders(pipeline, layout)
+    words = read_words(options.embeddings, [encoder.config.hidden_size for encoder in text.encoders])
+    teach(words, text.tokenizers, text.encoders)
     # The encoders came with the file, so freeing them for good would lose them: "free" parks them on the CPU instead.
     policy = "cpu" if options.text_encoder == "free" else options.text_encoder
-    bank = TextBank(lambda: text, device=device, dtype=dtype, policy=policy, zero_empty_negative=zero_empty_negative)
+    bank = TextBank(lambda: text, device=device, dtype=dtype, policy=policy, zero_empty_negative=zero_empty_negative, image=image)
     loaded = prior(folders.place(unet, device, options), codec, bank, schedule, options, prediction)
     loaded.sampler = configs.configs["scheduler"]
+    loaded.control = load_control(unet, codec.factor, request, adapters.control)
     return loaded
 
 

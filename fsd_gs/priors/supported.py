@@ -124,6 +124,18 @@ UNET = Rules(
     },
 )  # fmt: skip
 
+CONTROLNET = Rules(
+    classes=("ControlNetModel",),
+    free=UNET.free | {"conditioning_embedding_out_channels", "controlnet_conditioning_channel_order"},
+    fixed={
+        "conditioning_channels": (3,),
+        "global_pool_conditions": (False,),
+        "mid_block_type": UNET.fixed["mid_block_type"],
+        "addition_embed_type": (None, "text_time"),
+        **dict.fromkeys(("class_embed_type", "num_class_embeds", "encoder_hid_dim", "encoder_hid_dim_type"), (None,)),
+    },
+)
+
 VAE = Rules(
     classes=("AutoencoderKL",),
     free=frozenset(
@@ -195,6 +207,18 @@ CLIP_TEXT = Rules(
             "initializer_factor",
         )
     ),
+)  # fmt: skip
+
+CLIP_VISION = Rules(
+    classes=("clip_vision_model",),
+    free=_GENERIC
+    | frozenset(
+        (
+            "hidden_size", "intermediate_size", "projection_dim", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size",
+            "hidden_act", "layer_norm_eps", "dropout", "attention_dropout", "initializer_range", "initializer_factor",
+        )
+    ),
+    fixed={"num_channels": (3,)},
 )  # fmt: skip
 
 T5_TEXT = Rules(

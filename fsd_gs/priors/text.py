@@ -9,46 +9,75 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fsd_gs.core.types import TextCondition
+from fsd_gs.errors import InputError
 from fsd_gs.priors.options import TextPolicy
 from fsd_gs.priors.prompts import PerpNeg, ViewMix, ViewPrompts
+from fsd_gs.priors.textual_inversion import spelled
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """tokens [B, L, D] and, where the network wants it, pooled [B, P]."""
+    """What the network is told, one row an image.
+
+    Attributes:
+        tokens: Of the text, [B, L, D].
+        pooled: Of the text, [B, P], where the network wants it.
+        image: Of an image prompt, [B, 1, E] or [B, 1, L, E], where there is one.
+        control: What a ControlNet is shown, [B, 3, H, W], where there is one.
+    """
 
     tokens: Tensor
     pooled: Tensor | None = None
+    image: Tensor | None = None
+    control: Tensor | None = None
 
     def expand(self, batch: int) -> Embedding:
         """One row for all of ``batch``, or ``batch`` rows as they are."""
         if self.tokens.shape[0] == batch:
             return self
-        pooled = None if self.pooled is None else self.pooled.expand(batch, -1)
-        return Embedding(self.tokens.expand(batch, -1, -1), pooled)
+        rows = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Embedding(**{name: None if x is None else x.expand(batch, *x.shape[1:]) for name, x in rows.items()})
 
     def mix(self, other: Embedding, weight: float) -> Embedding:
-        """weight · self + (1 − weight) · other."""
+        """weight · self + (1 − weight) · other of the texts; what stands beside them is the same in both."""
         pooled = None
         if self.pooled is not None and other.pooled is not None:
             pooled = torch.lerp(other.pooled, self.pooled, weight)
-        return Embedding(torch.lerp(other.tokens, self.tokens, weight), pooled)
+        return replace(self, tokens=torch.lerp(other.tokens, self.tokens, weight), pooled=pooled)
 
     def zeros(self) -> Embedding:
+        """A text that says nothing."""
         return Embedding(torch.zeros_like(self.tokens), None if self.pooled is None else torch.zeros_like(self.pooled))
+
+    def beside(self, image: Tensor | None) -> Embedding:
+        """The same text with ``image`` [1, 1, …] beside it."""
+        return replace(self, image=None if image is None else image.expand(self.tokens.shape[0], *image.shape[1:]))
 
 
 def concatenate(embeddings: Sequence[Embedding]) -> Embedding:
     """Stack along the batch."""
-    pooled = [e.pooled for e in embeddings if e.pooled is not None]
-    return Embedding(torch.cat([e.tokens for e in embeddings]), torch.cat(pooled) if pooled else None)
+    rows = {f.name: [getattr(e, f.name) for e in embeddings] for f in fields(Embedding)}
+    return Embedding(**{name: None if parts[0] is None else torch.cat(parts) for name, parts in rows.items()})
+
+
+@dataclass(frozen=True)
+class ImagePrompt:
+    """What the network is told of a picture (:mod:`~fsd_gs.priors.image_prompt`): [1, 1, E], or [1, 1, L, E].
+
+    Attributes:
+        positive: Beside prompts.
+        negative: Beside negative prompts.
+    """
+
+    positive: Tensor
+    negative: Tensor
 
 
 @dataclass(frozen=True)
@@ -65,6 +94,22 @@ class EmbeddedText(TextCondition):
     negative: Embedding
     repelled: tuple[Embedding, ...] = ()
     repel_weights: Tensor | None = None
+
+    def shown(self, pictures: Tensor) -> EmbeddedText:
+        """The same texts for B images, each with its control picture [B, 3, H, W]."""
+
+        def under(embedding: Embedding) -> Embedding:
+            return replace(embedding.expand(len(pictures)), control=pictures)
+
+        repelled = tuple(under(embedding) for embedding in self.repelled)
+        return replace(self, positive=under(self.positive), negative=under(self.negative), repelled=repelled, control=pictures)
+
+
+def embedded(text: TextCondition) -> EmbeddedText:
+    """``text`` itself; InputError if another prior embedded it."""
+    if not isinstance(text, EmbeddedText):
+        raise InputError(f"text: expected what this prior's encode_text returns, got {type(text).__name__}")
+    return text
 
 
 @dataclass(frozen=True)
@@ -112,6 +157,7 @@ class TextEncoders:
     def ids(self, index: int, prompts: list[str], length: int | None = None) -> Tensor:
         """Token ids [B, L] of tokenizer ``index``, padded to its own length (or ``length``), on the encoder's device. Warns of cuts."""
         tokenizer = self.tokenizers[index]
+        prompts = spelled(prompts, tokenizer)
         length = int(tokenizer.model_max_length) if length is None else length
         for prompt, whole in zip(prompts, tokenizer(prompts, truncation=False, verbose=False).input_ids, strict=True):
             if len(whole) > length:
@@ -149,6 +195,7 @@ class TextBank:
     Args:
         load: gives the encoders (called at the first new prompt, and again after :meth:`release`).
         zero_empty_negative: the negative embedding of the empty prompt is zero instead of the embedding of "" (SDXL).
+        image: a picture that stands beside every prompt, and what stands beside negative ones.
     """
 
     def __init__(
@@ -159,11 +206,12 @@ class TextBank:
         dtype: torch.dtype,
         policy: TextPolicy = "free",
         zero_empty_negative: bool = False,
+        image: ImagePrompt | None = None,
     ) -> None:
         self._load, self._device, self._dtype, self._policy = load, device, dtype, policy
         self._encoders: TextEncoders | None = None
         self._cache: dict[str, Embedding] = {}
-        self.zero_empty_negative = zero_empty_negative
+        self.zero_empty_negative, self.image = zero_empty_negative, image
 
     @property
     def loaded(self) -> bool:
@@ -178,12 +226,13 @@ class TextBank:
             for index, prompt in enumerate(new):
                 pooled = None if rows.pooled is None else rows.pooled[index : index + 1]
                 self._cache[prompt] = Embedding(rows.tokens[index : index + 1], pooled)
-        return [self._cache[prompt] for prompt in prompts]
+        return [self._cache[prompt].beside(self.image and self.image.positive) for prompt in prompts]
 
     def negative(self, prompt: str) -> Embedding:
         """The row of a negative prompt."""
         embedding = self.embed([prompt])[0]
-        return embedding.zeros() if self.zero_empty_negative and not prompt else embedding
+        text = embedding.zeros() if self.zero_empty_negative and not prompt else embedding
+        return text.beside(self.image and self.image.negative)
 
     def _run(self, prompts: list[str]) -> Embedding:
         encoders = self.load_encoders().to(self._device)

@@ -27,6 +27,7 @@ from fsd_gs.splats.optimizers import build_optimizers
 from fsd_gs.splats.parameters import from_gaussians
 from fsd_gs.splats.pull import Hold, Pull, kept_splats
 from fsd_gs.train.backbones import PriorSource, prior_source
+from fsd_gs.train.control import build_shown
 from fsd_gs.train.session import Generators, Parts, Session, Stage
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
 
@@ -90,6 +91,7 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
     pull = config.pull
     noise, guidance = build_noise(config, prior, device), config.guidance.build()
     kept = None if original is None else kept_splats(pull, original["means"])
+    shown = build_shown(prior, config.prior.control_mesh, config.splats.radius)
     return Parts(
         prior=prior,
         rasterize=make_rasterizer(config.render.backend, device, config.render),
@@ -103,7 +105,8 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
         pull=Pull(original, pull.shape, pull.colour, pull.floor, kept),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
-        with_depth=noise.needs_depth or guidance.needs_depth,
+        shown=shown,
+        with_depth=noise.needs_depth or guidance.needs_depth or shown.needs_depth,
     )
 
 

@@ -42,6 +42,7 @@ from fsd_gs.splats.optimizers import (
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.splats.pull import Hold, Pull
 from fsd_gs.splats.regularizers import Regularizers
+from fsd_gs.train.control import Shown
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
 
 State = dict[str, Any]
@@ -64,7 +65,8 @@ class Parts:
     negative_prompt: str
     hold: Callable[[Gaussians], Gaussians] = field(default_factory=Hold)  # takes the gradient from splats that must not change
     pull: Pull = field(default_factory=Pull)  # takes splats back towards those that an edit starts from
-    with_depth: bool = False  # only surface noise and GSD look at depth
+    shown: Shown = field(default_factory=Shown)  # shows a ControlNet what is rendered
+    with_depth: bool = False  # only surface noise, GSD and ControlNets look at depth
 
 
 @dataclass(frozen=True)

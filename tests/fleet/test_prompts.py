@@ -47,7 +47,8 @@ def test_columns_are_settings_of_a_line_and_win(tmp_path):
         ("p.csv", "prompt,prompt\na,b\n", r"line 1: column 'prompt' stands twice"),
         ("p.csv", "prompt,seed\na chair,3\n", r"line 1: column 'seed': a batch sets it itself; use seeds"),
         ("p.csv", "prompt,output\na chair,3\n", r"line 1: column 'output': a batch sets it itself"),
-        ("p.csv", "prompt,image\na chair,chair.png\n", r"line 1: image: the priors of this version take no image; leave the column out"),
+        ("p.csv", "prompt,image\na chair,chair.png\n", r"line 2: prior\.image: the prior nano takes words alone; use one of SD 1\.5"),
+        ("p.csv", "prompt,image,prior.name\na chair,no-such.png,sd15\n", r"line 2: image: no file 'no-such\.png'; paths count from"),
         ("p.csv", "prompt,steps\na chair,3\na lamp,many\na bed,-1\n", r"line 3: steps: .*\(also wrong: line 4\)"),
         ("p.csv", "prompt,steps\n,3\n", r"line 2: prompt: expected words"),
         ("p.csv", "prompt,steps\na chair, red, 3\n", r"line 2: 3 cells where the header has 2; quote a text"),
@@ -116,3 +117,10 @@ def test_shards_are_a_partition_that_new_lines_do_not_disturb(tmp_path):
     assert sorted(unit.key for part in parts for unit in part) == sorted(unit.key for unit in few)
     assert all(8 <= len(part) <= 22 for part in parts)
     assert all({u.key for u in part} <= {u.key for u in shard(more, rank, 4)} for rank, part in enumerate(parts))
+
+
+def test_the_image_column_is_the_image_prompt(tmp_path):
+    (tmp_path / "chair.png").write_bytes(b"looked at when the prior is loaded")
+    lines = f"prompt,image,prior.image_scale\na chair,{tmp_path / 'chair.png'},0.5\na lamp,,\n"
+    rows, _ = read_prompts(write(tmp_path, "p.csv", lines), ["prior.name=sd15"])
+    assert [(row.config.prior.image, row.config.prior.image_scale) for row in rows] == [(str(tmp_path / "chair.png"), 0.5), (None, 1.0)]

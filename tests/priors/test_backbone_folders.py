@@ -390,3 +390,27 @@ def test_mvdream_that_counts_its_heads(tmp_path):
 def test_mvdream_configs_that_are_not_understood(tmp_path, entries, message):
     with pytest.raises(FileFormatError, match=message):
         load(wide_mvdream(tmp_path / "odd", **entries))
+
+
+def test_layers_of_a_lora_that_the_network_lacks_are_named(folders, tmp_path):
+    """A file for another version of a backbone: what fits is fused, the rest is said in one line; if nothing fits, it is refused."""
+    state = {}
+    for name, module in tiny.unet().named_modules():
+        if name.endswith("attn2.to_q"):
+            state |= {
+                f"unet.{name}.lora_A.weight": torch.ones(2, module.in_features),
+                f"unet.{name}.lora_B.weight": torch.ones(module.out_features, 2),
+            }
+    other = {f"unet.down_blocks.{n}.attentions.0.transformer_blocks.0.attn1.to_q": (32, 32) for n in range(5, 9)}
+    lost = {f"{name}.lora_{part}.weight": torch.ones((2, 32) if part == "A" else (32, 2)) for name in other for part in "AB"}
+    save_file({**state, **lost}, tmp_path / "lora.safetensors")
+    fitting, count = len(state) // 2, len(state) // 2 + 4
+    message = rf"lora: \S+: 4 of its {count} layers are none of this backbone's and are left out \(down_blocks\.5\.\S+, \S+, \S+, …\)"
+    plain = load(folders["sd"]).network.state_dict()
+    with pytest.warns(UserWarning, match=message) as caught:
+        fused = load(folders["sd"], lora=str(tmp_path / "lora.safetensors")).network.state_dict()
+    assert len([warning for warning in caught if "\n" in str(warning.message) or "left out" in str(warning.message)]) == 1
+    assert sum(not torch.allclose(value, plain[name]) for name, value in fused.items()) == fitting
+    save_file(lost, tmp_path / "lora.safetensors")
+    with pytest.raises(FileFormatError, match=r"lora: \S+ (does not fit this backbone|none of its layers fit)"):
+        load(folders["sd"], lora=str(tmp_path / "lora.safetensors"))

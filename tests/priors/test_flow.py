@@ -1,10 +1,12 @@
 """SD3 and FLUX: our loader and velocities against diffusers' own pipelines on tiny random networks."""
 
 import itertools
+import shutil
 
 import pytest
 import tiny_pipelines as tiny
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from fsd_gs import image2d, priors
@@ -88,13 +90,32 @@ def test_fixed_noise_with_the_exact_rule_gives_the_pipelines_image(folders, kind
     torch.testing.assert_close(prior.decode(clean), image.clamp(0, 1), rtol=0, atol=1e-4)
 
 
-def test_fsd_in_2d_gives_the_pipelines_image(folders):
-    pipeline, prior = FAMILIES["sd3"](), priors.load(folders["sd3"], options=PLAIN)
+SHIFTS = {
+    "fixed": {"shift": 3.0},
+    "dynamic": {"use_dynamic_shifting": True, "base_image_seq_len": 4, "max_image_seq_len": 40, "base_shift": 0.4, "max_shift": 1.3},
+    "linear": {"use_dynamic_shifting": True, "time_shift_type": "linear", "max_image_seq_len": 300, "base_shift": 0.9},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shift"), [("sd3", "fixed"), ("sd3", "dynamic"), ("flux-dev", "fixed"), ("flux-dev", "dynamic"), ("flux-schnell", "linear")]
+)
+def test_2d_with_default_arguments_is_the_pipeline_of_the_folder(folders, tmp_path, kind, shift):
+    """The folder's own grid of σ: a fixed shift or one by the number of tokens, and the ends that each pipeline gives it."""
+    pipeline = FAMILIES[kind]()
+    pipeline.register_modules(scheduler=FlowMatchEulerDiscreteScheduler(**SHIFTS[shift]))
+    shutil.copytree(folders[kind], tmp_path / "folder")
+    pipeline.scheduler.save_pretrained(tmp_path / "folder" / "scheduler")
+    prior = priors.load(tmp_path / "folder", options=PLAIN)
     noise = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(2))
-    expected, _ = run_pipeline("sd3", pipeline, noise, 10)
-    grid = image2d.Grid(shift=3.0)
-    ours = image2d.generate(prior, PROMPT, noise=noise, steps=10, cfg_scale=SCALES["sd3"], negative_prompt=NEGATIVE, grid=grid)
-    assert (ours.latents - expected).norm() / expected.norm() < 1e-4
+    expected, seen = run_pipeline(kind, pipeline, noise, 10)
+    grid = image2d.Grid.of(prior)
+    assert image2d.flow_grid(10, grid.shift, ends=grid.ends)[:-1] == pytest.approx([sigma for _, sigma, _ in seen], rel=1e-5)
+    negative = "" if kind.startswith("flux") else NEGATIVE
+    ours = image2d.generate(prior, PROMPT, noise=noise, steps=10, cfg_scale=SCALES[kind], negative_prompt=negative)
+    error = (ours.latents - expected).abs().max().item()
+    print(f"{kind} {shift}: {error:.1e} of {expected.abs().max():.1f}")
+    assert error < 1e-4
 
 
 def test_encode_uses_scale_and_shift(folders):

@@ -15,7 +15,7 @@ from torch import Tensor
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.priors import folders, supported
-from fsd_gs.priors.backbones.sd3 import FlowMatchingPrior, load_transformer
+from fsd_gs.priors.backbones.sd3 import FlowMatchingPrior, load_transformer, sampler_of
 from fsd_gs.priors.family import CLIP_L, T5_XXL, VAE, Family, Folder, Published, Request, Source
 from fsd_gs.priors.lora import LoraStyle
 from fsd_gs.priors.networks import NetworkCall
@@ -97,7 +97,8 @@ def load(request: Request) -> FluxPrior:
     network = load_transformer(FluxTransformer2DModel, folder, request, LORA)
     bank = TextBank(text, device=request.device, dtype=request.dtype, policy=request.options.text_encoder)
     prior = FluxPrior(network, codec, bank, request.options)
-    prior.sampler = folder.configs["scheduler"]
+    cells = prior.latent_shape[-1] // 2
+    prior.sampler = sampler_of(folder.configs["scheduler"], cells * cells, max_shift=1.15, own_ends=False)
     return prior
 
 

@@ -31,6 +31,7 @@ from fsd_gs.core.cameras import opengl_from_opencv
 from fsd_gs.core.types import Cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.priors import folders, mvdream_checkpoint, single_file, supported
+from fsd_gs.priors.adapters import Adapters
 from fsd_gs.priors.backbones.sd import LORA, Parts, StableDiffusionPrior, check_unet, load_parts, read_unet
 from fsd_gs.priors.family import CLIP_H, VAE, Family, Folder, Published, Request, Source
 from fsd_gs.priors.hub import resolve, weight_files
@@ -39,7 +40,8 @@ from fsd_gs.priors.lora import fuse_lora
 from fsd_gs.priors.networks import NetworkCall, UNet
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule
-from fsd_gs.priors.text import ONE_CLIP, EmbeddedText, Embedding, TextBank
+from fsd_gs.priors.text import ONE_CLIP, EmbeddedText, Embedding, TextBank, TextEncoders
+from fsd_gs.priors.textual_inversion import read_words, teach
 
 VIEWS = 4
 CAMERA_NUMBERS = 16  # a flattened 4×4 camera-to-world matrix
@@ -183,12 +185,12 @@ def load_multi_view_parts(folder: Folder, request: Request, rules: supported.Rul
         if folder.unet.get("ip_dim"):
             raise FileFormatError(f"prior: {folder.path}: {mvdream_checkpoint.IMAGEDREAM_REFUSED}")
         folders.check_component(folder, "unet", supported.LDM_UNET)
-        return load_parts(folder, request, ONE_CLIP, LORA, read_unet=_read_official_unet)
+        return load_parts(folder, request, ONE_CLIP, ADAPTERS, read_unet=_read_official_unet)
     keys = [key for file in weight_files(folder.path / "unet")[0] for key in single_file.header(file)]
     if keys and not any(key.startswith("class_embedding.") for key in keys):
         raise FileFormatError(f"mvdream: {folder.path / 'unet'} has no camera weights (class_embedding.*), though its config asks for them")
     check_unet(folder, rules or RULES)
-    return load_parts(folder, request, ONE_CLIP, LORA, read_unet=read_unet)
+    return load_parts(folder, request, ONE_CLIP, ADAPTERS, read_unet=read_unet)
 
 
 def prompt_habits(folder: Folder) -> tuple[int, str]:
@@ -221,7 +223,14 @@ def load_official(request: Request, official: dict[str, Any] | None = None) -> M
     configs = resolve(options.config or "sd21", offline=options.offline)
     vae = folders.place(mvdream_checkpoint.build_vae(state, configs, torch.float32 if dtype == torch.float16 else dtype), device, options)
     codec = LatentCodec(vae, options.image_size or 8 * official["image_size"], options, folders.load_tiny_vae(options, device, dtype))
-    bank = TextBank(lambda: mvdream_checkpoint.build_text(file, configs, dtype), device=device, dtype=dtype, policy=options.text_encoder)
+    words = read_words(options.embeddings, [official["context_dim"]])
+
+    def load_text() -> TextEncoders:
+        text = mvdream_checkpoint.build_text(file, configs, dtype)
+        teach(words, text.tokenizers, text.encoders)
+        return text
+
+    bank = TextBank(load_text, device=device, dtype=dtype, policy=options.text_encoder)
     schedule = DiscreteSchedule.scaled_linear(
         OFFICIAL_SCHEDULER["num_train_timesteps"], OFFICIAL_SCHEDULER["beta_start"], OFFICIAL_SCHEDULER["beta_end"]
     )
@@ -277,6 +286,7 @@ def recognises(folder: Folder) -> bool:
     return unet.get("class_embed_type") == "projection" and unet.get("projection_class_embeddings_input_dim") == CAMERA_NUMBERS
 
 
+ADAPTERS = Adapters(LORA)
 RULES = supported.UNET.allow(class_embed_type=("projection",))
 
 FAMILY = Family(
@@ -285,5 +295,6 @@ FAMILY = Family(
     recognises=recognises,
     reads=mvdream_checkpoint.is_official,
     network="UNet2DConditionModel",
+    takes=frozenset({"embeddings"}),
     published={"mvdream": Published((Source("ashawkey/mvdream-sd2.1-diffusers"),), 867.6 + VAE, CLIP_H, "OpenRAIL")},
 )

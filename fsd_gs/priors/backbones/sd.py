@@ -17,17 +17,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsd_gs.core.types import Cameras
+from fsd_gs.core.types import Cameras, Geometry, TextCondition, check_shape
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.priors import folders, single_file, supported
+from fsd_gs.priors.adapters import Adapters
+from fsd_gs.priors.control import Control, Residuals, load_control
 from fsd_gs.priors.family import CLIP_H, CLIP_L, VAE, Family, Folder, Published, Request, Source
-from fsd_gs.priors.latent import LatentCodec
+from fsd_gs.priors.image_prompt import install as install_image_prompt
+from fsd_gs.priors.latent import LatentCodec, resize_antialiased
 from fsd_gs.priors.latent_prior import LatentPrior
 from fsd_gs.priors.lora import LoraStyle, fuse_lora
 from fsd_gs.priors.networks import NetworkCall, UNet
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule, clean_from_v, noise_from_v
-from fsd_gs.priors.text import ONE_CLIP, Embedding, TextBank, TextLayout
+from fsd_gs.priors.text import ONE_CLIP, EmbeddedText, Embedding, TextBank, TextLayout, embedded
 
 
 def guidance_embedding(w: float, width: int) -> Tensor:
@@ -48,10 +51,29 @@ class StableDiffusionPrior(LatentPrior):
         self._schedule: DiscreteSchedule = schedule
         self.prediction = prediction
         self.guidance_width: int | None = network.config.time_cond_proj_dim
+        self.control: Control | None = None
 
     @property
     def schedule(self) -> DiscreteSchedule:
         return self._schedule
+
+    @property
+    def wants_geometry(self) -> bool:
+        """Whether it has a ControlNet, see :class:`~fsd_gs.priors.base.ControlledPrior`."""
+        return self.control is not None
+
+    def control_picture(self, geometry: Geometry) -> Tensor:
+        """What the ControlNet is shown of V views: [V, 3, S, S] in [0, 1], S the network's image size. InputError without a ControlNet."""
+        if self.control is None:
+            raise InputError("control_picture: this prior has no ControlNet; load it with prior.control=depth or normal")
+        return resize_antialiased(self.control.picture(geometry), self.image_size).clamp(0, 1)
+
+    def with_control(self, text: TextCondition, picture: Tensor) -> EmbeddedText:
+        """``text`` for B images, whose ControlNet is shown ``picture`` [B, 3, S, S]. InputError without a ControlNet."""
+        if self.control is None:
+            raise InputError("control: this prior has no ControlNet; load it with prior.control=depth or normal")
+        check_shape("control", picture, ("B", 3, self.image_size, self.image_size))
+        return embedded(text).shown(picture)
 
     def split_guidance(self, cfg_scale: float) -> tuple[float, float]:
         """LCM networks take s themselves: one pass with the text for s > 0, one with the negative prompt for s = 0."""
@@ -62,14 +84,29 @@ class StableDiffusionPrior(LatentPrior):
     def network_output(
         self, call: NetworkCall, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
     ) -> Tensor:
+        x, timesteps, added = latents_t.to(self.dtype), self.timesteps(t), self.added_conditions(latents_t, embedding)
+        down, middle = self._residuals(x, timesteps, embedding, added)
         return call(
-            latents_t.to(self.dtype),
-            self.timesteps(t),
+            x,
+            timesteps,
             encoder_hidden_states=embedding.tokens,
             timestep_cond=self._timestep_condition(latents_t.shape[0], guidance),
-            added_cond_kwargs=self.added_conditions(latents_t, embedding),
+            added_cond_kwargs=added,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
             return_dict=False,
         )[0]
+
+    def _residuals(self, x: Tensor, timesteps: Tensor, embedding: Embedding, added: Mapping[str, Any]) -> Residuals:
+        """What a ControlNet adds to the network's skips and middle; None without one."""
+        if self.control is None:
+            return None, None
+        if embedding.control is None:
+            raise InputError(
+                "text: this prior has a ControlNet, which was shown nothing: a run in 3D shows it what is rendered, image2d.generate its "
+                "control=picture, anything else calls prior.with_control(text, pictures)"
+            )
+        return self.control.residuals(x, timesteps, embedding, added)
 
     def timesteps(self, t: Tensor) -> Tensor:
         """The trained timesteps n of t; t = 0 is clean and takes the first."""
@@ -80,9 +117,9 @@ class StableDiffusionPrior(LatentPrior):
             return None
         return guidance_embedding(guidance - 1.0, self.guidance_width).to(self.device, self.dtype).expand(batch, -1)
 
-    def added_conditions(self, latents_t: Tensor, embedding: Embedding) -> dict[str, Tensor] | None:
-        """What the network is told besides the text's tokens."""
-        return None
+    def added_conditions(self, latents_t: Tensor, embedding: Embedding) -> dict[str, Any]:
+        """What the network is told besides the text's tokens, by the names of its inputs."""
+        return {} if embedding.image is None else {"image_embeds": [embedding.image]}
 
     def noise_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:
         """ε from ε, v or x_0."""
@@ -141,7 +178,7 @@ def load_parts(
     folder: Folder,
     request: Request,
     layout: TextLayout,
-    lora: LoraStyle,
+    adapters: Adapters,
     *,
     read_unet: Callable[[Folder, torch.dtype], UNet],
     zero_empty_negative: bool = False,
@@ -152,19 +189,20 @@ def load_parts(
         folder: The folder, whose UNet is checked already.
         request: Device, precision and options.
         layout: The text encoders.
-        lora: How a LoRA of this family is read.
+        adapters: What may be added to the network.
         read_unet: Gives the frozen network.
         zero_empty_negative: As in :class:`~fsd_gs.priors.text.TextBank`.
     """
     device, dtype, options = request.device, request.dtype, request.options
     schedule, prediction = folders.load_schedule(folder)
-    text = folders.text_loader(folder, layout, dtype)
+    text = folders.text_loader(folder, layout, dtype, options.embeddings)
     unet = read_unet(folder, dtype)
     require_text_width(folder, layout, unet.config.cross_attention_dim)
     codec = folders.load_codec(folder, request, sample_size=unet.config.sample_size, channels=unet.config.in_channels)
     if options.lora is not None:
-        fuse_lora(unet, options.lora, options.lora_scale, lora)
-    bank = TextBank(text, device=device, dtype=dtype, policy=options.text_encoder, zero_empty_negative=zero_empty_negative)
+        fuse_lora(unet, options.lora, options.lora_scale, adapters.lora)
+    image = install_image_prompt(unet, request, adapters.image)
+    bank = TextBank(text, device=device, dtype=dtype, policy=options.text_encoder, zero_empty_negative=zero_empty_negative, image=image)
     return folders.place(unet, device, options), codec, bank, schedule, options, prediction
 
 
@@ -178,11 +216,12 @@ def read_unet(folder: Folder, dtype: torch.dtype) -> UNet:
 def load(request: Request) -> StableDiffusionPrior:
     """A diffusers folder of SD 1.x/2.x, or one checkpoint of it."""
     if request.path.is_file():
-        return single_file.load(request, StableDiffusionPrior, ONE_CLIP, "StableDiffusionPipeline", LORA)
+        return single_file.load(request, StableDiffusionPrior, ONE_CLIP, "StableDiffusionPipeline", ADAPTERS)
     folder = folders.open_folder(request.path)
     check_unet(folder, RULES)
-    prior = StableDiffusionPrior(*load_parts(folder, request, ONE_CLIP, LORA, read_unet=read_unet))
+    prior = StableDiffusionPrior(*load_parts(folder, request, ONE_CLIP, ADAPTERS, read_unet=read_unet))
     prior.sampler = folder.configs["scheduler"]
+    prior.control = load_control(prior.network, prior.codec.factor, request, ADAPTERS.control)
     return prior
 
 
@@ -192,6 +231,11 @@ def recognises(folder: Folder) -> bool:
 
 
 LORA = LoraStyle("StableDiffusionLoraLoaderMixin", "unet")
+ADAPTERS = Adapters(
+    LORA,
+    image={768: "h94/IP-Adapter/models/ip-adapter_sd15.safetensors"},
+    control={(768, "depth"): "lllyasviel/control_v11f1p_sd15_depth", (768, "normal"): "lllyasviel/control_v11p_sd15_normalbae"},
+)
 # LCM's guidance is an input of any width. No other condition besides the text is known.
 RULES = replace(supported.UNET, free=supported.UNET.free | {"time_cond_proj_dim"})
 OPENRAIL = "CreativeML OpenRAIL-M"
@@ -202,6 +246,7 @@ FAMILY = Family(
     recognises=recognises,
     reads=single_file.is_stable_diffusion,
     network="UNet2DConditionModel",
+    takes=frozenset({"image", "control", "embeddings"}),
     published={
         "sd15": Published((Source("stable-diffusion-v1-5/stable-diffusion-v1-5"),), 859.5 + VAE, CLIP_L, OPENRAIL),
         "sd21": Published(

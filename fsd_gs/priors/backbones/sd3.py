@@ -11,6 +11,8 @@ The resolution shift of its sampler is a choice of which t to visit, not of the 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -107,8 +109,33 @@ def load(request: Request) -> StableDiffusion3Prior:
     network = load_transformer(SD3Transformer2DModel, folder, request, LORA)
     bank = TextBank(text, device=request.device, dtype=request.dtype, policy=request.options.text_encoder)
     prior = StableDiffusion3Prior(network, codec, bank, request.options)
-    prior.sampler = folder.configs["scheduler"]
+    side = prior.latent_shape[-1] // config.get("patch_size", 2)
+    prior.sampler = sampler_of(folder.configs["scheduler"], side * side, max_shift=1.16, own_ends=True)
     return prior
+
+
+def sampler_of(config: Mapping[str, Any], tokens: int, *, max_shift: float, own_ends: bool) -> dict[str, Any]:
+    """The scheduler's config with the shift that its pipeline takes for this size of image: σ ← s σ/(1 + (s − 1) σ).
+
+    Dynamic shifting makes s of the number of tokens: s = exp μ ("exponential") or μ ("linear"), μ affine in it.
+
+    Args:
+        config: scheduler_config.json.
+        tokens: Of one image in the transformer.
+        max_shift: Of the pipeline, where the config says none.
+        own_ends: Whether the pipeline leaves the ends of the grid of σ to the scheduler (SD3), or goes from 1 to 1/steps (FLUX).
+
+    Returns:
+        The config with ``shift`` as it is, and ``ends``: see :func:`fsd_gs.image2d.flow_grid`.
+    """
+    given = {key: value for key, value in config.items() if value is not None}
+    shift, ends = float(given.get("shift", 1.0)), "shifted"
+    if given.get("use_dynamic_shifting"):
+        few, many = given.get("base_image_seq_len", 256), given.get("max_image_seq_len", 4096)
+        low, high = given.get("base_shift", 0.5), given.get("max_shift", max_shift)
+        mu = low + (high - low) * (tokens - few) / (many - few)
+        shift, ends = math.exp(mu) if given.get("time_shift_type", "exponential") == "exponential" else mu, "trained"
+    return {**config, "shift": shift, "ends": ends if own_ends else "steps"}
 
 
 def _check_text(folder: Folder, pooled: int, width: int) -> None:
