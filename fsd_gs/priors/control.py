@@ -28,7 +28,7 @@ from fsd_gs.priors import folders, supported
 from fsd_gs.priors.family import Request
 from fsd_gs.priors.hub import read_json, resolve_part
 from fsd_gs.priors.latent_prior import compile_or_fall_back, place
-from fsd_gs.priors.networks import UNet
+from fsd_gs.priors.networks import Network
 from fsd_gs.priors.text import Embedding
 
 Residuals = tuple[Sequence[Tensor] | None, Tensor | None]
@@ -125,7 +125,7 @@ def _difference(points: Tensor, there: Tensor, axis: int) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------------------ loading
 
 
-def load_control(unet: UNet, factor: int, request: Request, published: Mapping[tuple[int, str], str]) -> Control | None:
+def load_control(unet: Network, factor: int, request: Request, published: Mapping[tuple[int, str], str]) -> Control | None:
     """The ControlNet of ``request.options``, None without ``prior.control``.
 
     Args:
@@ -158,7 +158,7 @@ def load_control(unet: UNet, factor: int, request: Request, published: Mapping[t
     return Control(call, options.control, options.control_scale)
 
 
-def _require_fit(where: Path, unet: UNet, factor: int) -> None:
+def _require_fit(where: Path, unet: Network, factor: int) -> None:
     if not (where / "config.json").is_file():
         what = "is a file" if where.is_file() else "holds no config.json"
         raise FileFormatError(f"prior.controlnet: {where} {what}; expected a folder that ControlNetModel.save_pretrained wrote")

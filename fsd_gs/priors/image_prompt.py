@@ -83,13 +83,13 @@ def install(unet: UNet, request: Request, published: Mapping[int, str]) -> Image
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileFormatError(f"prior.ip_adapter: {adapter.file} does not fit this UNet ({reason}); download it again") from error
     holder.set_ip_adapter_scale(options.image_scale)
-    unet.eval().requires_grad_(False)
+    holder.unet.eval().requires_grad_(False)
     return prompt
 
 
 def _holder(unet: Any) -> Any:
     """The part of a pipeline that ``load_ip_adapter`` works on: the UNet alone."""
-    from diffusers.loaders import IPAdapterMixin
+    from diffusers.loaders.ip_adapter import IPAdapterMixin
 
     class Holder(IPAdapterMixin):
         unet_name = "unet"

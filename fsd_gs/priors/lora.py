@@ -6,9 +6,11 @@ Fused means W ← W + scale · B A: no cost at run time. Text-encoder parts are 
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,8 @@ def fuse_lora(network: Any, path: str, scale: float, style: LoraStyle) -> None:
     if "network_alphas" in inspect.signature(load_into).parameters:
         target["network_alphas"] = alphas
     try:
-        load_into(weights, **target)
+        with _quietly():
+            load_into(weights, **target)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise FileFormatError(f"lora: {file} does not fit this backbone ({reason}); was it trained for another family?") from error
@@ -78,9 +81,22 @@ def fuse_lora(network: Any, path: str, scale: float, style: LoraStyle) -> None:
     network.requires_grad_(False)
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without diffusers' own report of many lines about layers and keys, which are looked at here."""
+    from diffusers.utils import logging as diffusers_logging
+
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+
+
 def _warn_of_layers_left_out(network: Any, file: Path, weights: Mapping[str, Any], part: str) -> None:
     """One line about layers of the file that the network does not have: the reader passes over them."""
-    from diffusers.utils import convert_unet_state_dict_to_peft
+    from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     own = {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}

@@ -42,8 +42,8 @@ class Embedding:
         """One row for all of ``batch``, or ``batch`` rows as they are."""
         if self.tokens.shape[0] == batch:
             return self
-        rows = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Embedding(**{name: None if x is None else x.expand(batch, *x.shape[1:]) for name, x in rows.items()})
+        rows: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: x.expand(batch, *x.shape[1:]) for name, x in rows.items() if x is not None})
 
     def mix(self, other: Embedding, weight: float) -> Embedding:
         """weight · self + (1 − weight) · other of the texts; what stands beside them is the same in both."""
@@ -63,8 +63,8 @@ class Embedding:
 
 def concatenate(embeddings: Sequence[Embedding]) -> Embedding:
     """Stack along the batch."""
-    rows = {f.name: [getattr(e, f.name) for e in embeddings] for f in fields(Embedding)}
-    return Embedding(**{name: None if parts[0] is None else torch.cat(parts) for name, parts in rows.items()})
+    rows: dict[str, list[Any]] = {f.name: [getattr(e, f.name) for e in embeddings] for f in fields(Embedding)}
+    return replace(embeddings[0], **{name: torch.cat(parts) for name, parts in rows.items() if parts[0] is not None})
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def teach(words: Sequence[LearnedWord], tokenizers: Sequence[Any], encoders: Seq
     """Put the vectors into the text encoders. FileFormatError where the tokenizer knows the word already."""
     if not words:
         return
-    from diffusers.loaders import TextualInversionLoaderMixin
+    from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
 
     class Holder(TextualInversionLoaderMixin):
         hf_device_map = None
@@ -116,6 +116,6 @@ def spelled(prompts: list[str], tokenizer: Any) -> list[str]:
     added = tokenizer.added_tokens_encoder
     if not any(f"{word}_1" in added for word in added):
         return prompts
-    from diffusers.loaders import TextualInversionLoaderMixin
+    from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
 
     return [str(prompt) for prompt in TextualInversionLoaderMixin().maybe_convert_prompt(prompts, tokenizer)]

@@ -62,9 +62,9 @@ def read_mesh(path: Path, radius: float) -> Mesh:
     corners = to_world(np.concatenate([surface.corners.reshape(-1, 3) for surface in read_surfaces(path)]), up_of(path))
     if not np.isfinite(corners).all() or not np.ptp(corners, axis=0).max() > 0:
         raise FileFormatError(f"prior.control_mesh: {path}: its faces lie in one point, or some are not finite")
-    vertices = fit_to_ball(torch.from_numpy(corners), radius).numpy()
-    faces = np.arange(len(vertices)).reshape(-1, 3)
-    return Mesh(vertices, faces, np.full((len(vertices), 3), 0.5))
+    vertices = fit_to_ball(torch.from_numpy(corners), radius).float().numpy()
+    faces = np.arange(len(vertices), dtype=np.int32).reshape(-1, 3)
+    return Mesh(vertices, faces, np.full((len(vertices), 3), 0.5, np.float32))
 
 
 def mesh_geometry(mesh: Mesh, cameras: Cameras) -> Geometry:

@@ -93,7 +93,7 @@ def test_fixed_noise_with_the_exact_rule_gives_the_pipelines_image(folders, kind
 SHIFTS = {
     "fixed": {"shift": 3.0},
     "dynamic": {"use_dynamic_shifting": True, "base_image_seq_len": 4, "max_image_seq_len": 40, "base_shift": 0.4, "max_shift": 1.3},
-    "linear": {"use_dynamic_shifting": True, "time_shift_type": "linear", "max_image_seq_len": 300, "base_shift": 0.9},
+    "linear": {"use_dynamic_shifting": True, "time_shift_type": "linear", "max_image_seq_len": 600, "base_shift": 0.9},
 }
 
 

@@ -208,6 +208,45 @@ def test_sources_are_tried_in_order_and_the_download_is_announced(monkeypatch, e
     assert f"downloading kept/model: {len(fetched)} files, {len(fetched) / 10:.1f} GB" in log[2][1]
 
 
+def test_parts_of_repositories_are_fetched_alone_and_announced(monkeypatch, empty_cache, tmp_path):
+    """An adapter's file, the folder of its encoder, a ControlNet at the top: what is needed of each, one line before, then the cache."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    names = ["models/a.safetensors", "models/a.bin", "models/other.safetensors"]
+    for folder in ("models/encoder/", ""):
+        names += [f"{folder}{name}" for name in ("config.json", "model.safetensors", "model.fp16.safetensors", "pytorch_model.bin")]
+    log: list = []
+
+    def model_info(self, repo_id, revision=None, files_metadata=False):
+        return SimpleNamespace(sha="abc", siblings=[SimpleNamespace(rfilename=name, size=500_000_000) for name in names])
+
+    def snapshot_download(repo_id, revision=None, allow_patterns=None, local_files_only=False):
+        if local_files_only and not log:
+            raise FileNotFoundError("not cached")
+        log.append(tuple(sorted(allow_patterns or ())))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    said: list = []
+    for name, half, fetched, gigabytes in (
+        ("owner/name/models/a.safetensors", True, ("models/a.safetensors",), 0.5),
+        ("owner/name/models/encoder", True, ("models/encoder/config.json", "models/encoder/model.fp16.safetensors"), 1.0),
+        ("owner/name", False, ("config.json", "model.safetensors"), 1.0),
+    ):
+        log.clear()
+        place = hub.resolve_part("prior.x", name, half=half, announce=said.append)
+        assert place == tmp_path / name.removeprefix("owner/name").lstrip("/")
+        assert log == [fetched]
+        assert said.pop().startswith(f"downloading owner/name: {len(fetched)} files, {gigabytes:.1f} GB, to ")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "a.safetensors").touch()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # from the cache
+    assert hub.resolve_part("prior.x", "owner/name/models/a.safetensors", announce=pytest.fail) == tmp_path / "models" / "a.safetensors"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with pytest.raises(FileFormatError, match=r"prior\.x: owner/name/nowhere holds no model with config\.json and \.safetensors weights"):
+        hub.resolve_part("prior.x", "owner/name/nowhere", announce=pytest.fail)
+
+
 def test_repository_with_pickles_only_is_refused():
     with pytest.raises(FileFormatError, match=r"'unet' has no \.safetensors weights \(pickles are refused\)"):
         hub.choose_files(["model_index.json", "unet/config.json", "unet/diffusion_pytorch_model.bin"], half=True)

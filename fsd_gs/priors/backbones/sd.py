@@ -256,6 +256,6 @@ FAMILY = Family(
             "CreativeML OpenRAIL++-M",
         ),
         "lcm": Published((Source("SimianLuo/LCM_Dreamshaper_v7"),), 859.6 + VAE, CLIP_L, "MIT"),
-        "turbo": Published((Source("stabilityai/sd-turbo"),), 865.9 + VAE, CLIP_H, "Stability AI Community License"),
+        "turbo": Published((Source("stabilityai/sd-turbo"),), 865.9 + VAE, CLIP_H, "Stability AI (its LICENSE.md decides)"),
     },
 )
