@@ -23,6 +23,7 @@ from fsd_gs.config import Config, config_from_dict, load_config, rows_of
 from fsd_gs.core.commandline import shown
 from fsd_gs.core.naming import file_stem
 from fsd_gs.errors import ConfigError, FileFormatError, FsdGsError, InputError, nearest
+from fsd_gs.train.words import known_vocabulary
 
 KINDS = (".txt", ".csv", ".jsonl")
 OWN_COLUMNS = ("prompt", "name", "seeds", "image")
@@ -191,12 +192,22 @@ def _row(line: int, cells: Mapping[str, Any], common: Config, base: tuple[Sequen
     if settings:
         files, overrides = base
         config = load_config(files, [*overrides, *(f"{key}={_typed(value)}" for key, value in settings.items()), f"prompt={prompt}"])
-        if config.prior.image is not None and not Path(config.prior.image).expanduser().is_file():
-            raise FileFormatError(f"image: no file '{config.prior.image}'; paths count from the folder in which the command is given")
+        _check_image(config)
     else:
         config = replace(common, prompt=_plain_text(prompt))
     own = () if seeds is None else parse_seeds(_seed_text(seeds), "seeds")
     return Row(line, replace(config, seed=0, count=1), name, own)
+
+
+def _check_image(config: Config) -> None:
+    """What is known of an image prompt before the prior is loaded."""
+    image, prior = config.prior.image, config.prior.name
+    if image is None:
+        return
+    if known_vocabulary(prior) is not None:
+        raise ConfigError(f"image: the prior {prior} takes words alone; use one of SD 1.5 or SDXL, such as prior.name=sd15")
+    if not Path(image).expanduser().is_file():
+        raise FileFormatError(f"image: no file '{image}'; paths count from the folder in which the command is given")
 
 
 def _plain_text(prompt: str) -> str:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from fsd_gs.core.setting import check, setting
 from fsd_gs.errors import ConfigError
 
-_WORDS_ALONE = ("nano", "exact")  # known before anything is loaded; of every other prior its family says what it takes
-
 
 @dataclass(frozen=True)
 class LoadSettings:
@@ -81,9 +79,6 @@ class PriorSettings(LoadSettings, _Which):  # fields of the last base come first
         super().__post_init__()
         if not self.name.strip():
             raise ConfigError("name: expected a backbone, got nothing; nano ships with the package")
-        for beside, value in (("image", self.image), ("control", self.control), ("embeddings", self.embeddings)):
-            if value and self.name in _WORDS_ALONE:
-                raise ConfigError(f"{beside}: the prior {self.name} takes words alone; use one of SD 1.5 or SDXL, such as prior.name=sd15")
         if self.control_mesh is not None and self.control is None:
             raise ConfigError("control_mesh: say what is shown of it as well: control=depth or control=normal")
         if self.perp_neg and not self.view_prompts:

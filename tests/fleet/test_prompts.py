@@ -47,7 +47,7 @@ def test_columns_are_settings_of_a_line_and_win(tmp_path):
         ("p.csv", "prompt,prompt\na,b\n", r"line 1: column 'prompt' stands twice"),
         ("p.csv", "prompt,seed\na chair,3\n", r"line 1: column 'seed': a batch sets it itself; use seeds"),
         ("p.csv", "prompt,output\na chair,3\n", r"line 1: column 'output': a batch sets it itself"),
-        ("p.csv", "prompt,image\na chair,chair.png\n", r"line 2: prior\.image: the prior nano takes words alone; use one of SD 1\.5"),
+        ("p.csv", "prompt,image\na chair,chair.png\n", r"line 2: image: the prior nano takes words alone; use one of SD 1\.5"),
         ("p.csv", "prompt,image,prior.name\na chair,no-such.png,sd15\n", r"line 2: image: no file 'no-such\.png'; paths count from"),
         ("p.csv", "prompt,steps\na chair,3\na lamp,many\na bed,-1\n", r"line 3: steps: .*\(also wrong: line 4\)"),
         ("p.csv", "prompt,steps\n,3\n", r"line 2: prompt: expected words"),

@@ -88,6 +88,8 @@ FAMILY = Family(
     takes=frozenset({"image", "control", "embeddings"}),
     published={
         "sdxl": Published((Source("stabilityai/stable-diffusion-xl-base-1.0"),), 2567.5 + VAE, TEXT, "CreativeML OpenRAIL++-M"),
-        "sdxl-turbo": Published((Source("stabilityai/sdxl-turbo"),), 2567.5 + VAE, TEXT, "sai-nc-community (Stability AI; its LICENSE.md decides)"),
+        "sdxl-turbo": Published(
+            (Source("stabilityai/sdxl-turbo"),), 2567.5 + VAE, TEXT, "sai-nc-community (Stability AI; its LICENSE.md decides)"
+        ),
     },
 )
