@@ -48,7 +48,8 @@ def instrument(session: Session, watch: Stopwatch) -> None:
     prior = session.parts.prior
     for name in ("predict_noise", "encode", "encode_text"):
         setattr(prior, name, watch.wrap("prior", getattr(prior, name)))
-    session.parts = replace(session.parts, rasterize=watch.wrap("rasterizer forward", session.parts.rasterize))
+    parts = replace(session.parts, rasterize=watch.wrap("rasterizer forward", session.parts.rasterize))
+    session.stage = replace(session.stage, parts=parts)
     from fsd_gs.render import cpu
 
     for value in vars(cpu).values():
