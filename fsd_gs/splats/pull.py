@@ -8,8 +8,8 @@ k is the share of the way back that each step takes: ``pull.shape`` for centres,
 size, so that more weight only shakes more. Splats are compared one by one: nothing may be added or removed (``densify.kind=none``).
 
 Colours. The rasterizer shows max(0, ½ + Σ SH), as every 3DGS viewer does, and a channel below 0 has no gradient: it stays dark whatever
-the prior says. A run that made something red has left most splats there in green and blue (``docs/edit.md``), so an edit lifts them to
-``floor`` after each step, just above 0, where they can be coloured again.
+the prior says. The first, coarse steps drive most splats there in one channel or two, so after each step of every run base colours are
+lifted to ``floor``, just above 0, where they can be coloured again.
 
 Kept splats go through :class:`Hold`: the same values without a gradient. Adam's moments of a gradient that is always 0 are 0, and so is its
 step: they come out with the bits they went in with.

@@ -63,6 +63,12 @@ class Regularizers:
     anisotropy_ratio: float = setting(3.0, "ratio of the longest to the shortest axis that costs nothing", low=1)
     alpha: float = setting(0.3, "weight of the entropy of the rendered alpha: no haze, closed surfaces", low=0)
     alpha_sparsity: float = setting(0.0, "weight of the mean of √(a² + 0.01): less covered", low=0)
+    colour_floor: float = setting(
+        0.004,
+        "no base colour stays below this, sRGB: below 0 the rasterizer cuts it off, its gradient too, and it never comes back (0: it may)",
+        low=0,
+        below=1,
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -107,12 +107,6 @@ class PullSettings:
         0.0, "share of the way back to the original's places, sizes, turns and opacities that each step takes", low=0, high=1
     )
     colour: float = setting(0.0, "the same of the original's colours", low=0, high=1)
-    floor: float = setting(
-        0.0,
-        "no base colour stays below this, sRGB: below 0 the rasterizer cuts it off, its gradient too (0: it may)",
-        low=0,
-        below=1,
-    )
     keep: str | None = setting(None, "a .npy with a truth value for each splat: true stays as it is, to the bit", text=True)
     region: list[float] = setting([], "x, y, z, radius of a ball in world units: splats whose centres lie outside stay as they are")
 

@@ -102,7 +102,7 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
         guidance=guidance,
         regularize=config.regularize,
         hold=Hold(kept),
-        pull=Pull(original, pull.shape, pull.colour, pull.floor, kept),
+        pull=Pull(original, pull.shape, pull.colour, config.regularize.colour_floor, kept),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
         shown=shown,

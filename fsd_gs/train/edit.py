@@ -26,7 +26,6 @@ from fsd_gs.train.build import initial_splats
 from fsd_gs.train.variants import orbit
 
 STRENGTH, PULL = 0.5, 0.05
-FLOOR = 0.004  # one of 255 steps of a colour
 SMALLEST, LARGEST = 0.15, 1.1  # radii of an object that the cameras see well as it stands; others are fitted, and put back
 GEOMETRY, COLOUR = 0.1, 2.0  # of the usual learning rates: a finished shape is not shaken, and a colour has far to go
 
@@ -74,7 +73,6 @@ def edit_settings(
         f"splats.sh_degree={_degree(splats)}",
         *_path(entered(base.schedule, strength)),
         f"pull.shape={pull}",
-        f"pull.floor={FLOOR}",
         *([] if keep is None else [f"pull.keep={keep}"]),
         f"pull.region={list(region)}",
         *_rates(base, ("means", "means_end", "scales", "quats", "opacities")),

@@ -113,7 +113,7 @@ def test_what_the_rasterizer_cuts_off_can_be_coloured_again(tmp_path):
     fsd_gs.save_splats(dark, tmp_path / "dark.ply")
     green = {}
     for floor in (None, 0.0):
-        words = ["steps=40", *([] if floor is None else [f"pull.floor={floor}"])]
+        words = ["steps=40", *([] if floor is None else [f"regularize.colour_floor={floor}"])]
         _, after = edited(tmp_path / "dark.ply", tmp_path / f"out-{floor}", overrides=words)
         green[floor] = after.sh[:, 0, 1]
     assert bool((green[0.0] == -2.5).all())
