@@ -140,6 +140,15 @@ def start(page: Any, outputs: Path, path: Path) -> None:
         shoot(page, path)
 
 
+def edit(page: Any, outputs: Path, path: Path) -> None:
+    """The form for an edit of the best asset."""
+    with studio(outputs) as (url, house):
+        best = max(house.entries(), key=lambda entry: entry.score or 0)
+        page.goto(f"{url}/index.html?edit={best.name}")
+        quiet(page)
+        shoot(page, path)
+
+
 def inspect(page: Any, outputs: Path, path: Path) -> None:
     """Cleaning: the faint splats, selected."""
     with studio(outputs) as (url, house):
@@ -201,6 +210,7 @@ def app(page: Any, outputs: Path, path: Path) -> None:
 
 PAGES: dict[str, Shot] = {
     "start": start,
+    "edit": edit,
     "live": live,
     "inspect": inspect,
     "gallery": gallery,

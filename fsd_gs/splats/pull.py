@@ -4,8 +4,9 @@
 
 k is the share of the way back that each step takes: ``pull.shape`` for centres, log-scales, quaternions and logit-opacities,
 ``pull.colour`` for the SH coefficients. Steps of size η in one direction then end at a distance η/k. It is the decoupled decay of AdamW
-(arXiv 1711.05101) towards the original in place of 0: as a term of the loss it would go through Adam, which divides by the gradient's own
-size, so that more weight only shakes more. Splats are compared one by one: nothing may be added or removed (``densify.kind=none``).
+(arXiv 1711.05101) towards the original in place of 0. A term of the loss holds as well, but its weight would have to be chosen against the
+size of the score, which w(t), the prior and the method change by orders of magnitude; a share means the same in every run. Splats are
+compared one by one: nothing may be added or removed (``densify.kind=none``).
 
 Colours. The rasterizer shows max(0, ½ + Σ SH), as every 3DGS viewer does, and a channel below 0 has no gradient: it stays dark whatever
 the prior says. The first, coarse steps drive most splats there in one channel or two, so after each step of every run base colours are

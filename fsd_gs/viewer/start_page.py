@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from fsd_gs.catalogue.vocabulary import PromptError, Vocabulary, note, question
 from fsd_gs.config import Config, load_config
 from fsd_gs.errors import FsdGsError
+from fsd_gs.export.formats import load_splats
+from fsd_gs.export.versions import newest_version
 from fsd_gs.priors.base import Prior
 from fsd_gs.train import runs
 from fsd_gs.train.asset import make_asset, prepare
@@ -35,6 +37,7 @@ from fsd_gs.viewer.notes import Notes
 from fsd_gs.viewer.painter import viewing_rasterizer
 from fsd_gs.viewer.panels.base import START, Board
 from fsd_gs.viewer.panels.make import MakePanel
+from fsd_gs.viewer.splat_node import PREVIEW_CAP, SplatNode
 
 if TYPE_CHECKING:
     import viser
@@ -72,6 +75,7 @@ class StartPage:
         self.board = Board(server, START, self, title="Make assets")
         self._notes = Notes(self.board.show_notes)
         self._inspector: Inspector | None = None
+        self._original: SplatNode | None = None
         self._live: LiveViewer | None = None
         self._priors = PriorCache()  # kept from one set to the next
         self._words: tuple[str, Vocabulary | None] | None = None  # the name of the last one, and what it knows
@@ -88,7 +92,7 @@ class StartPage:
             pass
         if self._worker is not None:  # and for its last words
             self._worker.join()
-        self._close_inspector()
+        self._clear_scene()
         self._notes.close()
         self.board.close()
 
@@ -110,6 +114,7 @@ class StartPage:
                 return
             assets = self.house.splats()
             if self._inspector is None:
+                self._clear_scene()
                 self._inspector = Inspector(
                     self._server,
                     {name: assets[name], **assets},
@@ -128,16 +133,29 @@ class StartPage:
             if self._running.locked():
                 self.board.say("the form can be filled when this is done, or stopped", strong=True)
                 return
-            self._close_inspector()
+            self._clear_scene()
             self._notes.clear()
             self.board.say("")
             self.board[MakePanel].fill(request)
             self.board.set_visible(True)
+            if request.task != MAKE:
+                self._show_original(request.source)
 
-    def _close_inspector(self) -> None:
+    def _show_original(self, name: str) -> None:
+        """What is to be changed, behind the form."""
+        self._original = SplatNode(self._server)
+        try:
+            self._original.show(load_splats(newest_version(self.house.find(name).run / runs.SPLATS)), PREVIEW_CAP)
+        except FsdGsError as error:
+            self.board.say(str(error), strong=True)
+
+    def _clear_scene(self) -> None:
         if self._inspector is not None:
             self._inspector.close()
             self._inspector = None
+        if self._original is not None:
+            self._original.remove()
+            self._original = None
 
     # -- one set of assets ----------------------------------------------------------------------------------------------
 
@@ -168,7 +186,7 @@ class StartPage:
             self.board.set_busy(True)
             self.board.say("")
             with self._switching:
-                self._close_inspector()
+                self._clear_scene()
             task()
         except PromptError as error:
             problem = question(error.findings, "the box Anyway")

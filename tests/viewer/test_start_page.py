@@ -11,14 +11,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "campaign"))
 from stub_prior import TINY, GreenPrior
 
 from fsd_gs.io import file_sha256
-from fsd_gs.train import runs
+from fsd_gs.train import runs, variants
 from fsd_gs.train.backbones import PriorCache
+from fsd_gs.train.variants import Attempt
+from fsd_gs.viewer import start_page
 from fsd_gs.viewer.form import EDIT, REFINE, Request
 from fsd_gs.viewer.server import open_server
 from fsd_gs.viewer.start_page import StartPage
 
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
-QUICK = [setting for setting in TINY if not setting.startswith(("prompt", "outputs.turntable_frames"))]
+OWN = ["steps=4", "outputs.turntable_frames=0", "outputs.preview_every=0"]
+QUICK = [*(setting for setting in TINY if not setting.startswith(("prompt", "steps", "outputs"))), *OWN]
 
 
 class FittingPrior(GreenPrior):
@@ -44,9 +47,11 @@ class Loads:
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, monkeypatch):
+    monkeypatch.setattr(variants, "look_at", lambda splats, seed, *_: Attempt(seed, ()))  # what it finds is not the matter here
+    monkeypatch.setattr(start_page, "write_gallery", lambda folder: None)
     server = open_server(port=0, say=lambda _: None)
-    page = StartPage(server, output=str(tmp_path), overrides=(*QUICK, "outputs.turntable_frames=0"), say=lambda _: None)
+    page = StartPage(server, output=str(tmp_path), overrides=tuple(QUICK), say=lambda _: None)
     page.loads = Loads()
     page._priors = PriorCache(page.loads)
     yield page
@@ -58,7 +63,7 @@ def press(start, request):
     start.propose(request)
     start.start()
     if start._worker is not None:
-        start._worker.join(120)
+        start._worker.join(600)
     return start.board.message
 
 
@@ -80,9 +85,9 @@ def test_what_is_replaced_goes_to_the_bin_and_comes_back(start, tmp_path):
     before = {path.name: file_sha256(path) for path in run.iterdir() if path.is_file()}
     assert "Done" in press(start, Request("a green egg"))  # finished: kept
     assert start.house.binned() == []
-    assert "Done" in press(start, Request("a green egg", settings="steps=9", replace=True))
+    assert "Done" in press(start, Request("a green egg", settings="steps=3", replace=True))
     (gone,) = start.house.binned()
-    assert (gone.entry.steps, gone.entry.card.starred, runs.load_run_config(run).steps) == (16, True, 9)
+    assert (gone.entry.steps, gone.entry.card.starred, runs.load_run_config(run).steps) == (4, True, 3)
     assert "is in the bin" in start.board._notes.content
     start.house.delete("a-green-egg-seed-0000")
     start.house.restore(gone.name)
@@ -93,10 +98,14 @@ def test_an_edit_and_a_refinement_stand_beside_their_original(start, tmp_path):
     press(start, Request("a green egg"))
     run, name = tmp_path / "a-green-egg" / "seed-0000", "a-green-egg-seed-0000"
     splats = file_sha256(run / runs.SPLATS)
-    said = press(start, Request("a blue egg", settings="steps=4", task=EDIT, source=name))
+    start.propose(Request("a blue egg", task=EDIT, source=name))
+    assert start._original._handle is not None  # what is edited stands behind the form
+    start.propose(Request("a blue egg"))
+    assert start._original is None
+    said = press(start, Request("a blue egg", task=EDIT, source=name))
     assert "silhouette: IoU" in said.replace("\\", "")
     assert start._inspector.names == ["a-blue-egg-seed-0000", name]
-    assert "Done" in press(start, Request("a green egg", settings="steps=4", task=REFINE, source=name))
+    assert "Done" in press(start, Request("a green egg", task=REFINE, source=name))
     assert (run.parent / "seed-0000-refined" / runs.SPLATS).is_file()
     assert start._inspector.names == ["a-green-egg-seed-0000-refined", name]
     assert file_sha256(run / runs.SPLATS) == splats

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fsd_gs.core.types import Gaussians
     from fsd_gs.export.formats import ExportOptions
     from fsd_gs.viewer.editing import Editor
+    from fsd_gs.viewer.form import Request
     from fsd_gs.viewer.moment import Update
 
 LIVE, INSPECT, START = "live", "inspect", "start"
@@ -97,6 +98,9 @@ class FormPage(Page, Protocol):
     links: str
 
     def start(self) -> None: ...
+    def propose(self, request: Request) -> None:
+        """Fill the form."""
+
     def vocabulary(self) -> Vocabulary | None:
         """The words of the prior in use; None where any will do."""
 

@@ -63,7 +63,7 @@ class MakePanel(Panel):
         self.button = gui.add_button(BUTTONS[MAKE], icon=Icon.PLAYER_PLAY)
         self.leave = gui.add_button("Make another instead", visible=False, color="gray")
         self.button.on_click(lambda _: self.page.start())
-        self.leave.on_click(lambda _: self.fill(Request(prompt=self.prompt.value)))
+        self.leave.on_click(lambda _: self.page.propose(Request(prompt=self.prompt.value)))
         self.prompt.on_update(lambda _: self.follow_prompt())
         self.words.on_click(lambda _: self.take_words(self.words.value))
 
