@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -27,7 +29,9 @@ from fsd_gs.core.cameras import orbit_cameras  # noqa: E402
 from fsd_gs.core.sh import sh0_from_rgb  # noqa: E402
 from fsd_gs.core.types import Gaussians, Render  # noqa: E402
 from fsd_gs.guidance import SCHEDULES, WEIGHTS, make_guidance  # noqa: E402
-from fsd_gs.guidance.time_schedules import RandomUniform  # noqa: E402
+from fsd_gs.guidance.base import Guidance, Noised  # noqa: E402
+from fsd_gs.guidance.dive3d import sim_loss  # noqa: E402
+from fsd_gs.guidance.time_schedules import RandomAnnealed, RandomUniform  # noqa: E402
 from fsd_gs.image2d import AdamRule, Grid, generate, seed_noise  # noqa: E402
 from fsd_gs.noise import SurfaceNoise, WorldMapNoise  # noqa: E402
 from fsd_gs.priors.schedule import DiscreteSchedule  # noqa: E402
@@ -128,6 +132,43 @@ def draw_views(
                 axes.set_ylabel(name)
 
 
+@dataclass
+class SimLimit(Guidance):
+    """Dive3D's SIM with the LoRA that its training leads to for one seed: one that knows its only render, ε_q = (x_t − α x)/σ."""
+
+    def residual(self, b: Noised) -> Tensor:
+        with torch.enable_grad():
+            x = b.x.clone().requires_grad_()
+            return torch.autograd.grad(sim_loss(KnowsTheRender(b.prior, b.x), replace(b, x=x), self.cfg_scale), x)[0]
+
+
+@dataclass
+class KnowsTheRender:
+    prior: Any
+    render: Tensor
+
+    def predict_noise_differentiable(self, x_t: Tensor, t: Tensor, text: Any, cameras: None, cfg_scale: float) -> Tensor:
+        return self.prior.predict_noise(x_t, t, text, cameras, cfg_scale)
+
+    def predict_noise_trainable(self, x_t: Tensor, t: Tensor, text: Any, cameras: None) -> Tensor:
+        return (x_t - self.prior.schedule.alpha(t) * self.render) / self.prior.schedule.sigma(t)
+
+
+def print_sim_limit() -> None:
+    """The toy with Dive3D's times, 600 steps: SDS, SIM in its limit, and SIM with FSD's noise and times."""
+    prior, times = MixturePrior(), RandomAnnealed(0.98, 0.02, 600, 0, settled=0.5, warmup=0.2, sudden=True)
+    noise, sim = seed_noise(prior, range(SEEDS)), SimLimit(1.0, "lambda")
+    methods = {
+        "SDS with Dive3D's times": AdamRule(rate=RATE, fresh_noise=True, schedule=times),
+        "Dive3D, a perfect LoRA": AdamRule(rate=RATE, fresh_noise=True, schedule=times, guidance=sim),
+        "the same, fixed noise, falling t": AdamRule(rate=RATE, guidance=sim),
+    }
+    print("\n| method | entropy | modes |\n|---|---|---|")
+    for name, adam in methods.items():
+        x = generate(prior, "", noise=noise, steps=600, rule="adam", cfg_scale=1.0, adam=adam, seed=range(SEEDS)).latents
+        print(f"| {name} | {entropy(prior.modes(x)):.2f} | {len(prior.modes(x).unique())} |")
+
+
 def draw_toy() -> None:
     """Modes reached by each method on the Gaussian mixture, and the table."""
     prior = MixturePrior()
@@ -214,3 +255,4 @@ if __name__ == "__main__":
     draw_schedules()
     print_subcell()
     draw_toy()
+    print_sim_limit()

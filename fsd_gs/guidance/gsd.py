@@ -39,7 +39,7 @@ class GeometryAwareScoreDistillation(Guidance):
 
     needs_depth: ClassVar[bool] = True
 
-    consistency: float = setting(1.0, "weight of L_GC, the disagreement of the views' gradients; 0 leaves SDS", low=0)
+    consistency: float = setting(0.1, "weight of L_GC, the disagreement of the views' gradients; 0 leaves SDS", low=0)
     tolerance: float = setting(0.05, "difference in depth, in world units, up to which two views see the same point", above=0)
 
     def residual(self, b: Noised) -> Tensor:
