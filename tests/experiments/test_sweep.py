@@ -123,6 +123,14 @@ def test_the_shipped_sweeps_follow_the_protocol(name):
     assert len({c.key for c in cells}) == len(cells)
 
 
+@pytest.mark.parametrize("name", ["targets", "gsd"])
+def test_the_small_sweeps_say_what_they_leave_out(name):
+    cells = expand(load_spec(f"ablations/{name}"))
+    assert {(c.config.prompt, c.config.seed) for c in cells} == {(p, s) for p in ("a chair", "a lamp", "a mushroom") for s in (0, 1)}
+    assert {c.config.prior.name for c in cells} == {"exact"}
+    assert len({c.key for c in cells}) == len(cells)
+
+
 def test_evaluation_looks_from_elevations_that_training_did_not_use():
     cell = expand(load_spec("ablations/beta"))[0]
     cameras = evaluation_cameras(cell.config, cell.measure, 64)
