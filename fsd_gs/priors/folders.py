@@ -88,7 +88,7 @@ def load_module(cls: Any, folder: Path, component: str, dtype: torch.dtype, harm
     variant = choose_variant(where, dtype)
     precision = {_dtype_argument(cls): dtype}
     try:
-        with warnings.catch_warnings(), _quietly():
+        with warnings.catch_warnings(), quietly():
             warnings.simplefilter("ignore")  # about options of newer or older library versions that do not matter here
             model, report = cls.from_pretrained(
                 where, **precision, variant=variant, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -129,7 +129,7 @@ def choose_variant(where: Path, dtype: torch.dtype) -> str | None:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without transformers' bar for each file and its report about keys, which are looked at here."""
     from transformers.utils import logging as transformers_logging
 

@@ -89,7 +89,8 @@ def install(unet: UNet, request: Request, published: Mapping[int, str]) -> Image
 
 def _holder(unet: Any) -> Any:
     """The part of a pipeline that ``load_ip_adapter`` works on: the UNet alone."""
-    from diffusers.loaders.ip_adapter import IPAdapterMixin
+    with folders.quietly():  # about torchvision, which is not needed
+        from diffusers.loaders.ip_adapter import IPAdapterMixin
 
     class Holder(IPAdapterMixin):
         unet_name = "unet"
@@ -220,7 +221,8 @@ def _encoder_place(name: str, adapter: _Adapter, request: Request) -> Path:
 @torch.no_grad()
 def _embed(picture: Any, adapter: _Adapter, place: Path, request: Request) -> ImagePrompt:
     """The picture as the UNet is told of it, by an encoder that is loaded for this and freed."""
-    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+    with folders.quietly():
+        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
     if not (place / "config.json").is_file():
         raise FileFormatError(f"prior.image_encoder: {place} holds no model (no config.json); expected a CLIP vision model's folder")
