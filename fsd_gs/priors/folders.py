@@ -6,6 +6,7 @@ either side must find its partner. Weights are safetensors only; ``trust_remote_
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,16 +131,20 @@ def choose_variant(where: Path, dtype: torch.dtype) -> str | None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without transformers' bar for each file and its report about keys, which are looked at here."""
+    """Without transformers' bar for each file, and without the libraries' reports of many lines about keys, which are looked at here."""
+    from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     shown, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    diffusers_level = diffusers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+        diffusers_logging.set_verbosity(diffusers_level)
         if shown:
             transformers_logging.enable_progress_bar()
 

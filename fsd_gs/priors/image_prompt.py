@@ -78,7 +78,8 @@ def install(unet: UNet, request: Request, published: Mapping[int, str]) -> Image
     holder = _holder(unet)
     try:
         state = {"image_proj": dict(adapter.projection), "ip_adapter": dict(adapter.attention)}
-        holder.load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False)
+        with folders.quietly():
+            holder.load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False)
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise FileFormatError(f"prior.ip_adapter: {adapter.file} does not fit this UNet ({reason}); download it again") from error

@@ -6,16 +6,15 @@ Fused means W ← W + scale · B A: no cost at run time. Text-encoder parts are 
 from __future__ import annotations
 
 import inspect
-import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fsd_gs.errors import BackendError, FileFormatError
+from fsd_gs.priors import folders
 
 PEFT_PREFIX = "base_model.model."
 _ADAPTER_KEY = re.compile(r"\.(?:lora|lokr|alpha|dora)(?=[_.]|$)")  # what follows the name of the layer
@@ -68,7 +67,7 @@ def fuse_lora(network: Any, path: str, scale: float, style: LoraStyle) -> None:
     if "network_alphas" in inspect.signature(load_into).parameters:
         target["network_alphas"] = alphas
     try:
-        with _quietly():
+        with folders.quietly():
             load_into(weights, **target)
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -79,19 +78,6 @@ def fuse_lora(network: Any, path: str, scale: float, style: LoraStyle) -> None:
     network.fuse_lora(lora_scale=scale)
     network.unload_lora()
     network.requires_grad_(False)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without diffusers' own report of many lines about layers and keys, which are looked at here."""
-    from diffusers.utils import logging as diffusers_logging
-
-    level = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        diffusers_logging.set_verbosity(level)
 
 
 def _warn_of_layers_left_out(network: Any, file: Path, weights: Mapping[str, Any], part: str) -> None:
