@@ -47,13 +47,17 @@ class Loads:
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch):
+def loads():
+    return Loads()
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch, loads):
     monkeypatch.setattr(variants, "look_at", lambda splats, seed, *_: Attempt(seed, ()))  # what it finds is not the matter here
     monkeypatch.setattr(start_page, "write_gallery", lambda folder: None)
     server = open_server(port=0, say=lambda _: None)
     page = StartPage(server, output=str(tmp_path), overrides=tuple(QUICK), say=lambda _: None)
-    page.loads = Loads()
-    page._priors = PriorCache(page.loads)
+    page._priors = PriorCache(loads)
     yield page
     page.close()
     server.stop()
@@ -67,15 +71,15 @@ def press(start, request):
     return start.board.message
 
 
-def test_memory_holds_one_prior_whatever_is_asked_for(start, tmp_path):
+def test_memory_holds_one_prior_whatever_is_asked_for(start, loads):
     for settings in ("", "", "prior.name=exact", "prior.name=exact prior.cfg_rescale=0.5", ""):
         assert "Done" in press(start, Request("a green egg", settings=settings, replace=True))
-    assert start.loads.names == ["nano", "exact", "exact", "nano"]
-    assert start.loads.most == 1
+    assert loads.names == ["nano", "exact", "exact", "nano"]
+    assert loads.most == 1
     assert start.vocabulary() is None  # of the stub
     staged = "stages=[{steps: 1, prior: {name: exact}}, {steps: 1}]"
     assert "Done" in press(start, Request("a green egg", settings=staged, replace=True))
-    assert start.loads.most == 1
+    assert loads.most == 1
 
 
 def test_what_is_replaced_goes_to_the_bin_and_comes_back(start, tmp_path):
