@@ -1,17 +1,19 @@
 """Dive3D's score-implicit matching, SIM (arXiv 2506.13594): VSD's two scores, but what is minimised is not a KL divergence.
 
     d_v   = ε_φ(x_t, t, y; CFG) − ε_lora(x_t, t, y, c)                  of view v
-    L     = λ(t) Σ_v ⟨ d_v/‖d_v‖, ε_lora(x_t, t, y, c) − ε ⟩,    λ = σ/α
+    L     = λ(t) Σ_v ⟨ d_v/‖d_v‖, ε_lora(x_t, t, y, c) − ε ⟩,    λ = σ/α,  ‖·‖ the root mean square over channels and cells of one view
     grad  = ∂L/∂x through all of it: x_t = α x + σ ε, and *both networks*          and one step of the LoRA (``render_score``)
 
 KL's gradient grows with the distance of the scores and pulls every render to the nearest mode; that of a norm of d does not, which is
-where the diversity is said to come from. λ is the weight w(t), so that other weights can be had; ‖·‖ is over channels and cells of one
-view. Both predictions are differentiated, at the memory of a network in training. Of Dive3D this is the distillation; its reward
-(PickScore) is not here.
+where the diversity is said to come from. λ is the weight w(t), so that other weights can be had. The authors divide by the root of the sum
+and add up over cells; here gradients are averaged over cells (``inject``), where a direction of length 1 would be nothing against the
+regularisers, and the root of the mean makes it as long as other residuals are. Both predictions are differentiated, at the memory of a
+network in training. Of Dive3D this is the distillation; its reward (PickScore) is not here.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -75,4 +77,5 @@ def sim_loss(prior: DifferentiablePrior, b: Noised, cfg_scale: float) -> Tensor:
     of_renders = prior.predict_noise_trainable(x_t, b.t, b.text, b.cameras)
     d = prior.predict_noise_differentiable(x_t, b.t, b.text, b.cameras, cfg_scale) - of_renders
     # 1e-6: where a fresh LoRA and no CFG make d zero there is no direction, and rounding must not become one.
-    return (functional.normalize(d.flatten(1), dim=1, eps=1e-6) * (of_renders - b.epsilon).flatten(1)).sum()
+    direction = functional.normalize(d.flatten(1), dim=1, eps=1e-6) * math.sqrt(d[0].numel())
+    return (direction * (of_renders - b.epsilon).flatten(1)).sum()
