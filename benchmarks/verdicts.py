@@ -67,9 +67,15 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         right = ", ".join(f"{'' if good else 'not '}{part}" for part, good in row.right.items()) or "–"
         lines.append(f"| {row.name} | {row.verdict.score:.2f} | {numbers(row.verdict.signs)} | {right} |")
-    middle = Signs(*(median(getattr(row.verdict.signs, name) for row in rows) for name in NAMES))
+    middle = Signs(*(known_median([getattr(row.verdict.signs, name) for row in rows]) for name in NAMES))
     lines.append(f"| median | {median(row.verdict.score for row in rows):.2f} | {numbers(middle)} | |")
     return "\n".join(lines)
+
+
+def known_median(values: list[float]) -> float:
+    """The median of those that are no NaN; NaN where all are."""
+    known = [value for value in values if not math.isnan(value)]
+    return median(known) if known else math.nan
 
 
 def numbers(signs: Signs) -> str:
