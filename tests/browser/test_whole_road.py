@@ -49,6 +49,7 @@ def farthest(page, server, inspector):
     raise AssertionError("the page covers every splat")
 
 
+@pytest.mark.slow  # .ci/run gives it a process of its own: it trains, and waits for WebGL in software
 def test_prompt_draft_best_of_three_clean_export_open(page, studio, tmp_path, monkeypatch):
     server, start = studio
     page.set_viewport_size({"width": 1000, "height": 500})  # WebGL in software draws it again and again
