@@ -90,8 +90,8 @@ def test_an_edit_stands_beside_what_is_there(original, tmp_path):
     ],
 )
 def test_what_cannot_be_is_one_line(original, tmp_path, ask, fields, line):
-    if ask is refine and ("nano_exact" in line or "pull.keep" in line):
-        line = "" if "nano_exact" in line else "pull.keep: a pull compares each splat"  # a refinement leaves a preset's stages, and has no pull
+    if ask is refine and ("nano_exact" in line or "pull.keep" in line):  # a refinement leaves a preset's stages, and has no pull
+        line = "" if "nano_exact" in line else "pull.keep: a pull compares each splat"
         if not line:
             assert ask(original, tmp_path, **fields)[0].stages == []
             return
