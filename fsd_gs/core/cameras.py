@@ -52,6 +52,23 @@ def intrinsics(fov_y_deg: Tensor, width: int, height: int) -> Tensor:
     return Ks
 
 
+def pixel_rays(cameras: Cameras, like: Tensor) -> Tensor:
+    """K⁻¹ (u, v, 1) [V, H, W, 3] for the centres of all pixels, in the cameras' own axes (x right, y down, depth 1 along z); of the dtype
+    and on the device of ``like``."""
+    v, u = torch.meshgrid(
+        *(torch.arange(n, dtype=like.dtype, device=like.device) + 0.5 for n in (cameras.height, cameras.width)), indexing="ij"
+    )
+    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)
+    return torch.einsum("vij,hwj->vhwi", torch.linalg.inv(cameras.Ks.to(like)), pixels)
+
+
+def back_project(depth: Tensor, cameras: Cameras) -> Tensor:
+    """World points [V, H, W, 3] of depth maps [V, H, W, 1] (along z)."""
+    world_from_camera = cameras.world_from_camera.to(depth)
+    points = torch.einsum("vij,vhwj->vhwi", world_from_camera[:, :3, :3], pixel_rays(cameras, depth) * depth)
+    return points + world_from_camera[:, None, None, :3, 3]
+
+
 def orbit_cameras(
     azimuths_deg: Angles,
     elevations_deg: Angles = 15.0,

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fsd_gs.core.cameras import evaluation_orbit
+from fsd_gs.core.cameras import back_project, evaluation_orbit
 from fsd_gs.core.sheets import Frame, to_uint8
 from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.errors import InputError, unknown_name
@@ -109,20 +109,6 @@ MODES: dict[str, Callable[[Render, Cameras, Tensor], Tensor]] = {
     "depth": _depth_picture,
     "normal": _normal_picture,
 }
-
-
-def back_project(depth: Tensor, cameras: Cameras) -> Tensor:
-    """World points [V, H, W, 3] of depth maps [V, H, W, 1] (along z)."""
-    height, width = depth.shape[1:3]
-    v, u = torch.meshgrid(
-        torch.arange(height, dtype=depth.dtype, device=depth.device) + 0.5,
-        torch.arange(width, dtype=depth.dtype, device=depth.device) + 0.5,
-        indexing="ij",
-    )
-    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)
-    rays = torch.einsum("vij,hwj->vhwi", torch.linalg.inv(cameras.Ks.to(depth)), pixels)
-    world_from_camera = cameras.world_from_camera.to(depth)
-    return torch.einsum("vij,vhwj->vhwi", world_from_camera[:, :3, :3], rays * depth) + world_from_camera[:, None, None, :3, 3]
 
 
 def depth_normals(depth: Tensor, cameras: Cameras) -> Tensor:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fsd_gs.core.cameras import back_project
 from fsd_gs.core.setting import setting
 from fsd_gs.core.types import Cameras, Render
 from fsd_gs.errors import ConfigError
@@ -67,7 +68,7 @@ def gradient_dissimilarity(grad: Tensor, cameras: Cameras, alpha: Tensor, depth:
     views, _, height, width = grad.shape
     grad, cameras = grad.to(depth), cameras.to(depth.device, depth.dtype).resized(width, height)
     opacity, z = on_cells(alpha, depth, height, width)
-    points, flat = surface_points(cameras, z), grad.flatten(2)
+    points, flat = back_project(z[..., None], cameras).flatten(1, 2), grad.flatten(2)
     seen, cosines = seen_twice(points, cameras, opacity, z, tolerance), []
     for j in range(views):
         i, p = seen[j].nonzero(as_tuple=True)
@@ -99,15 +100,6 @@ def on_cells(alpha: Tensor, depth: Tensor, height: int, width: int) -> tuple[Ten
     opacity = functional.adaptive_avg_pool2d(alpha, (height, width))
     z = functional.adaptive_avg_pool2d(alpha * depth, (height, width)) / opacity.clamp_min(1e-6)
     return opacity[:, 0], z[:, 0]
-
-
-def surface_points(cameras: Cameras, z: Tensor) -> Tensor:
-    """World points [V, h·w, 3] of the cells' centres at depth z [V, h, w] along the optical axis; cameras of h × w pixels."""
-    rows, columns = torch.meshgrid(*(torch.arange(n, device=z.device, dtype=z.dtype) + 0.5 for n in z.shape[1:]), indexing="ij")
-    pixels = torch.stack([columns, rows, torch.ones_like(rows)], -1).reshape(-1, 3)
-    in_camera = z.flatten(1)[..., None] * (pixels @ torch.linalg.inv(cameras.Ks).transpose(1, 2))
-    world = cameras.world_from_camera
-    return in_camera @ world[:, :3, :3].transpose(1, 2) + world[:, None, :3, 3]
 
 
 def seen_from(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fsd_gs.core.cameras import pixel_rays
 from fsd_gs.core.types import Cameras, Geometry
 from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.priors import folders, supported
@@ -99,11 +100,7 @@ def camera_normals(depth: Tensor, alpha: Tensor, cameras: Cameras) -> Tensor:
 
     By differences between neighbours on the surface: central, one-sided at its rim. (0, 0, −1) where a pixel stands alone.
     """
-    height, width = depth.shape[1:3]
-    rows, columns = (torch.arange(n, dtype=depth.dtype, device=depth.device) + 0.5 for n in (height, width))
-    v, u = torch.meshgrid(rows, columns, indexing="ij")
-    pixels = torch.stack([u, v, torch.ones_like(u)])
-    points = torch.einsum("vij,jhw->vihw", torch.linalg.inv(cameras.Ks.to(depth)), pixels) * depth[..., 0][:, None]
+    points = (pixel_rays(cameras, depth) * depth).permute(0, 3, 1, 2)
     there = (alpha[..., 0] >= LEAST_ALPHA)[:, None]
     across, down = _difference(points, there, 3), _difference(points, there, 2)
     normals = torch.nn.functional.normalize(torch.linalg.cross(down, across, dim=1), dim=1)

@@ -11,7 +11,7 @@ import trimesh
 from export_scenes import egg, random_gaussians
 from PIL import Image
 
-from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.cameras import back_project, orbit_cameras
 from fsd_gs.core.sheets import contact_sheet, write_label
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import InputError
@@ -19,7 +19,7 @@ from fsd_gs.export._fusion import fuse_views
 from fsd_gs.export.formats import ExportOptions, export
 from fsd_gs.export.mesh import MeshSettings, extract_mesh
 from fsd_gs.export.mesh_colours import visible_pixels
-from fsd_gs.export.pictures import MODES, TurntableSettings, back_project, colour_map, depth_normals, save_gif, save_png, turntable_frames
+from fsd_gs.export.pictures import MODES, TurntableSettings, colour_map, depth_normals, save_gif, save_png, turntable_frames
 from fsd_gs.render import make_rasterizer
 
 RASTERIZER = make_rasterizer("cpu")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from guidance_priors import GaussianPrior
 
-from fsd_gs.core.cameras import orbit_cameras
+from fsd_gs.core.cameras import back_project, orbit_cameras
 from fsd_gs.core.types import Cameras, Render
 from fsd_gs.errors import ConfigError
 from fsd_gs.guidance import GUIDANCES, ScoreGuidance, make_guidance
-from fsd_gs.guidance.gsd import GeometryAwareScoreDistillation, gradient_dissimilarity, on_cells, seen_from, surface_points
+from fsd_gs.guidance.gsd import GeometryAwareScoreDistillation, gradient_dissimilarity, on_cells, seen_from
 
 SIDE, FOCAL, DEPTH = 8, 8.0, 2.0
 
@@ -38,7 +38,7 @@ def test_a_plane_seen_by_two_parallel_cameras():
     cameras, (depth, alpha) = beside(0.75), plane()
     opacity, z = on_cells(alpha, depth, SIDE, SIDE)
     assert torch.equal(opacity, torch.ones(2, SIDE, SIDE).double())
-    places, there = seen_from(surface_points(cameras, z), cameras)
+    places, there = seen_from(back_project(z[..., None], cameras).flatten(1, 2), cameras)
     column = (places[1, 0, :, 0] + 1) * SIDE / 2 - 0.5
     assert torch.allclose(column.reshape(SIDE, SIDE), torch.arange(SIDE).double().expand(SIDE, SIDE) - 3)
     assert torch.allclose(there, torch.full_like(there, DEPTH))
