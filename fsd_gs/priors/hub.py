@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -213,9 +213,7 @@ def _files_of_model(setting: str, place: str, inside: str, names: Iterable[str],
     weights = [name for name in here if name.endswith(".safetensors") or ".safetensors.index" in name]
     if not weights or f"{folder}config.json" not in here:
         raise FileFormatError(f"{setting}: {place} holds no model with config.json and .safetensors weights (pickles are refused)")
-    variant = [name for name in weights if ".fp16" in name]
-    plain = [name for name in weights if ".fp16" not in name]
-    return [f"{folder}config.json", *(variant if variant and (half or not plain) else plain)]
+    return [f"{folder}config.json", *_of_one_precision(weights, half)]
 
 
 def choose_files(names: Iterable[str], *, half: bool) -> list[str]:
@@ -233,12 +231,16 @@ def choose_files(names: Iterable[str], *, half: bool) -> list[str]:
         weights = [n for n in inside if n.endswith(".safetensors") and "non_ema" not in n]
         if not weights:
             raise FileFormatError(f"prior: the repository's '{component}' has no .safetensors weights (pickles are refused)")
-        variant = [n for n in weights if ".fp16" in n]
-        plain = [n for n in weights if ".fp16" not in n]
-        use_variant = bool(variant) and (half or not plain)
-        chosen += variant if use_variant else plain
-        chosen += [n for n in inside if ".safetensors.index." in n and (".fp16" in n) == use_variant]
+        chosen += _of_one_precision([*weights, *(n for n in inside if ".safetensors.index." in n)], half)
     return chosen
+
+
+def _of_one_precision(names: Sequence[str], half: bool) -> list[str]:
+    """Weights and their indices of one precision: fp16 where it is wanted and there, else the plain ones, else what there is."""
+    weights = [name for name in names if name.endswith(".safetensors")]
+    plain, variant = ([name for name in weights if (".fp16" in name) == wanted] for wanted in (False, True))
+    use_variant = bool(variant) and (half or not plain)
+    return [name for name in names if (".fp16" in name) == use_variant]
 
 
 def hub_error(repo_id: str, error: Exception) -> BackendError:

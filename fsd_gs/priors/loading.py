@@ -19,7 +19,7 @@ from fsd_gs.errors import ConfigError, FileFormatError
 from fsd_gs.priors import backbones, folders, single_file
 from fsd_gs.priors.base import Prior
 from fsd_gs.priors.family import Family, Request
-from fsd_gs.priors.hub import Announce, log_announcement, resolve
+from fsd_gs.priors.hub import PICKLES, Announce, log_announcement, resolve
 from fsd_gs.priors.options import LoadOptions, RunShape, resolve_dtype
 
 BESIDE = {
@@ -28,7 +28,6 @@ BESIDE = {
     "embeddings": "textual inversion",
 }  # what some families take beside the prompt: setting → words for it
 EMBEDDED = "nano"  # the prior that ships with the package
-_PICKLES = (".ckpt", ".bin", ".pth", ".pkl", ".pt")
 _OTHER_FORMATS = {
     ".gguf": "quantised weights (GGUF)",
     ".onnx": "an ONNX graph",
@@ -99,7 +98,7 @@ def family_of(place: Path) -> Family:
 
 def _family_of_file(file: Path) -> Family:
     suffix = file.suffix.lower()
-    if suffix not in (".safetensors", *_PICKLES):
+    if suffix not in (".safetensors", *PICKLES):
         kind = _OTHER_FORMATS.get(suffix, f"a '{suffix}' file" if suffix else "a file without a suffix")
         raise FileFormatError(
             f"prior: {file.name} is {kind}, which is not supported; expected a .safetensors checkpoint or a diffusers folder"
