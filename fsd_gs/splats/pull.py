@@ -8,10 +8,6 @@ k is the share of the way back that each step takes: ``pull.shape`` for centres,
 size of the score, which w(t), the prior and the method change by orders of magnitude; a share means the same in every run. Splats are
 compared one by one: nothing may be added or removed (``densify.kind=none``).
 
-Colours. The rasterizer shows max(0, ½ + Σ SH), as every 3DGS viewer does, and a channel below 0 has no gradient: it stays dark whatever
-the prior says. The first, coarse steps drive most splats there in one channel or two, so after each step of every run base colours are
-lifted to ``floor``, just above 0, where they can be coloured again.
-
 Kept splats go through :class:`Hold`: the same values without a gradient. Adam's moments of a gradient that is always 0 are 0, and so is its
 step: they come out with the bits they went in with.
 """
@@ -26,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.splats.parameters import SplatParameters
@@ -43,15 +38,11 @@ class Pull:
         original: what is pulled to, as many splats; None pulls nothing.
         shape: k of centres, sizes, turns and opacities, [0, 1].
         colour: k of colours, [0, 1].
-        floor: of the base colours in sRGB, [0, 1); 0 lifts none.
-        kept: [N] splats that stay as they are; None for none.
     """
 
     original: Mapping[str, Tensor] | None = None
     shape: float = 0.0
     colour: float = 0.0
-    floor: float = 0.0
-    kept: Tensor | None = None
 
     @torch.no_grad()
     def __call__(self, params: SplatParameters) -> None:
@@ -60,9 +51,6 @@ class Pull:
             share = self.shape if name in SHAPE else self.colour
             if share:
                 params[name].lerp_(value, share)
-        if self.floor:
-            low = params["sh0"].new_tensor((self.floor - 0.5) / C0)
-            params["sh0"].clamp_(min=low if self.kept is None else torch.where(self.kept, -torch.inf, low)[:, None, None])
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from fsd_gs.priors.splat.sampling import sample_splats
 from fsd_gs.render import make_rasterizer
 from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.initialize import MESH_SUFFIXES, ball, from_mesh_file, from_splats
+from fsd_gs.splats.colour_floor import ColourFloor
 from fsd_gs.splats.optimizers import build_optimizers
 from fsd_gs.splats.parameters import from_gaussians
 from fsd_gs.splats.pull import Hold, Pull, kept_splats
@@ -102,7 +103,8 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
         guidance=guidance,
         regularize=config.regularize,
         hold=Hold(kept),
-        pull=Pull(original, pull.shape, pull.colour, config.regularize.colour_floor, kept),
+        pull=Pull(original, pull.shape, pull.colour),
+        lift=ColourFloor(config.regularize.colour_floor, kept),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
         shown=shown,

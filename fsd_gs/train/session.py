@@ -31,6 +31,7 @@ from fsd_gs.noise import NoiseFunction
 from fsd_gs.priors.base import Prior
 from fsd_gs.render import Rasterizer
 from fsd_gs.splats.densify import Densifier
+from fsd_gs.splats.colour_floor import ColourFloor
 from fsd_gs.splats.optimizers import (
     LearningRates,
     Optimizers,
@@ -65,6 +66,7 @@ class Parts:
     negative_prompt: str
     hold: Callable[[Gaussians], Gaussians] = field(default_factory=Hold)  # takes the gradient from splats that must not change
     pull: Pull = field(default_factory=Pull)  # takes splats back towards those that an edit starts from
+    lift: ColourFloor = field(default_factory=ColourFloor)  # keeps colours where they have a gradient
     shown: Shown = field(default_factory=Shown)  # shows a ControlNet what is rendered
     with_depth: bool = False  # only surface noise, GSD and ControlNets look at depth
 

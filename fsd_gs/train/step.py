@@ -77,6 +77,7 @@ def advance(session: Session, guard: Guard) -> StepReport | None:
     output.loss.backward()
     step_all(optimizers)
     session.parts.pull(params)
+    session.parts.lift(params)
     densifier.step_post_backward(params, optimizers, step, output.view.info)
     session.parts.noise.step()
     problem = problem_after(session, output.loss)

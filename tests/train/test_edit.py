@@ -23,6 +23,7 @@ from fsd_gs.metrics.similarity import silhouette_iou
 from fsd_gs.render import make_rasterizer, render_frames
 from fsd_gs.splats.initialize import ball
 from fsd_gs.splats.parameters import from_gaussians
+from fsd_gs.splats.colour_floor import ColourFloor
 from fsd_gs.splats.pull import Pull, kept_splats
 from fsd_gs.splats.settings import PullSettings
 from fsd_gs.train import runs
@@ -124,7 +125,7 @@ def test_the_floor_leaves_kept_splats_alone():
     params = from_gaussians(replace(red_ball(4), sh=torch.tensor([1.0, -2.5, -1.0]).expand(4, 1, 3).clone()))
     original = {name: value.detach().clone() for name, value in params.items()}
     kept = torch.tensor([True, False, False, True])
-    Pull(original, floor=0.1, kept=kept)(params)
+    ColourFloor(0.1, kept)(params)
     assert torch.equal(params["sh0"][kept], original["sh0"][kept])
     torch.testing.assert_close(0.5 + 0.28209479 * params["sh0"][~kept, 0], torch.tensor([[0.7820948, 0.1, 0.2179052]] * 2))
 
