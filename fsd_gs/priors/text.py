@@ -95,7 +95,7 @@ class EmbeddedText(TextCondition):
     repelled: tuple[Embedding, ...] = ()
     repel_weights: Tensor | None = None
 
-    def shown(self, pictures: Tensor) -> EmbeddedText:
+    def with_control(self, pictures: Tensor) -> EmbeddedText:
         """The same texts for B images, each with its control picture [B, 3, H, W]."""
 
         def under(embedding: Embedding) -> Embedding:

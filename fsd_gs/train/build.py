@@ -21,14 +21,14 @@ from fsd_gs.noise import NoiseFunction, WorldMapNoise, make_noise, mix_world_map
 from fsd_gs.priors.base import Prior, SplatNativePrior
 from fsd_gs.priors.splat.sampling import sample_splats
 from fsd_gs.render import make_rasterizer
+from fsd_gs.splats.colour_floor import ColourFloor
 from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.initialize import MESH_SUFFIXES, ball, from_mesh_file, from_splats
-from fsd_gs.splats.colour_floor import ColourFloor
 from fsd_gs.splats.optimizers import build_optimizers
 from fsd_gs.splats.parameters import from_gaussians
 from fsd_gs.splats.pull import Hold, Pull, kept_splats
 from fsd_gs.train.backbones import PriorSource, prior_source
-from fsd_gs.train.control import build_shown
+from fsd_gs.train.control import build_control
 from fsd_gs.train.session import Generators, Parts, Session, Stage
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
 
@@ -92,7 +92,7 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
     pull = config.pull
     noise, guidance = build_noise(config, prior, device), config.guidance.build()
     kept = None if original is None else kept_splats(pull, original["means"])
-    shown = build_shown(prior, config.prior.control_mesh, config.splats.radius)
+    control = build_control(prior, config.prior.control_mesh, config.splats.radius)
     return Parts(
         prior=prior,
         rasterize=make_rasterizer(config.render.backend, device, config.render),
@@ -107,8 +107,8 @@ def build_parts(config: Config, prior: Prior, device: torch.device, original: Ma
         lift=ColourFloor(config.regularize.colour_floor, kept),
         prompt=config.prompt,
         negative_prompt=config.negative_prompt,
-        shown=shown,
-        with_depth=noise.needs_depth or guidance.needs_depth or shown.needs_depth,
+        control=control,
+        with_depth=noise.needs_depth or guidance.needs_depth or control.needs_depth,
     )
 
 

@@ -20,7 +20,7 @@ SAMPLES = 2  # a pixel side, of a mesh
 
 
 @dataclass(frozen=True)
-class Shown:
+class GeometryControl:
     """(text, cameras, render) → the text for a prior that was shown the geometry; the text itself where nobody wants to see it.
 
     Attributes:
@@ -47,11 +47,11 @@ class Shown:
         return self.prior.with_control(text, self.prior.control_picture(geometry))
 
 
-def build_shown(prior: Prior, mesh_file: str | None, radius: float) -> Shown:
+def build_control(prior: Prior, mesh_file: str | None, radius: float) -> GeometryControl:
     """What ``prior`` is shown. mesh_file: ``prior.control_mesh``. radius: of the ball that a mesh is fitted to, as ``splats.radius``."""
     if not isinstance(prior, ControlledPrior) or not prior.wants_geometry:
-        return Shown()
-    return Shown(prior, None if mesh_file is None else read_mesh(Path(mesh_file).expanduser(), radius))
+        return GeometryControl()
+    return GeometryControl(prior, None if mesh_file is None else read_mesh(Path(mesh_file).expanduser(), radius))
 
 
 def read_mesh(path: Path, radius: float) -> Mesh:

@@ -30,8 +30,8 @@ from fsd_gs.guidance.time_schedules import TimeSchedule
 from fsd_gs.noise import NoiseFunction
 from fsd_gs.priors.base import Prior
 from fsd_gs.render import Rasterizer
-from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.colour_floor import ColourFloor
+from fsd_gs.splats.densify import Densifier
 from fsd_gs.splats.optimizers import (
     LearningRates,
     Optimizers,
@@ -43,7 +43,7 @@ from fsd_gs.splats.optimizers import (
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.splats.pull import Hold, Pull
 from fsd_gs.splats.regularizers import Regularizers
-from fsd_gs.train.control import Shown
+from fsd_gs.train.control import GeometryControl
 from fsd_gs.train.views import BackgroundSampler, ViewSampler
 
 State = dict[str, Any]
@@ -67,7 +67,7 @@ class Parts:
     hold: Callable[[Gaussians], Gaussians] = field(default_factory=Hold)  # takes the gradient from splats that must not change
     pull: Pull = field(default_factory=Pull)  # takes splats back towards those that an edit starts from
     lift: ColourFloor = field(default_factory=ColourFloor)  # keeps colours where they have a gradient
-    shown: Shown = field(default_factory=Shown)  # shows a ControlNet what is rendered
+    control: GeometryControl = field(default_factory=GeometryControl)  # shows a ControlNet what is rendered
     with_depth: bool = False  # only surface noise, GSD and ControlNets look at depth
 
 

@@ -43,7 +43,7 @@ def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Gener
     noise = parts.noise(cameras, view.alpha.detach(), view.depth)  # ε(c)
     t = parts.schedule(step)  # t(τ)
     text = parts.prior.encode_text(parts.prompt, parts.negative_prompt, cameras, background)  # y
-    text = parts.shown(text, cameras, view)
+    text = parts.control(text, cameras, view)  # of a ControlNet; else as it is
     latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
     score = parts.guidance(parts.prior, latents.detach(), noise, t, text, cameras, generator=generators.guidance)  # w(t) (ε_φ − ε(c))
 

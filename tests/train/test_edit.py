@@ -21,9 +21,9 @@ from fsd_gs.guidance.settings import ScheduleSettings
 from fsd_gs.io import file_sha256
 from fsd_gs.metrics.similarity import silhouette_iou
 from fsd_gs.render import make_rasterizer, render_frames
+from fsd_gs.splats.colour_floor import ColourFloor
 from fsd_gs.splats.initialize import ball
 from fsd_gs.splats.parameters import from_gaussians
-from fsd_gs.splats.colour_floor import ColourFloor
 from fsd_gs.splats.pull import Pull, kept_splats
 from fsd_gs.splats.settings import PullSettings
 from fsd_gs.train import runs

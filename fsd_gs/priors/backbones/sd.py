@@ -73,7 +73,7 @@ class StableDiffusionPrior(LatentPrior):
         if self.control is None:
             raise InputError("control: this prior has no ControlNet; load it with prior.control=depth or normal")
         check_shape("control", picture, ("B", 3, self.image_size, self.image_size))
-        return embedded(text).shown(picture)
+        return embedded(text).with_control(picture)
 
     def split_guidance(self, cfg_scale: float) -> tuple[float, float]:
         """LCM networks take s themselves: one pass with the text for s > 0, one with the negative prompt for s = 0."""
