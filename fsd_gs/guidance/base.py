@@ -217,17 +217,21 @@ def finite_weight(name: str, prior: Prior, t: Tensor) -> Tensor:
     return w
 
 
+def refuse_rescale(guidance: Guidance, because: str, instead: str) -> None:
+    """ConfigError where ``guidance`` is asked to rescale: a setting that does nothing must not look as if it did."""
+    if guidance.cfg_rescale > 0:
+        raise ConfigError(
+            f"cfg_rescale: '{name_of(guidance)}' {because} and does not rescale, got {guidance.cfg_rescale}; set 0, or {instead}"
+        )
+
+
 @dataclass
 class FlowGuidance(Guidance):
     """A method in the flow's own words, u = ε − x_0: for flow-matching priors only, and without a rescale of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cfg_rescale > 0:  # a setting that does nothing must not look as if it did
-            raise ConfigError(
-                f"cfg_rescale: '{name_of(self)}' works on velocities and does not rescale, got {self.cfg_rescale}; "
-                "set 0, or use method=score"
-            )
+        refuse_rescale(self, "works on velocities", "use method=score")
 
     def residual(self, b: Noised) -> Tensor:
         if not isinstance(b.prior, FlowPrior):

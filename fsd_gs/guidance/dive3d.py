@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from fsd_gs.core.types import Cameras, TextCondition
 from fsd_gs.errors import ConfigError
-from fsd_gs.guidance.base import Noised, name_of
+from fsd_gs.guidance.base import Noised, name_of, refuse_rescale
 from fsd_gs.guidance.render_score import RenderScoreGuidance, TrainablePrior
 from fsd_gs.priors.base import Prior
 
@@ -47,11 +47,7 @@ class ScoreImplicitMatching(RenderScoreGuidance):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cfg_rescale > 0:  # a setting that does nothing must not look as if it did
-            raise ConfigError(
-                f"cfg_rescale: '{name_of(self)}' differentiates the guided prediction and does not rescale it, got {self.cfg_rescale}; "
-                "set 0, or prior.cfg_rescale"
-            )
+        refuse_rescale(self, "differentiates the guided prediction", "prior.cfg_rescale")
 
     def residual(self, b: Noised) -> Tensor:
         prior = self._differentiable(b.prior, b.random())
