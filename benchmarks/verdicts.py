@@ -13,21 +13,20 @@ The table of docs/results.md:
 import argparse
 import json
 import math
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
 from fsd_gs.core.sheets import contact_sheet, to_uint8
 from fsd_gs.errors import InputError
 from fsd_gs.export.formats import load_splats
 from fsd_gs.metrics.judge import Judge
-from fsd_gs.metrics.verdict import NAMES, Signs, Verdict, load_verdict, look, signs_of
+from fsd_gs.metrics.verdict import NAMES, Signs, Verdict, VerdictModel, load_verdict, look, signs_of
 from fsd_gs.render import make_rasterizer
+from fsd_gs.train.runs import load_run_config
 
 SHOWN = (0, 1, 3)  # of eight views around: front, three quarters, from behind
 
@@ -38,17 +37,19 @@ class Row:
 
     name: str
     prompt: str
+    seed: int
     verdict: Verdict
     right: dict[str, bool]
     rgb: torch.Tensor
 
 
-def row_of(path: Path, root: Path, judge: Judge, rasterizer) -> Row:
-    prompt = str(OmegaConf.load(path.parent / "config.yaml").prompt)
+def row_of(path: Path, root: Path, judge: Judge, model: VerdictModel, rasterizer) -> Row:
+    config = load_run_config(path.parent)
     gaussians = load_splats(path)
     views, cameras = look(rasterizer, gaussians)
-    signs = signs_of(views, cameras, gaussians, judge=judge, prompt=prompt)
-    return Row(path.parent.relative_to(root).as_posix(), prompt, load_verdict()(signs), seen(judge, views.rgb, prompt), views.rgb)
+    verdict = model(signs_of(views, cameras, gaussians, judge=judge, prompt=config.prompt))
+    right = seen(judge, views.rgb, config.prompt)
+    return Row(path.parent.relative_to(root).as_posix(), config.prompt, config.seed, verdict, right, views.rgb)
 
 
 def seen(judge: Judge, rgb: torch.Tensor, prompt: str) -> dict[str, bool]:
@@ -85,8 +86,7 @@ def numbers(signs: Signs) -> str:
 def label(row: Row) -> dict:
     """As fsd_gs/metrics/verdict/weights/labelled.json has it; ``kept`` is the verdict's own until somebody looks."""
     signs = {name: None if math.isnan(value) else round(value, 4) for name, value in asdict(row.verdict.signs).items()}
-    seed = int(re.search(r"seed-(\d+)", row.name)[1])
-    return {"group": "batch", "prompt": row.prompt, "seed": seed, "kept": row.verdict.keep, "held_out": False, "signs": signs}
+    return {"group": "batch", "prompt": row.prompt, "seed": row.seed, "kept": row.verdict.keep, "held_out": False, "signs": signs}
 
 
 def main() -> None:
@@ -96,11 +96,11 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="the signs as rows of labelled.json, for somebody to say which are kept")
     parser.add_argument("--columns", type=int, default=4)
     given = parser.parse_args()
-    judge, rasterizer = Judge.load(), make_rasterizer("cpu")
+    judge, model, rasterizer = Judge.load(), load_verdict(), make_rasterizer("cpu")
     paths = [path for path in sorted(given.folder.rglob("splats.ply")) if (path.parent / "config.yaml").exists()]
     if not paths:
         parser.error(f"{given.folder}: no splats.ply beside a config.yaml")
-    rows = [row_of(path, given.folder, judge, rasterizer) for path in paths]
+    rows = [row_of(path, given.folder, judge, model, rasterizer) for path in paths]
     print(table(rows))
     print(f"\nkept: {sum(row.verdict.keep for row in rows)} of {len(rows)}")
     for part in ("category", "color", "design"):

@@ -235,7 +235,7 @@ def _embed(picture: Any, adapter: _Adapter, place: Path, request: Request) -> Im
     if gives != adapter.width:
         raise FileFormatError(
             f"prior.image_encoder: {place} gives {what} {gives} wide, {adapter.file.name} reads {adapter.width}; take "
-            " the encoder that the adapter was trained with"
+            "the encoder that the adapter was trained with"
         )
     side = encoder.config.image_size
     pixels = CLIPImageProcessor(size=side, crop_size=side)(picture, return_tensors="pt").pixel_values.to(encoder.device, encoder.dtype)

@@ -439,7 +439,7 @@ def test_warnings_reach_the_start_page(server, tmp_path):
     start = StartPage(server, output=str(tmp_path), say=lambda _: None)
     try:
         logging.getLogger("fsd_gs.priors.words").warning("'yelow' is not known; did you mean *yellow*?")
-        logging.getLogger("another.library").warning("not for the page")
+        logging.getLogger("another.package").warning("not for the page")
         assert start.board._notes.visible
         assert start.board._notes.content == "- ⚠ " + plain_markdown("'yelow' is not known; did you mean *yellow*?")
         start._notes.clear()
