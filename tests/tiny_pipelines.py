@@ -19,6 +19,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from torch import Tensor
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -217,3 +218,16 @@ def flux(guidance_embeds: bool = True) -> FluxPipeline:
 def save(pipeline, folder: Path) -> Path:
     pipeline.save_pretrained(folder)
     return folder
+
+
+def recorded(pipeline) -> list[tuple[Tensor, float, Tensor]]:
+    """(x_t, n, guided output) of every step that ``pipeline``'s own loop makes from now on; without its progress bar."""
+    seen, step = [], pipeline.scheduler.step
+
+    def recording(output, n, sample, **rest):
+        seen.append((sample.clone(), torch.as_tensor(n).item(), output.clone()))
+        return step(output, n, sample, **rest)
+
+    pipeline.scheduler.step = recording
+    pipeline.set_progress_bar_config(disable=True)
+    return seen

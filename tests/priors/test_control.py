@@ -67,14 +67,7 @@ def test_predictions_and_latents_equal_the_pipelines(root, name, image, scale):
         pipeline.load_ip_adapter(root / f"{name}-image", subfolder="", weight_name="adapter.safetensors", low_cpu_mem_usage=False)
         pipeline.set_ip_adapter_scale(0.6)
         given = {"ip_adapter_image": Image.open(root / "photo.png")}
-    pipeline.set_progress_bar_config(disable=True)
-    seen, step = [], pipeline.scheduler.step
-
-    def recording(output, n, sample, **rest):
-        seen.append((sample.clone(), int(n), output.clone()))
-        return step(output, n, sample, **rest)
-
-    pipeline.scheduler.step = recording
+    seen = tiny.recorded(pipeline)
     noise, picture = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.rand(1, 3, 16, 16)
     common = {"height": 16, "width": 16, "output_type": "latent", "num_inference_steps": 4, "guidance_scale": scale}
     expected = pipeline(

@@ -33,23 +33,16 @@ def folders(tmp_path_factory):
 
 def run_pipeline(kind: str, pipeline, noise: Tensor, steps: int):
     """Final latents of the pipeline's own loop and every (x_t, σ, velocity), all as [B, 16, 8, 8]."""
-    seen = []
-    step = pipeline.scheduler.step
 
     def as_image(x: Tensor) -> Tensor:
         return unpack(x, 8, 8) if kind.startswith("flux") else x
 
-    def recording(output, n, sample, **rest):
-        seen.append((as_image(sample).clone(), float(n) / 1000, as_image(output).clone()))
-        return step(output, n, sample, **rest)
-
-    pipeline.scheduler.step = recording
-    pipeline.set_progress_bar_config(disable=True)
+    seen = tiny.recorded(pipeline)
     negative = {} if kind.startswith("flux") else {"negative_prompt": NEGATIVE}
     latents = pack(noise) if kind.startswith("flux") else noise
     settings = {"num_inference_steps": steps, "guidance_scale": SCALES[kind], "height": 16, "width": 16, "output_type": "latent"}
     result = pipeline(PROMPT, latents=latents.clone(), **negative, **settings).images
-    return as_image(result), seen
+    return as_image(result), [(as_image(x_t), n / 1000, as_image(output)) for x_t, n, output in seen]
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -45,14 +45,7 @@ def test_predictions_and_latents_equal_the_pipelines(root, name, kind, scale):
     pipeline = PIPELINES[name]()
     pipeline.load_ip_adapter(root / f"{name}-{kind}", subfolder="", weight_name="adapter.safetensors", low_cpu_mem_usage=False)
     pipeline.set_ip_adapter_scale(STRENGTH)
-    pipeline.set_progress_bar_config(disable=True)
-    seen, step = [], pipeline.scheduler.step
-
-    def recording(output, n, sample, **rest):
-        seen.append((sample.clone(), int(n), output.clone()))
-        return step(output, n, sample, **rest)
-
-    pipeline.scheduler.step = recording
+    seen = tiny.recorded(pipeline)
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     picture = Image.open(root / "photo.png")
     common = {"height": 16, "width": 16, "output_type": "latent", "num_inference_steps": 4, "guidance_scale": scale}

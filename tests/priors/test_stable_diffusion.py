@@ -36,15 +36,7 @@ def folders(tmp_path_factory):
 
 def run_pipeline(pipeline, latents: Tensor, steps: int, scale: float, negative: str | None, rescale: float = 0.0):
     """Final latents of the pipeline's own loop, and every (x_t, n, guided output) on the way."""
-    seen = []
-    step = pipeline.scheduler.step
-
-    def recording(output, n, sample, **rest):
-        seen.append((sample.clone(), int(n), output.clone()))
-        return step(output, n, sample, **rest)
-
-    pipeline.scheduler.step = recording
-    pipeline.set_progress_bar_config(disable=True)
+    seen = tiny.recorded(pipeline)
     result = pipeline(
         PROMPT,
         negative_prompt=negative,
