@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fsd_gs.core.orbit import OrbitSettings
@@ -20,33 +22,26 @@ from fsd_gs.errors import InputError
 Angles = Sequence[float] | Tensor | float
 
 
-def orbit_positions(azimuths_deg: Tensor, elevations_deg: Tensor, distances: Tensor) -> Tensor:
-    """[V, 3] positions on the orbit."""
-    azimuth, elevation = torch.deg2rad(azimuths_deg), torch.deg2rad(elevations_deg)
-    directions = torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=1)
-    return distances[:, None] * directions
-
-
-def look_at(positions: Tensor, azimuths_deg: Tensor) -> Tensor:
-    """viewmats [V, 4, 4] camera_from_world of OpenCV cameras at ``positions`` [V, 3] that look at the origin, z up.
+def orbit_viewmats(azimuths_deg: NDArray, elevations_deg: NDArray, distances: NDArray) -> NDArray:
+    """viewmats [V, 4, 4] camera_from_world of OpenCV cameras on the orbit, that look at the origin, z up.
 
     The azimuth fixes the right vector (−sin a, cos a, 0), so straight up and straight down are well defined too.
     """
-    forward = torch.nn.functional.normalize(-positions, dim=1)
-    azimuth = torch.deg2rad(azimuths_deg)
-    right = torch.stack([-azimuth.sin(), azimuth.cos(), torch.zeros_like(azimuth)], dim=1)
-    down = torch.linalg.cross(forward, right)
-    rotation = torch.stack([right, down, forward], dim=1)  # rows: camera axes in the world
-    viewmats = torch.eye(4, dtype=positions.dtype, device=positions.device).repeat(len(positions), 1, 1)
-    viewmats[:, :3, :3] = rotation
-    viewmats[:, :3, 3] = -(rotation @ positions[:, :, None])[:, :, 0]
+    azimuths, elevations = np.deg2rad(azimuths_deg), np.deg2rad(elevations_deg)
+    cos_a, sin_a, cos_e, sin_e = np.cos(azimuths), np.sin(azimuths), np.cos(elevations), np.sin(elevations)
+    viewmats = np.zeros((len(distances), 4, 4))
+    viewmats[:, 0, 0], viewmats[:, 0, 1] = -sin_a, cos_a  # right
+    viewmats[:, 1, 0], viewmats[:, 1, 1], viewmats[:, 1, 2] = sin_e * cos_a, sin_e * sin_a, -cos_e  # down = forward × right
+    viewmats[:, 2, 0], viewmats[:, 2, 1], viewmats[:, 2, 2] = -cos_e * cos_a, -cos_e * sin_a, -sin_e  # forward
+    viewmats[:, 2, 3] = distances  # the origin lies in the middle of the image
+    viewmats[:, 3, 3] = 1
     return viewmats
 
 
-def intrinsics(fov_y_deg: Tensor, width: int, height: int) -> Tensor:
+def intrinsics(fov_y_deg: NDArray, width: int, height: int) -> NDArray:
     """Ks [V, 3, 3] in pixels for square pixels and a centred principal point."""
-    focal = height / (2 * torch.tan(torch.deg2rad(fov_y_deg) / 2))
-    Ks = torch.zeros(len(fov_y_deg), 3, 3, dtype=fov_y_deg.dtype, device=fov_y_deg.device)
+    focal = height / (2 * np.tan(np.deg2rad(fov_y_deg) / 2))
+    Ks = np.zeros((len(fov_y_deg), 3, 3))
     Ks[:, 0, 0], Ks[:, 1, 1], Ks[:, 2, 2] = focal, focal, 1.0
     Ks[:, 0, 2], Ks[:, 1, 2] = width / 2, height / 2
     return Ks
@@ -84,20 +79,32 @@ def orbit_cameras(
     azimuths_deg: 0 = from +x, 90 = from +y. elevations_deg: in [−90, 90]. distance: > 0. fov_y_deg: in (0, 180).
     width, height: pixels; ``height`` defaults to ``width``.
     """
-    values = [torch.atleast_1d(torch.as_tensor(v, dtype=torch.float64)) for v in (azimuths_deg, elevations_deg, distance, fov_y_deg)]
+    values = [_numbers(v) for v in (azimuths_deg, elevations_deg, distance, fov_y_deg)]
     views = max(len(v) for v in values)
     if any(len(v) not in (1, views) for v in values):
         raise InputError(f"orbit_cameras: expected one value or {views} for each angle, got lengths {[len(v) for v in values]}")
-    azimuths, elevations, distances, fovs = (v.expand(views) for v in values)
+    azimuths, elevations, distances, fovs = (v if len(v) == views else v.repeat(views) for v in values)
     if (distances <= 0).any():
-        raise InputError(f"distance: expected values above 0, got {distances.min().item():g}")
+        raise InputError(f"distance: expected values above 0, got {distances.min():g}")
     if ((fovs <= 0) | (fovs >= 180)).any():
-        raise InputError(f"fov_y_deg: expected values in (0, 180), got {fovs.min().item():g} to {fovs.max().item():g}")
-    if (elevations.abs() > 90).any():
-        raise InputError(f"elevations_deg: expected values in [-90, 90], got {elevations.min().item():g} to {elevations.max().item():g}")
-    height = width if height is None else height
-    viewmats = look_at(orbit_positions(azimuths, elevations, distances), azimuths)
-    return Cameras(viewmats, intrinsics(fovs, width, height), width, height).to(device, torch.float32)
+        raise InputError(f"fov_y_deg: expected values in (0, 180), got {fovs.min():g} to {fovs.max():g}")
+    if (abs(elevations) > 90).any():
+        raise InputError(f"elevations_deg: expected values in [-90, 90], got {elevations.min():g} to {elevations.max():g}")
+    return cameras_from(
+        orbit_viewmats(azimuths, elevations, distances), intrinsics(fovs, width, height or width), width, height or width, device
+    )
+
+
+def cameras_from(viewmats: NDArray, Ks: NDArray, width: int, height: int, device: torch.device | str = "cpu") -> Cameras:
+    """Float32 cameras of viewmats [V, 4, 4] and Ks [V, 3, 3], which are made with numpy: they are a few numbers a step, on which most of
+    torch's time is overhead."""
+    as_tensor = (torch.from_numpy(values.astype(np.float32)).to(device) for values in (viewmats, Ks))
+    return Cameras(*as_tensor, width, height)
+
+
+def _numbers(values: Angles) -> NDArray:
+    """[n] in float64."""
+    return np.atleast_1d(np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float64))
 
 
 def evaluation_orbit(
@@ -134,26 +141,27 @@ class OrbitSampler(OrbitSettings):
     height: int = 128
 
     def __call__(self, generator: torch.Generator) -> Cameras:
-        def uniform(bounds: tuple[float, float], count: int = 1) -> Tensor:
-            return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(count, generator=generator, dtype=torch.float64)
+        def uniform(bounds: tuple[float, float], count: int = 1) -> list[float]:
+            drawn = torch.rand(count, generator=generator, dtype=torch.float64).tolist()
+            return [bounds[0] + (bounds[1] - bounds[0]) * u for u in drawn]
 
         spacing = 360.0 / self.views
-        rotation = uniform((0.0, spacing))
+        (rotation,) = uniform((0.0, spacing))
         if self.azimuth_grid:
             per_view = self.azimuth_grid // self.views
-            rotation = (rotation / spacing * per_view).floor() * (360.0 / self.azimuth_grid)
-        azimuths = rotation + spacing * torch.arange(self.views, dtype=torch.float64)
-        elevations = self._snap_elevation(uniform(self.elevation_deg, 1 if self.same_elevation else self.views)).expand(self.views)
+            rotation = math.floor(rotation / spacing * per_view) * (360.0 / self.azimuth_grid)
+        azimuths = [rotation + spacing * view for view in range(self.views)]
+        elevations = [self._snap_elevation(e) for e in uniform(self.elevation_deg, 1 if self.same_elevation else self.views)]
         return orbit_cameras(
             azimuths, elevations, distance=uniform(self.distance), fov_y_deg=uniform(self.fov_y_deg), width=self.width, height=self.height
         )
 
-    def _snap_elevation(self, elevations: Tensor) -> Tensor:
+    def _snap_elevation(self, elevation: float) -> float:
         low, high = self.elevation_deg
         if self.elevation_grid < 2 or high == low:
-            return elevations if not self.elevation_grid else torch.full_like(elevations, (low + high) / 2)
+            return elevation if not self.elevation_grid else (low + high) / 2
         step = (high - low) / (self.elevation_grid - 1)
-        return low + ((elevations - low) / step).round() * step
+        return low + round((elevation - low) / step) * step
 
 
 def opengl_from_opencv(world_from_camera: Tensor) -> Tensor:

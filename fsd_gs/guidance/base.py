@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -46,15 +47,15 @@ class Noised:
     cameras: Cameras | None
     generator: torch.Generator | None = None
 
-    @property
+    @cached_property
     def alpha(self) -> Tensor:
         return self.prior.schedule.alpha(self.t)
 
-    @property
+    @cached_property
     def sigma(self) -> Tensor:
         return self.prior.schedule.sigma(self.t)
 
-    @property
+    @cached_property
     def x_t(self) -> Tensor:
         """α x + σ ε [V, C, h, w]."""
         return self.alpha * self.x + self.sigma * self.epsilon

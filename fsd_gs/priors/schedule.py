@@ -58,6 +58,8 @@ class DiscreteSchedule:
         return (torch.as_tensor(index, dtype=torch.float64) + 1) / self.timesteps
 
     def _alpha_squared(self, t: Tensor) -> Tensor:
+        if t.ndim == 0 and t.device.type == "cpu":  # one time for the batch, asked for several times a step: plain numbers cost a tenth
+            return self._alphas_cumprod[min(max(round(float(t) * self.timesteps), 0), self.timesteps)]
         return self._alphas_cumprod.to(t.device)[self.index(t) + 1]
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -85,7 +87,8 @@ class ShiftedSchedule:
         return (1 + self.lambda_(t) ** 2).rsqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
-        return self.lambda_(t) * self.alpha(t)
+        lambda_ = self.lambda_(t)
+        return lambda_ * (1 + lambda_**2).rsqrt()
 
 
 @dataclass(frozen=True)

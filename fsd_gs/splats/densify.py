@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,14 +109,17 @@ class Densifier:
         Parameters are replaced by new tensors then: fetch them from ``params`` again. The global random state is left untouched.
         """
         before, pruned = len(params["means"]), 0
-        with seeded_global_rng(self.seed, step, params["means"].device):
-            if self.settings.kind == "mcmc":
+        if self.settings.kind == "mcmc":
+            with self._own_rng(params, step):
                 self._mcmc_step(params, optimizers, step)
-            elif self._watches_gradients(step):
-                rule = self._percentile_step if self.settings.kind == "percentile" else self._default_step
-                pruned = rule(params, optimizers, step, info)
+        elif self._watches_gradients(step):
+            rule = self._percentile_step if self.settings.kind == "percentile" else self._default_step
+            pruned = rule(params, optimizers, step, info)
         count = len(params["means"])
         return DensifyReport(grown=count - before + pruned, pruned=pruned, count=count)
+
+    def _own_rng(self, params: SplatParameters, step: int) -> AbstractContextManager[None]:
+        return seeded_global_rng(self.seed, step, params["means"].device)
 
     def _watches_gradients(self, step: int) -> bool:
         return self.settings.kind in ("percentile", "default") and step < self.stop_step
@@ -131,7 +134,8 @@ class Densifier:
         seen = score > 0
         share = max(1, round((1 - s.grow_percentile / 100) * int(seen.sum())))
         chosen = top_scored(score, seen, budget=min(share, s.cap - len(score)))
-        grow(params, optimizers, self._running, chosen, split_sigma=s.split_scale * self.extent, keep_opacity=s.keep_opacity)
+        with self._own_rng(params, step):
+            grow(params, optimizers, self._running, chosen, split_sigma=s.split_scale * self.extent, keep_opacity=s.keep_opacity)
         removed = removal_mask(params, self._faintest(step), s.prune_scale * self.extent, s.max_prune_fraction)
         pruned = prune(params, optimizers, self._running, removed)
         self._running = {}  # a round judges only what happened since the last one
@@ -161,7 +165,8 @@ class Densifier:
             max_prune_fraction=s.max_prune_fraction,
         )
         running: dict[str, Any] = strategy.initialize_state(scene_scale=self.extent) | self._running
-        strategy.step_post_backward(params, optimizers, running, step, {**info, "n_cameras": 1})  # type: ignore[arg-type]
+        with self._own_rng(params, step):
+            strategy.step_post_backward(params, optimizers, running, step, {**info, "n_cameras": 1})  # type: ignore[arg-type]
         self._running = {name: value for name, value in running.items() if isinstance(value, Tensor)}
         return strategy.pruned
 

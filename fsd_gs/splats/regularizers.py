@@ -43,8 +43,9 @@ def anisotropy(scales: Tensor, max_ratio: float = 3.0) -> Tensor:
 
 def alpha_entropy(alpha: Tensor) -> Tensor:
     """mean of −a log₂ a − (1 − a) log₂(1 − a) ∈ [0, 1]: a pixel is object or background, not haze."""
-    a = alpha.clamp(1e-5, 1 - 1e-5)  # the gradient of the logarithm is unbounded at 0 and 1
-    return -(a * a.log2() + (1 - a) * (1 - a).log2()).mean()
+    from fsd_gs.splats.entropy import binary_entropy
+
+    return binary_entropy(alpha).mean()
 
 
 def alpha_sparsity(alpha: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Gener
     t = parts.schedule(step)  # t(τ)
     text = parts.prior.encode_text(parts.prompt, parts.negative_prompt, cameras, background)  # y
     text = parts.control(text, cameras, view)  # of a ControlNet; else as it is
-    latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
+    latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2).contiguous())  # planes: all that follows is faster on them
     score = parts.guidance(parts.prior, latents.detach(), noise, t, text, cameras, generator=generators.guidance)  # w(t) (ε_φ − ε(c))
 
     loss = inject(latents, score, "mean") + parts.guidance.geometry_loss(score, cameras, view) + parts.regularize(splats, view.alpha)

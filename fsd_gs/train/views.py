@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,8 +30,11 @@ class ViewSampler:
     starts: Sequence[int]
 
     def __call__(self, step: int, generator: torch.Generator) -> Cameras:
-        size = self.sizes[bisect_right(self.starts, step) - 1]
-        return replace(self.orbit, width=size, height=size)(generator)
+        return self._orbits[bisect_right(self.starts, step) - 1](generator)
+
+    @cached_property
+    def _orbits(self) -> tuple[OrbitSampler, ...]:
+        return tuple(replace(self.orbit, width=size, height=size) for size in self.sizes)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fsd_gs.core.cameras import intrinsics
+from fsd_gs.core.cameras import cameras_from, intrinsics
 from fsd_gs.core.device import resolve_device
 from fsd_gs.core.quaternions import matrix_from_quat
 from fsd_gs.core.sheets import Frame, to_uint8
@@ -129,5 +129,5 @@ def camera_of(view: View, height: int) -> Cameras:
     world_from_camera[:3, :3] = matrix_from_quat(torch.tensor([view.wxyz], dtype=torch.float64))[0]
     world_from_camera[:3, 3] = torch.tensor(view.position, dtype=torch.float64)
     width = max(1, round(height * view.aspect))
-    fov_deg = torch.tensor([np.degrees(view.fov)], dtype=torch.float32)
-    return Cameras(torch.linalg.inv(world_from_camera)[None].float(), intrinsics(fov_deg, width, height), width, height)
+    Ks = intrinsics(np.degrees([view.fov]), width, height)
+    return cameras_from(np.linalg.inv(world_from_camera.numpy())[None], Ks, width, height)

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from fsd_gs.core.cameras import orbit_positions
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import BackendError
 from fsd_gs.viewer.access import Door, guarded
 
@@ -56,8 +54,7 @@ def open_server(host: str = "127.0.0.1", port: int = 8080, *, say: Callable[[str
 
 def home_position() -> tuple[float, float, float]:
     """Where a camera starts: the three-quarter view."""
-    angles = (torch.tensor([value]) for value in (HOME_AZIMUTH_DEG, HOME_ELEVATION_DEG, HOME_DISTANCE))
-    x, y, z = orbit_positions(*angles)[0].tolist()
+    x, y, z = orbit_cameras(HOME_AZIMUTH_DEG, HOME_ELEVATION_DEG, distance=HOME_DISTANCE).positions[0].tolist()
     return x, y, z
 
 

@@ -2,13 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fsd_gs
-from fsd_gs.core.cameras import OrbitSampler, distance_for_radius, evaluation_orbit, look_at, opengl_from_opencv, orbit_cameras
+from fsd_gs.core.cameras import (
+    OrbitSampler,
+    distance_for_radius,
+    evaluation_orbit,
+    opengl_from_opencv,
+    orbit_cameras,
+    orbit_viewmats,
+)
 from fsd_gs.core.types import Cameras, Gaussians
 from fsd_gs.errors import InputError
 
@@ -116,11 +124,19 @@ def test_indexing_keeps_a_batch():
     assert len(cameras[1:3]) == 2
 
 
-def test_look_at_keeps_the_target_in_the_centre():
-    position = torch.tensor([[1.0, 2.0, 0.5]])
-    azimuth = torch.rad2deg(torch.atan2(position[:, 1], position[:, 0]))
-    origin = look_at(position, azimuth)[0] @ torch.tensor([0.0, 0.0, 0.0, 1.0])
-    torch.testing.assert_close(origin, torch.tensor([0.0, 0.0, position.norm().item(), 1.0]), atol=1e-6, rtol=0)
+@pytest.mark.parametrize("elevation", [-90.0, -20.0, 0.0, 35.0, 90.0])
+def test_orbit_viewmats_are_rigid_stand_on_the_orbit_and_look_at_the_origin(elevation):
+    azimuths, distances = np.array([25.0, 200.0]), np.array([1.5, 4.0])
+    viewmats = orbit_viewmats(azimuths, np.full(2, elevation), distances)
+    rotations = viewmats[:, :3, :3]
+    np.testing.assert_allclose(rotations @ rotations.swapaxes(1, 2), np.broadcast_to(np.eye(3), (2, 3, 3)), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotations), 1)
+    for viewmat, azimuth, distance in zip(viewmats, np.deg2rad(azimuths), distances, strict=True):
+        e = np.deg2rad(elevation)
+        position = distance * np.array([np.cos(e) * np.cos(azimuth), np.cos(e) * np.sin(azimuth), np.sin(e)])
+        np.testing.assert_allclose(viewmat @ [*position, 1], [0, 0, 0, 1], atol=1e-12)
+        np.testing.assert_allclose(viewmat @ [0, 0, 0, 1], [0, 0, distance, 1], atol=1e-12)
+        assert viewmat[1, 2] <= 1e-12  # z is up: down in the image never points up in the world
 
 
 def test_package_imports_without_heavy_libraries():

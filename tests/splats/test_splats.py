@@ -14,6 +14,7 @@ from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.export.ply import load_ply, save_ply
 from fsd_gs.splats import initialize
+from fsd_gs.splats.entropy import EDGE, binary_entropy
 from fsd_gs.splats.optimizers import (
     LearningRates,
     build_optimizers,
@@ -405,3 +406,16 @@ def test_optimizer_state_resumes_bit_for_bit():
     del saved["means.exp_avg"]
     with pytest.raises(FileFormatError, match="means: expected step, exp_avg and exp_avg_sq"):
         load_optimizer_tensors(fresh, saved)
+
+
+def test_the_entropy_and_its_slope_by_hand_are_those_of_the_formula():
+    a = torch.tensor([0.0, 1e-6, 0.01, 0.3, 0.5, 0.9, 1 - 1e-6, 1.0], dtype=torch.float64, requires_grad=True)
+    held = a.clamp(EDGE, 1 - EDGE)
+    slowly = -(held * held.log2() + (1 - held) * (1 - held).log2())
+    torch.testing.assert_close(binary_entropy(a), slowly)
+    weights = torch.arange(1.0, 9.0, dtype=torch.float64)
+    (wanted,) = torch.autograd.grad((weights * slowly).sum(), a)
+    (slope,) = torch.autograd.grad((weights * binary_entropy(a)).sum(), a)
+    torch.testing.assert_close(slope, wanted)
+    assert slope[[0, 1, 6, 7]].eq(0).all()
+    assert slope[2] > 0 > slope[5]

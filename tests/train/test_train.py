@@ -107,7 +107,7 @@ def test_one_step_is_the_residual_of_the_paper():
     cameras = parts.sample_views(3, session.generators.views)
     background = parts.sample_background(session.generators.views)
     view = parts.rasterize(activate(session.params), cameras, background=background)
-    latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2))
+    latents = parts.prior.encode(view.rgb.permute(0, 3, 1, 2).contiguous())  # as the step: another layout sums in another order
     noise, t = parts.noise(cameras, view.alpha), torch.tensor(parts.schedule(3))
     schedule = parts.prior.schedule
     text = parts.prior.encode_text(config.prompt, "", cameras, background)

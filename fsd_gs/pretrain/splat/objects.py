@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fsd_gs.core.cameras import intrinsics, look_at, orbit_positions
+from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.sources import ObjectSource
 from fsd_gs.pretrain.splat.settings import SplatDataSettings
@@ -82,10 +82,7 @@ def draw_cameras(data: SplatDataSettings, rng: np.random.Generator) -> Cameras:
         elevations.append(rng.uniform(data.elevation_deg[0], data.elevation_deg[1]))
         distances.append(distance)
         fovs.append(fov)
-    angles, heights, ranges, fields = (torch.tensor(v, dtype=torch.float64) for v in (azimuths, elevations, distances, fovs))
-    viewmats = look_at(orbit_positions(angles, heights, ranges), angles)
-    size = data.image_size
-    return Cameras(viewmats.float(), intrinsics(fields, size, size).float(), size, size)
+    return orbit_cameras(azimuths, elevations, distance=distances, fov_y_deg=fovs, width=data.image_size)
 
 
 def framed(data: SplatDataSettings, rng: np.random.Generator) -> tuple[float, float]:
