@@ -22,6 +22,7 @@ def campaign(*arguments):
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=1800, stdin=subprocess.DEVNULL)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("names", [IN_ONE_PROCESS, pytest.param(WITH_COMMANDS, marks=pytest.mark.slow)], ids=["runs", "commands"])
 def test_short_form(names):
     done = campaign(*names)
@@ -33,6 +34,7 @@ def test_short_form(names):
         assert [int(count) for count in counts] == [0, 0, 0, 0], done.stdout
 
 
+@pytest.mark.long
 def test_the_command_names_its_campaigns():
     done = campaign("--help")
     assert done.returncode == 0

@@ -13,6 +13,8 @@ from fsd_gs.export.axes import to_target
 from fsd_gs.export.formats import load_splats
 from fsd_gs.export.ply import save_ply
 
+pytestmark = pytest.mark.long
+
 PAGES = {path.stem: path.read_text("utf-8") for path in sorted((Path(__file__).parent.parent / "docs" / "coming_from").glob("*.md"))}
 FEW = ["--size", "32", "--frames", "2", "--mesh-resolution", "16", "--texture", "32"]
 # The catalogue's objects instead of a network, small pictures, two steps; what the line says about splats and times stays.

@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.long
 def test_the_whole_road_on_tiny_networks(tmp_path):
     said = subprocess.run(
         ["bash", "benchmarks/gpu_acceptance.sh", "--tiny", "--device", "cpu", "--stages", "kernels,steps,presets", "--steps", "2",

@@ -16,6 +16,8 @@ from fsd_gs.core.terminal import duration, make_bar, progress_line
 from fsd_gs.errors import OutputError
 from fsd_gs.train.observers import JsonLog
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[1]
 DETAILS = ("95 views/s", "1400 splats", "loss 0.0123", "t 0.61")
 TINY = ["prompt=a red chair", "steps=2", "splats.count=50", "densify.kind=none", "cameras.views=4", "render.sizes=[16]"]

@@ -6,6 +6,7 @@ is why the display is framed into the unit ball first.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,30 +38,34 @@ def splat_arrays(gaussians: Gaussians, cap: int = PREVIEW_CAP) -> SplatArrays:
 
 
 class SplatNode:
-    """The splats of a scene; ``show`` replaces them in one message, whatever their number."""
+    """The splats of a scene; ``show`` replaces them in one message, whatever their number. Threads may share it."""
 
     def __init__(self, server: viser.ViserServer, name: str = "/splats") -> None:
         self._server, self._name = server, name
         self._handle: viser.GaussianSplatHandle | None = None
         self._visible = True
+        self._changing = threading.RLock()  # a second node of the same name would take the first one's handle away
 
     def show(self, gaussians: Gaussians, cap: int = PREVIEW_CAP) -> int:
         """Draw up to ``cap`` of ``gaussians``; how many were drawn. None at all hides the node: viser cannot draw zero splats."""
-        centers, covariances, rgbs, opacities = splat_arrays(gaussians, cap)
-        if not len(centers):
-            self.remove()
-        elif self._handle is None:
-            self._handle = self._server.scene.add_gaussian_splats(self._name, centers, covariances, rgbs, opacities, visible=self._visible)
-        else:
-            self._handle.set_gaussians(centers, covariances, rgbs, opacities)
-        return len(centers)
+        arrays = splat_arrays(gaussians, cap)
+        with self._changing:
+            if not len(arrays[0]):
+                self.remove()
+            elif self._handle is None:
+                self._handle = self._server.scene.add_gaussian_splats(self._name, *arrays, visible=self._visible)
+            else:
+                self._handle.set_gaussians(*arrays)
+        return len(arrays[0])
 
     def set_visible(self, visible: bool) -> None:
-        self._visible = visible
-        if self._handle is not None:
-            self._handle.visible = visible
+        with self._changing:
+            self._visible = visible
+            if self._handle is not None:
+                self._handle.visible = visible
 
     def remove(self) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        with self._changing:
+            if self._handle is not None:
+                self._handle.remove()
+                self._handle = None

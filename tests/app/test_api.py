@@ -210,6 +210,7 @@ def test_beyond_this_machine_it_takes_the_token(api):
         assert client.get("/assets").status_code == 200  # the cookie
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 def test_schemathesis_finds_nothing(api, queue):
     """Requests by the API's own description and against it: every answer is as described, and none is a fault of the server's."""

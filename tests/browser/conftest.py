@@ -25,6 +25,13 @@ FLAGS = [
 LOCAL = ("127.0.0.1", "localhost", "")
 
 
+def pytest_collection_modifyitems(items):
+    """A page in a browser takes seconds: pytest -m long."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def browser():
     executable = os.environ.get("CHROMIUM") or shutil.which("chromium")

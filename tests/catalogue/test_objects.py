@@ -40,6 +40,7 @@ def test_size_of_the_catalogue() -> None:
         assert set(category.colors) <= set(COLORS), category.name
 
 
+@pytest.mark.long
 def test_meshes_are_finite_coloured_and_just_fit_the_ball(built) -> None:
     for key, obj in built.items():
         mesh = obj.mesh

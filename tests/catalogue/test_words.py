@@ -164,6 +164,7 @@ def command(*words):
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
 
 
+@pytest.mark.long
 def test_the_command_stops_with_one_line_and_goes_on_anyway(tmp_path):
     words = [*TINY, f"output={tmp_path}", "outputs.turntable_frames=0"]
     code, out, err = command("prompt=a yelow duck", *words)

@@ -9,6 +9,8 @@ import pytest
 
 from fsd_gs.core.openmp import SPINS
 
+pytestmark = pytest.mark.long
+
 
 def spins(code: str, **settings: str) -> str:
     """GOMP_SPINCOUNT as GNU's OpenMP read it in a new process."""

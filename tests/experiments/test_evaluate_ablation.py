@@ -93,6 +93,7 @@ def test_the_default_of_a_setting_as_it_is_written():
     assert [default_value(config, key) for key in ("noise.beta", "noise.kind", "noise.theta")] == ["1.0", "world_map", "180.0"]
 
 
+@pytest.mark.long
 def test_an_axis_through_the_command(tmp_path, capsys):
     values = {"prompts": ["a chair"], "seeds": [0, 1], "methods": ["fsd"], "baselines": ["fsd"], "views": 4, "base": TINY}
     values |= {"images": {"per_seed": 0}, "axes": {"noise.beta": [0.0, 1.0]}, "pairs": [{"noise.beta": [0.0], "noise.gamma": [0.5]}]}

@@ -19,6 +19,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["mvdream", pytest.param("sd3", marks=pytest.mark.slow)])
 def test_one_suite_runs_on_every_family(family, tmp_path, capsys):
     folder = FAMILIES[family](tmp_path / family)

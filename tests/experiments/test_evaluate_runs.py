@@ -253,6 +253,7 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+@pytest.mark.long
 def test_the_command_leaves_everything_and_finds_it_again(tmp_path, capsys, made):
     spec = write_suite(tmp_path, methods=["sds", "fsd", "vsd"], stand_ins=["a chair"])
     arguments = ["--suite", spec, "--output", str(tmp_path / "out"), "guidance.cfg_scale=1.5"]

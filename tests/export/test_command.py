@@ -180,6 +180,7 @@ def test_dropped_rows_are_reported_as_a_warning(tmp_path, capsys):
     assert "dropped 1 of 6 splats" in error
 
 
+@pytest.mark.long
 def test_script_in_its_own_process(tmp_path):
     script = [sys.executable, str(ROOT / "export.py")]
     refused = subprocess.run([*script, str(tmp_path / "none.ply")], capture_output=True, text=True, cwd=ROOT)

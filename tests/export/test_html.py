@@ -83,6 +83,7 @@ def screenshot(page, picture, width, height):
     return drawn
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (apt-get install chromium)")
 def test_a_browser_draws_what_our_rasterizer_draws(tmp_path):
     """From file://, sorted: the same picture as ours to a few 8-bit steps. An unsorted one would show the dark back through the front."""

@@ -51,6 +51,8 @@ def cluster():
         cluster.shutdown()
 
 
+@pytest.mark.long
+@pytest.mark.long
 def test_actors_take_their_share_of_nodes_with_a_label(cluster, tmp_path):
     """Three actors share a CPU and a GPU of the node that is asked for; a unit that fails is reported with its error."""
     from fsd_gs.fleet.cluster import Actors, Resources

@@ -22,6 +22,8 @@ from fsd_gs.fleet.store import FolderStore
 from fsd_gs.fleet.task import Rehearse
 from fsd_gs.fleet.worker import Setup
 
+pytestmark = pytest.mark.long
+
 
 def wait_for(condition, seconds=60.0):
     end = time.monotonic() + seconds

@@ -68,6 +68,7 @@ def test_generate_reports_progress_and_gives_the_runs_splats(nodes, interface):
     assert (best.steps, best.cameras.views, best.overwrite) == (3, 8, True)  # what is typed wins; other settings make it anew
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on(nodes, interface):
     interface.interrupted = True
     with pytest.raises(InterruptProcessingException):

@@ -34,6 +34,7 @@ def test_the_loss_against_a_loop():
     assert float(loss) == pytest.approx(float((decoded - images).abs().mean()) + SETTINGS.edges * (across + down), rel=1e-4)
 
 
+@pytest.mark.long
 def test_training_beats_the_blur_it_started_from():
     vae, code = parts()
     encoder = {name: value.clone() for name, value in vae.encoder.state_dict().items()}

@@ -45,6 +45,7 @@ def trained(tmp_path_factory):
     return first, state, train_prior(folder), folder
 
 
+@pytest.mark.long
 def test_ctrl_c_saves_and_the_same_command_goes_on(trained):
     first, state, second, folder = trained
     assert (first, state["step"], second) == (130, 5, 0)

@@ -127,6 +127,7 @@ def test_the_window_slides_with_the_objects_used(tmp_path):
         assert shard_path(stream.folder, 2).is_file()
 
 
+@pytest.mark.long
 def test_workers_render_the_same_shards(tmp_path):
     config = small(tmp_path)
     with Stream(config.data, config.network, tmp_path / "here", lambda: None) as here:
@@ -201,6 +202,7 @@ def test_every_part_of_the_loss_reaches_the_network(tmp_path):
     assert terms.pixels.shape == (2,)
 
 
+@pytest.mark.long
 def test_one_batch_is_learned(tmp_path):
     """The same two objects again and again at little noise: the error of the renders falls to a fraction."""
     config = small(tmp_path, "train.render_size=32", "train.targets=[2,0]")
@@ -253,6 +255,7 @@ def test_the_matrices_go_to_muon_and_everything_goes_somewhere():
     assert sum(p.numel() for p in matrices) > 0.7 * sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.long
 def test_the_command_trains_stops_goes_on_and_leaves_a_log(tmp_path, capsys):
     arguments = [*SMALL, f"output={tmp_path}", "train.evaluate_every=2"]
     assert main([*arguments, "train.steps=2"]) == 0

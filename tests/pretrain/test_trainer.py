@@ -48,6 +48,7 @@ def make_trainer(tokenizer, settings=SETTINGS):
     return Trainer(make_denoiser(tokenizer, settings), make_scheduler().alphas_cumprod, settings, seed=4)
 
 
+@pytest.mark.long
 def test_the_loss_falls_on_a_few_pictures(tokenizer, data):
     settings = DiffusionSettings(channels=[16, 32], head_width=16, text_width=32, text_layers=1, objects=4, steps=50, warmup=5, lr=5e-3)
     losses = []

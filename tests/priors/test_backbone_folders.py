@@ -121,6 +121,7 @@ def test_calls_of_two_threads_do_not_disturb_each_other(folders):
     assert not wrong
 
 
+@pytest.mark.long
 def test_the_multi_view_network_compiles_as_one_graph(folders):
     """No graph break in cross-view attention or in the missing camera; 3D and 2D are two graphs, each compiled once."""
     prior = load(folders["mvdream"])

@@ -87,6 +87,7 @@ def test_predictions_and_latents_equal_the_pipelines(root, name, image, scale):
     assert (image2d.generate(prior, PROMPT, **make_one).latents - expected).abs().max() < 1e-4
 
 
+@pytest.mark.long
 def test_strength_zero_is_the_prompt_alone_and_calls_do_not_disturb_each_other(root):
     plain, off, on = priors.load(root / "sd"), *(priors.load(root / "sd", options=controlled(root, control_scale=s)) for s in (0.0, 1.0))
     x, t, picture = torch.randn(2, 4, 8, 8), torch.tensor(0.5), torch.rand(2, 3, 16, 16)
@@ -114,6 +115,7 @@ def test_views_perp_neg_another_negative_and_a_trainable_twin_are_shown_the_same
     torch.testing.assert_close(trained.detach(), prior.predict_noise(x, t, text, cameras, 1.0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "kind", "mesh"),
     [

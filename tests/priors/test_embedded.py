@@ -80,6 +80,7 @@ def test_prompts_outside_its_training_are_refused_with_a_way_out(prior):
         prior.encode_text("a qwertyuiop", "", cameras)
 
 
+@pytest.mark.long
 def test_samples_have_the_colour_and_background_that_were_asked_for(prior):
     prompts = ["a green tree", "a purple lamp", "a red chair", "a blue mug"]
     cameras = orbit_cameras([20.0, 110.0, 200.0, 290.0], 15.0, distance=2.2, fov_y_deg=49.1, width=64)
@@ -92,6 +93,7 @@ def test_samples_have_the_colour_and_background_that_were_asked_for(prior):
     assert sum(a == s for a, s in zip(asked, seen, strict=True)) >= 3
 
 
+@pytest.mark.long
 def test_single_pictures_by_image2d_stand_on_the_background_it_was_told(prior):
     def corners(background):
         return image2d.generate(prior, "a mug", steps=20, cfg_scale=3.0, background=background).images[:, :, :4, :4].mean()

@@ -87,6 +87,7 @@ def test_views_perp_neg_and_a_trainable_twin_see_the_picture(root):
     torch.testing.assert_close(trained.detach(), prior.predict_noise(x, torch.tensor(0.5), text, cameras, 1.0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["sd", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_three_steps_in_3d_by_settings(root, name, tmp_path):
     settings = ["steps=3", "cameras.views=2", "render.sizes=[16]", "splats.count=40", "guidance.cfg_scale=7.5", "guidance.weight=one"]

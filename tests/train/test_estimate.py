@@ -51,6 +51,7 @@ def test_the_line_and_the_folder(tmp_path, measured, monkeypatch):
     assert estimate_line(load_config(overrides=["steps=10"]), None, 8, print) is None
 
 
+@pytest.mark.long
 def test_a_real_measurement_leaves_the_prior_and_the_seed_alone():
     import torch
 

@@ -228,6 +228,7 @@ def test_two_commands_on_one_prompt_lose_no_notes(tmp_path):
         pass
 
 
+@pytest.mark.long
 def test_a_damaged_neighbour_is_named_and_skipped(tmp_path, caplog):
     from fsd_gs.viewer.gallery import write_gallery
 

@@ -155,6 +155,7 @@ def test_resume_crosses_the_border_bit_for_bit(tmp_path, at, noise):
     assert [key for key in a if not (torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key])] == []
 
 
+@pytest.mark.long
 def test_in_a_folder_and_kept_early(tmp_path):
     config = staged(tmp_path, "steps=12")
     folder = make_asset(config, stub_priors().prior, observers=[Watch(9)]).folder
@@ -182,6 +183,7 @@ def test_a_stage_that_does_not_fit_is_found_before_anything_is_written(tmp_path)
 # -- memory ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_memory_holds_one_prior_at_a_time(tmp_path):
     """Whenever a prior is loaded, every one before it is gone; the session, the guard and the last report keep none."""
     living: weakref.WeakSet[GreenPrior] = weakref.WeakSet()
@@ -220,6 +222,7 @@ def test_a_set_loads_the_small_priors_of_its_stages_once(tmp_path):
     assert (len(cache._held), cache.at_hand(config.split()[1].settings)) == (1, None)
 
 
+@pytest.mark.long
 def test_a_prior_that_cannot_be_loaded_at_the_border_costs_nothing(tmp_path):
     tried = []
 
@@ -256,6 +259,7 @@ def test_the_noise_of_the_second_stage_is_that_of_the_first_on_its_own_grid(tmp_
     assert float((refreshed * after).mean()) == pytest.approx(0.8**0.5, abs=0.02)
 
 
+@pytest.mark.long
 def test_another_theta_begins_another_map(tmp_path):
     config = staged(tmp_path, "stages.1.noise.theta=90")
     session = prepare(config, stub_priors().prior)

@@ -262,6 +262,7 @@ def test_outputs_of_the_command(tmp_path, capsys):
     assert main([*TINY, "prompt=a red chair", f"output={tmp_path}", "overwrite=true"]) == 0
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     arguments = [*TINY, "prompt=a mug"]
     config = load_config(overrides=[*arguments, f"output={tmp_path / 'a'}"])

@@ -117,6 +117,7 @@ def test_a_big_set_stays_small(tmp_path, monkeypatch):
     assert all((folder / link).is_file() for link in links)
 
 
+@pytest.mark.long
 def test_six_ordinary_assets_fit_into_25_mb(tmp_path):
     for seed in range(6):
         folder = finished_run(tmp_path, seed, egg(20_000, sh_degree=3, seed=seed))

@@ -19,6 +19,8 @@ from fsd_gs.viewer.form import EDIT, REFINE, Request
 from fsd_gs.viewer.server import open_server
 from fsd_gs.viewer.start_page import StartPage
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 OWN = ["steps=4", "outputs.turntable_frames=0", "outputs.preview_every=0"]
 QUICK = [*(setting for setting in TINY if not setting.startswith(("prompt", "steps", "outputs"))), *OWN]
