@@ -25,7 +25,7 @@ from fsd_gs.noise.settings import NoiseSettings
 from fsd_gs.priors.settings import PriorSettings
 from fsd_gs.render.settings import RenderSettings
 from fsd_gs.splats.regularizers import Regularizers
-from fsd_gs.splats.settings import DensifySettings, LearningRates, PullSettings, StartSettings
+from fsd_gs.splats.settings import DensifySettings, LearningRates, PullSettings, SolidifySettings, StartSettings
 
 __all__ = [
     "Config",
@@ -150,6 +150,7 @@ class Config:
     guidance: GuidanceSettings = group(GuidanceSettings, "the residual and its weight")
     regularize: Regularizers = group(Regularizers, "gentle pressure towards clean splats")
     pull: PullSettings = group(PullSettings, "what keeps an edit near its original")
+    solidify: SolidifySettings = group(SolidifySettings, "how what is half there is decided at the end")
     outputs: OutputSettings = group(OutputSettings, "what is written, and when")
     image2d: Image2DSettings = group(Image2DSettings, "mode=2d: what is compared")
     guard: GuardSettings = group(GuardSettings, "what happens when values stop being finite")

@@ -100,6 +100,20 @@ class DensifySettings:
 
 
 @dataclass(frozen=True)
+class SolidifySettings:
+    """How what is half there is decided at the end (``solidify``)."""
+
+    effort: float = setting(0.4, "steps of it, as a share of the run's; 0: what is half there stays so", low=0, high=100)
+    level: float = setting(0.45, "alpha of a pixel from which on it is object", above=0, below=1)
+    width: float = setting(0.1, "alpha between clearly nothing and clearly object", above=0, high=1)
+    views: int = setting(32, "views that it is decided in", low=4, high=10_000)
+    size: int = setting(96, "their side in pixels", low=8, high=4096)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
 class PullSettings:
     """What keeps an edit near the splats that it starts from (``pull``)."""
 

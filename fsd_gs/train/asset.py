@@ -28,9 +28,10 @@ from fsd_gs.errors import BackendError, DivergenceError, EmptyAssetError, FileFo
 from fsd_gs.export.ply import save_ply
 from fsd_gs.io import write_text
 from fsd_gs.priors.base import Prior
-from fsd_gs.render import RasterizerSettings, make_rasterizer
+from fsd_gs.render import Rasterizer, RasterizerSettings, make_rasterizer
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.splats.prune import clean
+from fsd_gs.splats.solidify import solidify
 from fsd_gs.train import runs
 from fsd_gs.train.backbones import PriorSource, prior_source
 from fsd_gs.train.build import build_session, build_stage
@@ -157,10 +158,12 @@ def _take_over(session: Session, number: int, state: State) -> None:
         session.enter(number, state)
 
 
-def _result(config: Config, splats: Gaussians, rasterizer: object, step: int, complete: bool, kept: bool) -> Result:
-    if (complete or kept) and config.outputs.clean:
-        splats, _ = clean(splats)
-    return Result(splats, config, rasterizer, complete, kept and not complete, step)  # type: ignore[arg-type]
+def _result(config: Config, splats: Gaussians, rasterizer: Rasterizer, step: int, complete: bool, kept: bool) -> Result:
+    if complete or kept:
+        splats = solidify(splats, rasterizer, config.solidify, round(config.solidify.effort * step), config.cameras)
+        if config.outputs.clean:
+            splats, _ = clean(splats)
+    return Result(splats, config, rasterizer, complete, kept and not complete, step)
 
 
 # -- in a folder -----------------------------------------------------------------------------------------------------------
