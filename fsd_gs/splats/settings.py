@@ -101,7 +101,7 @@ class DensifySettings:
 
 @dataclass(frozen=True)
 class SolidifySettings:
-    """How what is half there is decided at the end (``solidify``)."""
+    """How what is half there is decided at the end (``train.solidify``)."""
 
     effort: float = setting(0.4, "steps of it, as a share of the run's; 0: what is half there stays so", low=0, high=100)
     level: float = setting(0.45, "alpha of a pixel from which on it is object", above=0, below=1)

@@ -31,7 +31,6 @@ from fsd_gs.priors.base import Prior
 from fsd_gs.render import Rasterizer, RasterizerSettings, make_rasterizer
 from fsd_gs.splats.parameters import SplatParameters, activate
 from fsd_gs.splats.prune import clean
-from fsd_gs.splats.solidify import solidify
 from fsd_gs.train import runs
 from fsd_gs.train.backbones import PriorSource, prior_source
 from fsd_gs.train.build import build_session, build_stage
@@ -41,6 +40,7 @@ from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.observers import Checkpoints, JsonLog, Previews
 from fsd_gs.train.result import Result, draw_preview
 from fsd_gs.train.session import Session, Stage, State
+from fsd_gs.train.solidify import solidify
 from fsd_gs.train.step import advance
 from fsd_gs.train.words import check_words, require_words
 

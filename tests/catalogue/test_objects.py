@@ -51,6 +51,7 @@ def test_meshes_are_finite_coloured_and_just_fit_the_ball(built) -> None:
         assert 100 <= len(mesh.faces) <= 6500, (key, len(mesh.faces))
 
 
+@pytest.mark.long
 def test_cameras_at_the_default_distance_see_the_whole_object(views) -> None:
     for key, rgba in views.items():
         alpha = rgba[..., 3]
@@ -59,6 +60,7 @@ def test_cameras_at_the_default_distance_see_the_whole_object(views) -> None:
         assert 0.02 < float(alpha.mean()) < 0.6, (key, float(alpha.mean()))
 
 
+@pytest.mark.long
 def test_faces_turn_outwards(built) -> None:
     """Seen from any camera, what lies in front shows its outer side: removing faces turned away changes no picture by much."""
     for key, obj in built.items():
@@ -89,6 +91,7 @@ def test_seeds_vary_proportions_and_a_fixed_colour_leaves_the_shape_alone() -> N
     assert np.abs(extent(red) - extent(other)).max() > 0.01
 
 
+@pytest.mark.long
 def test_designs_of_a_category_differ_visibly(views) -> None:
     for category in CATEGORIES.values():
         pictures = [views[category.name, design] for design in category.designs]

@@ -127,6 +127,7 @@ sys.exit(guarded(train, sys.argv[1:], "train.py"))
 """
 
 
+@pytest.mark.long
 def test_training_without_an_encoder_ends_with_splats_one_line_and_status_2(tmp_path):
     words = ["prompt=a red chair", "steps=2", "splats.count=50", "densify.kind=none", "cameras.views=4", "render.sizes=[16]", "count=2"]
     words += ["render.size_at=[0.0]", "outputs.turntable_frames=2", "outputs.turntable_size=16", "reseed=0", f"output={tmp_path}"]

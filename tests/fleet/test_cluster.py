@@ -19,6 +19,8 @@ from fsd_gs.fleet.store import FolderStore
 from fsd_gs.fleet.task import Rehearse
 from fsd_gs.fleet.worker import Setup
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 # A busy machine takes long to start a raylet; workers that nobody asked for are not started.
 ENVIRONMENT = {
@@ -51,8 +53,6 @@ def cluster():
         cluster.shutdown()
 
 
-@pytest.mark.long
-@pytest.mark.long
 def test_actors_take_their_share_of_nodes_with_a_label(cluster, tmp_path):
     """Three actors share a CPU and a GPU of the node that is asked for; a unit that fails is reported with its error."""
     from fsd_gs.fleet.cluster import Actors, Resources

@@ -63,6 +63,7 @@ def test_the_interrupted_training_ends_like_an_uninterrupted_one(trained, tmp_pa
     assert json.loads((trained[3] / "prior" / "checksums.json").read_text())["unet/diffusion_pytorch_model.safetensors"]
 
 
+@pytest.mark.long
 def test_every_stage_left_its_result(trained):
     folder = trained[3]
     shard = load_shard(folder / "latents" / "shard-00001.safetensors")
@@ -77,6 +78,7 @@ def test_every_stage_left_its_result(trained):
     assert str(folder) not in json.dumps(card)
 
 
+@pytest.mark.long
 def test_a_finished_training_is_not_repeated(trained, capsys, monkeypatch):
     monkeypatch.setattr(Trainer, "step", None)
     before = (trained[3] / "prior" / "checksums.json").stat().st_mtime_ns
@@ -94,6 +96,7 @@ def test_more_steps_go_on_from_the_end(trained, tmp_path):
     assert json.loads((folder / "prior" / "card.json").read_text())["denoiser"]["steps"] == 14
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("change", ["data.seed=1", "diffusion.channels=[32,32]", "data.categories=[mug]"])
 def test_a_change_that_contradicts_the_folder_is_named(trained, capsys, change):
     assert train_prior(trained[3], change) == 2

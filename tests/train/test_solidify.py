@@ -11,10 +11,10 @@ from fsd_gs.core.orbit import OrbitSettings
 from fsd_gs.errors import ConfigError
 from fsd_gs.metrics.verdict import look, signs_of
 from fsd_gs.render import make_rasterizer
-from fsd_gs.splats import solidify as module
 from fsd_gs.splats.settings import LearningRates, SolidifySettings
-from fsd_gs.splats.solidify import contrast, solidify
+from fsd_gs.train import solidify as module
 from fsd_gs.train.asset import prepare, run
+from fsd_gs.train.solidify import contrast, solidify
 
 CPU = make_rasterizer("cpu")
 FEW = SolidifySettings(views=8, size=64)
