@@ -64,6 +64,7 @@ print(__version__, load_config(["sd15"]).steps, load_config(["configs/sd21.yaml"
 """
 
 
+@pytest.mark.long
 def test_installed_presets_work_from_any_folder(site, tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "sd15.yaml").write_text("steps: 7\n")

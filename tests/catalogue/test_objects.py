@@ -73,6 +73,7 @@ def test_faces_turn_outwards(built) -> None:
         assert float(wrong.sum()) <= 0.03 * float((whole[..., 3] > 0).sum()), key
 
 
+@pytest.mark.long
 def test_same_seed_same_object_also_in_another_process() -> None:
     code = (
         "import hashlib; from fsd_gs.catalogue.objects import make_object; o = make_object('robot', 11); "

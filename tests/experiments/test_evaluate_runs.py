@@ -28,6 +28,8 @@ from fsd_gs.train import runs
 from fsd_gs.train.loop import Observer
 from fsd_gs.train.result import Result
 
+pytestmark = pytest.mark.long
+
 TINY = [
     "steps=3", "render.sizes=[16]", "render.size_at=[0.0]", "splats.count=60", "densify.kind=none", "cameras.azimuth_grid=4",
     "cameras.elevation_grid=1", "prior.name=exact",
@@ -253,7 +255,6 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
-@pytest.mark.long
 def test_the_command_leaves_everything_and_finds_it_again(tmp_path, capsys, made):
     spec = write_suite(tmp_path, methods=["sds", "fsd", "vsd"], stand_ins=["a chair"])
     arguments = ["--suite", spec, "--output", str(tmp_path / "out"), "guidance.cfg_scale=1.5"]

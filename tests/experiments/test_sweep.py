@@ -225,6 +225,7 @@ def test_an_unreadable_result_says_what_to_do(tmp_path):
         load_result(tmp_path)
 
 
+@pytest.mark.long
 def test_the_command_leaves_tables_plots_and_sheets(tmp_path, capsys):
     (tmp_path / "tiny.yaml").write_text(
         f"prompts: [a chair]\nseeds: [0, 1]\nbase: [{', '.join(map(repr, TINY))}]\nmethods: [fsd, vsd]\ngrid: {{noise.beta: [0, 1.0]}}\n"

@@ -100,6 +100,7 @@ def test_a_browser_draws_what_our_rasterizer_draws(tmp_path):
     assert np.quantile(difference, 0.99) < 10
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not CHROMIUM, reason="chromium is not installed (apt-get install chromium)")
 def test_two_figures_on_one_page(tmp_path):
     style = "<style>figure.splats { flex: none; height: 150px; }</style>"

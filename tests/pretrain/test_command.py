@@ -122,6 +122,7 @@ def test_a_warm_start_begins_with_the_finished_weights(trained, tmp_path):
     assert vocabularies[0] == vocabularies[1]
 
 
+@pytest.mark.long
 def test_a_warm_start_of_another_size_names_the_setting(trained):
     config = load_pretrain_config([TINY], [f"init={trained[3] / 'prior'}", "diffusion.channels=[32,32]"])
     with pytest.raises(InputError, match=r"diffusion\.channels: init=.* was trained with \[16, 32\], the settings say \[32, 32\]"):

@@ -120,6 +120,7 @@ def test_perp_neg_weights_are_never_positive_and_follow_the_view():
     assert perp.weights(views.mix(0.0, 80.0)) == {"front": 0.0, "side": 0.0}
 
 
+@pytest.mark.long
 def test_perp_neg_in_the_network_equals_separate_passes(folder):
     views = ViewPrompts(interpolate=True)
     prior = priors.load(folder, options=LoadOptions(view_prompts=views, perp_neg=PerpNeg()))

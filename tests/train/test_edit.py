@@ -216,6 +216,7 @@ def test_what_is_no_asset(tmp_path, capsys):
 # -- refine ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_refinement_stands_beside_its_original(tmp_path):
     folder = make_asset(tiny(tmp_path), GreenPrior()).folder
     before = {path.name: file_sha256(path) for path in folder.iterdir() if path.is_file()}

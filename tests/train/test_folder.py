@@ -294,6 +294,7 @@ def test_a_folder_alone_is_enough_to_resume(tmp_path):
         read_settings([], ["resume=nowhere"])
 
 
+@pytest.mark.long
 def test_the_command_goes_on_from_a_folder(tmp_path, capsys):
     settings = ["prior.name=exact", "guidance.cfg_scale=1", "prior.objects=2", "prior.distractors=1", "cameras.azimuth_grid=4", *QUICK]
     settings += ["cameras.elevation_grid=1", "steps=4", "render.sizes=[16]", "splats.count=40", "densify.kind=none", "outputs.clean=false"]
@@ -382,7 +383,7 @@ def test_another_terminal_can_ask_to_keep(tmp_path, capsys):
 def test_finish_keeps_unfinished_runs(tmp_path, capsys):
     from fsd_gs.viewer.gallery import write_gallery
 
-    config = tiny(tmp_path)
+    config = tiny(tmp_path, "solidify.effort=0")  # to compare with the checkpoint's bits
     folder = interrupted(config, step=9)
     assert finish([str(folder.parent)], write_gallery=write_gallery) == 0
     for name in (runs.SPLATS, runs.PREVIEW, runs.TURNTABLE, runs.TIMELAPSE, runs.FINISHED):

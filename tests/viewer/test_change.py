@@ -15,6 +15,8 @@ from fsd_gs.viewer.change import requested_change
 from fsd_gs.viewer.form import requested_config
 from tests.viewer.test_overview import finished
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def original(tmp_path):
@@ -51,7 +53,6 @@ def test_an_edit_brings_the_prior_of_its_original(tmp_path):
     assert config.steps == load_config().steps
 
 
-@pytest.mark.long
 def test_a_refinement_is_that_of_the_command(original, tmp_path):
     config, folder = refine(original, tmp_path, settings="steps=50", strength=0.3)
     command, beside = refine_settings(original, strength=0.3, overrides=["steps=50"])
@@ -61,7 +62,6 @@ def test_a_refinement_is_that_of_the_command(original, tmp_path):
     assert refine(original, tmp_path, preset="exact")[0].prior.name == "exact"
 
 
-@pytest.mark.long
 def test_an_edit_stands_beside_what_is_there(original, tmp_path):
     same_words, _ = edit(original, tmp_path, prompt="a red chair")
     assert same_words.seed == 1  # seed 0 is the original

@@ -20,6 +20,8 @@ from fsd_gs.viewer.house import BIN, House, finished_runs
 from fsd_gs.viewer.overview import Overview, overview_page
 from fsd_gs.viewer.server import door_of, open_server
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("viser", reason="the live pages need viser: pip install 'fsd-gs[viewer]'")
 HOSTILE = "</script><img src=x onerror=alert(1)> {{ 7 * 7 }}"
 
