@@ -98,8 +98,8 @@ def orbit_cameras(
 def cameras_from(viewmats: NDArray, Ks: NDArray, width: int, height: int, device: torch.device | str = "cpu") -> Cameras:
     """Float32 cameras of viewmats [V, 4, 4] and Ks [V, 3, 3], which are made with numpy: they are a few numbers a step, on which most of
     torch's time is overhead."""
-    as_tensor = (torch.from_numpy(values.astype(np.float32)).to(device) for values in (viewmats, Ks))
-    return Cameras(*as_tensor, width, height)
+    as_tensor = [torch.from_numpy(values.astype(np.float32)).to(device) for values in (viewmats, Ks)]
+    return Cameras(as_tensor[0], as_tensor[1], width, height)
 
 
 def _numbers(values: Angles) -> NDArray:
