@@ -67,7 +67,8 @@ class Inspector:
         self._region: viser.TransformControlsHandle | None = None
         self._editing = threading.RLock()
         self._node, self._painter = SplatNode(server, "/asset"), Painter(server, rasterizer)
-        self._busy = threading.Lock()
+        self._busy = threading.Lock()  # a second press on the same button is dropped; exporting while a save ends is not
+        self._saving = threading.Lock()
         self.board = Board(server, INSPECT, self)
         self._worker = LatestWins(self._refresh, "inspector")
         self._worker.poke()
@@ -153,7 +154,7 @@ class Inspector:
 
     def save_version(self) -> None:
         """Write what the panels keep of the asset beside the original, as its newest version."""
-        if not self._busy.acquire(blocking=False):
+        if not self._saving.acquire(blocking=False):
             return
         try:
             original = self._assets[self._name]
@@ -171,7 +172,7 @@ class Inspector:
         except (FsdGsError, OSError) as error:
             self.board.say(str(error))
         finally:
-            self._busy.release()
+            self._saving.release()
 
     # -- files ----------------------------------------------------------------------------------------------------------
 
