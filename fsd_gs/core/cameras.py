@@ -90,9 +90,8 @@ def orbit_cameras(
         raise InputError(f"fov_y_deg: expected values in (0, 180), got {fovs.min():g} to {fovs.max():g}")
     if (abs(elevations) > 90).any():
         raise InputError(f"elevations_deg: expected values in [-90, 90], got {elevations.min():g} to {elevations.max():g}")
-    return cameras_from(
-        orbit_viewmats(azimuths, elevations, distances), intrinsics(fovs, width, height or width), width, height or width, device
-    )
+    height = width if height is None else height
+    return cameras_from(orbit_viewmats(azimuths, elevations, distances), intrinsics(fovs, width, height), width, height, device)
 
 
 def cameras_from(viewmats: NDArray, Ks: NDArray, width: int, height: int, device: torch.device | str = "cpu") -> Cameras:

@@ -127,10 +127,10 @@ def _pack_rotation(quats: NDArray[np.float32]) -> NDArray[np.uint32]:
     return _pack((small / 2**0.5 + 0.5).astype(np.float32), _101010) | largest.astype(np.uint32) << np.uint32(30)
 
 
-def load_compressed_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS) -> Gaussians:
+def load_compressed_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS, header: PlyHeader | None = None) -> Gaussians:
     """Read a compressed.ply of SH degree 0 to 3, with or without chunk bounds for colour."""
     path = Path(path)
-    header = read_header(path)
+    header = header or read_header(path)
     if not header.is_compressed_splats:
         raise FileFormatError(f"{path}: not a compressed .ply (no packed columns); read it with load_splats")
     chunks, vertex = header.elements["chunk"], header.elements["vertex"]

@@ -283,9 +283,10 @@ def save_splats(
 
 
 def _load_any_ply(path: Path, *, max_splats: int) -> Gaussians:
-    if read_header(path).is_compressed_splats:
-        return load_compressed_ply(path, max_splats=max_splats)
-    return load_ply(path, max_splats=max_splats, as_stored=True)
+    header = read_header(path)
+    if header.is_compressed_splats:
+        return load_compressed_ply(path, max_splats=max_splats, header=header)
+    return load_ply(path, max_splats=max_splats, as_stored=True, header=header)
 
 
 #: Suffix → reader. ``.ply`` also covers the compressed kind: the header tells. A folder with a meta.json, or that file, is unbundled SOG.

@@ -21,7 +21,7 @@ from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import FileFormatError
 from fsd_gs.export.axes import from_target
 from fsd_gs.export.gate import MAX_SPLATS
-from fsd_gs.export.ply_file import PlyElement, check_size, read_columns, read_header
+from fsd_gs.export.ply_file import PlyElement, PlyHeader, check_size, read_columns, read_header
 from fsd_gs.export.quantise import finite_splats
 from fsd_gs.export.stored import MAX_SH_DEGREE, activate, deactivate, pad_sh
 from fsd_gs.io import atomic_write
@@ -57,15 +57,17 @@ def save_ply(
         plyfile.PlyData([plyfile.PlyElement.describe(vertices, "vertex")], byte_order="<", comments=lines).write(stream)
 
 
-def load_ply(path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS, as_stored: bool = False) -> Gaussians:
+def load_ply(
+    path: str | os.PathLike[str], *, max_splats: int = MAX_SPLATS, as_stored: bool = False, header: PlyHeader | None = None
+) -> Gaussians:
     """Read a 3DGS .ply written by any tool: ASCII or binary of either endianness, any column order, extra columns, SH degree 0 to 3.
 
-    A file whose header names its axes (``core.file_axes``) is turned to our world, unless ``as_stored``.
+    A file whose header names its axes (``core.file_axes``) is turned to our world, unless ``as_stored``. header: where it was read already.
     Returns float32 splats on the CPU. Rows with a value that is not finite are dropped with a warning that says how many.
     Raises FileFormatError for a file that is missing, truncated, not a splat .ply, or larger than ``max_splats``.
     """
     path = Path(path)
-    header = read_header(path)
+    header = header or read_header(path)
     if header.is_compressed_splats:
         raise FileFormatError(f"{path}: this is a compressed .ply; read it with load_splats")
     vertex = _check_columns(path, header.elements)

@@ -38,7 +38,7 @@ from fsd_gs.train.checkpoint import load_checkpoint
 from fsd_gs.train.guard import Guard
 from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.observers import Checkpoints, JsonLog, Previews
-from fsd_gs.train.result import Result, draw_preview
+from fsd_gs.train.result import Result, draw_preview, orbit_of
 from fsd_gs.train.session import Session, Stage, State
 from fsd_gs.train.solidify import solidify
 from fsd_gs.train.step import advance
@@ -160,7 +160,7 @@ def _take_over(session: Session, number: int, state: State) -> None:
 
 def _result(config: Config, splats: Gaussians, rasterizer: Rasterizer, step: int, complete: bool, kept: bool) -> Result:
     if complete or kept:
-        splats = solidify(splats, rasterizer, config.solidify, round(config.solidify.effort * step), config.cameras)
+        splats = solidify(splats, rasterizer, config.solidify, round(config.solidify.effort * step), orbit_of(config))
         if config.outputs.clean:
             splats, _ = clean(splats)
     return Result(splats, config, rasterizer, complete, kept and not complete, step)

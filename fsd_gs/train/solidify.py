@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from fsd_gs.core.cameras import orbit_cameras
-from fsd_gs.core.orbit import OrbitSettings
-from fsd_gs.core.types import Cameras, Gaussians
+from fsd_gs.core.types import Cameras, Gaussians, Render
 from fsd_gs.render.base import Rasterizer
 from fsd_gs.splats.optimizers import build_optimizers, step_all
 from fsd_gs.splats.parameters import activate, from_gaussians
@@ -24,6 +23,7 @@ from fsd_gs.splats.settings import LearningRates, SolidifySettings
 VIEWS = 4  # a step
 GOLDEN_DEG = 137.50776  # azimuths of this distance cover the circle whatever their number
 ABOVE_DEG = (-20.0, 0.0, 15.0, 35.0)  # elevations beside the middle of the run's own, in turn
+Orbit = tuple[float, float, float]  # elevation (degrees), distance, vertical field of view (degrees)
 RATES = LearningRates(means=2e-3, means_end=2e-3, scales=0.01, quats=0.01, opacities=0.05, sh0=0.01, shN=0.0)
 
 
@@ -32,7 +32,9 @@ def contrast(alpha: Tensor, level: float, width: float) -> Tensor:
     return torch.sigmoid(4 * (alpha - level) / width)
 
 
-def solidify(splats: Gaussians, rasterizer: Rasterizer, settings: SolidifySettings, steps: int, orbit: OrbitSettings) -> Gaussians:
+def solidify(
+    splats: Gaussians, rasterizer: Rasterizer, settings: SolidifySettings, steps: int, orbit: tuple[float, float, float]
+) -> Gaussians:
     """``splats`` with every view's alpha decided; as they were where nothing is asked (no steps), or it did not help.
 
     Args:
@@ -40,7 +42,7 @@ def solidify(splats: Gaussians, rasterizer: Rasterizer, settings: SolidifySettin
         rasterizer: differentiable.
         settings: of the curve and the views.
         steps: of Adam on ``VIEWS`` views each.
-        orbit: of the run; the views lie around it.
+        orbit: around which the views lie.
 
     Returns:
         As many splats, in the same order, on the same device, without a graph.
@@ -48,36 +50,34 @@ def solidify(splats: Gaussians, rasterizer: Rasterizer, settings: SolidifySettin
     if steps == 0 or not len(splats) or any(not torch.isfinite(values).all() for values in vars(splats).values()):
         return splats
     cameras = _views(settings, orbit).to(splats.means.device)
-    wanted_rgb, wanted_alpha = _decided(splats, rasterizer, cameras, settings)
+    with torch.no_grad():
+        shown = rasterizer(splats, cameras)
+    wanted = _decided(shown, settings)
     params = from_gaussians(splats)
     optimizers = build_optimizers(params, RATES)
     generator = torch.Generator().manual_seed(0)  # which views a step sees
-    black = splats.means.new_zeros(3)
-
-    def error(some: Tensor) -> Tensor:
-        view = rasterizer(activate(params), cameras[some], background=black, depth=False)
-        return (view.alpha - wanted_alpha[some]).square().mean() + (view.rgb - wanted_rgb[some]).square().mean()
-
-    with torch.no_grad():
-        before = error(everything := torch.arange(len(cameras)))
     for _ in range(steps):
-        error(torch.randperm(len(cameras), generator=generator)[:VIEWS]).backward()
+        some = torch.randperm(len(cameras), generator=generator)[:VIEWS]
+        _distance(rasterizer(activate(params), cameras[some]), *(images[some] for images in wanted)).backward()
         step_all(optimizers)
+    solid = activate(params).detach()
     with torch.no_grad():
-        after = error(everything)
-    return activate(params).detach() if after < before else splats
+        helped = _distance(rasterizer(solid, cameras), *wanted) < _distance(shown, *wanted)
+    return solid if helped else splats
 
 
-def _views(settings: SolidifySettings, orbit: OrbitSettings) -> Cameras:
-    middle, distance, fov = ((low + high) / 2 for low, high in (orbit.elevation_deg, orbit.distance, orbit.fov_y_deg))
+def _views(settings: SolidifySettings, orbit: Orbit) -> Cameras:
+    middle, distance, fov = orbit
     elevations = [max(-89.0, min(89.0, middle + ABOVE_DEG[view % len(ABOVE_DEG)])) for view in range(settings.views)]
     azimuths = [GOLDEN_DEG * view % 360 for view in range(settings.views)]
     return orbit_cameras(azimuths, elevations, distance=distance, fov_y_deg=fov, width=settings.size)
 
 
-@torch.no_grad()
-def _decided(splats: Gaussians, rasterizer: Rasterizer, cameras: Cameras, settings: SolidifySettings) -> tuple[Tensor, Tensor]:
+def _decided(view: Render, settings: SolidifySettings) -> tuple[Tensor, Tensor]:
     """(Ĉ [V, H, W, 3], Â [V, H, W, 1])."""
-    view = rasterizer(splats, cameras, background=splats.means.new_zeros(3), depth=False)
     alpha = contrast(view.alpha, settings.level, settings.width)
     return view.rgb / view.alpha.clamp_min(1e-3) * alpha, alpha
+
+
+def _distance(view: Render, rgb: Tensor, alpha: Tensor) -> Tensor:
+    return (view.alpha - alpha).square().mean() + (view.rgb - rgb).square().mean()

@@ -107,7 +107,7 @@ def field(page, name):
     return page.get_by_text(name, exact=True).locator("xpath=../../..").get_by_role("textbox")
 
 
-@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("width", [1280, 390])
 def test_edit_and_refine(page, overview, tmp_path, width):
     """From a card to the form, what is wrong with it as the terminal says it, and the edit beside its original."""
     server, studio = overview, overview.studio

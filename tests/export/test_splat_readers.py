@@ -268,7 +268,7 @@ def test_refused_in_one_line_at_once(name, words):
         load_splats(DATA / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert time.process_time() - start < 20  # every element against every other would take minutes
+    assert time.process_time() - start < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident < 100_000  # kB
 
 
@@ -467,4 +467,4 @@ def test_a_header_of_many_elements_is_parsed_in_no_time(tmp_path):
     start = time.process_time()
     with pytest.raises(FileFormatError):
         load_splats(tmp_path / "a.ply")
-    assert time.process_time() - start < 20  # every element against every other would take minutes
+    assert time.process_time() - start < 1

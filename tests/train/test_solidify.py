@@ -1,4 +1,4 @@
-"""What is half there is decided: a faint shell goes, a milky body becomes solid, in the colours that they had."""
+"""What is half there is decided: a milky body becomes solid in the colours that it had, the ghost of an arm goes."""
 
 from dataclasses import replace
 
@@ -6,20 +6,20 @@ import pytest
 import torch
 from export_scenes import egg
 
-from fsd_gs.config import load_config
-from fsd_gs.core.orbit import OrbitSettings
+from fsd_gs.config import Config, load_config
 from fsd_gs.errors import ConfigError
 from fsd_gs.metrics.verdict import look, signs_of
 from fsd_gs.render import make_rasterizer
 from fsd_gs.splats.settings import LearningRates, SolidifySettings
 from fsd_gs.train import solidify as module
 from fsd_gs.train.asset import prepare, run
+from fsd_gs.train.result import orbit_of
 from fsd_gs.train.solidify import contrast, solidify
 
 CPU = make_rasterizer("cpu")
 FEW = SolidifySettings(views=8, size=64)
 BODY = 1500
-ORBIT = OrbitSettings()
+ORBIT = orbit_of(Config())
 
 
 def milky():
@@ -112,6 +112,5 @@ def test_a_run_ends_with_it_by_its_share_of_the_steps(monkeypatch):
     ("override", "says"), [("level=1", "solidify.level"), ("views=2", "solidify.views"), ("effort=-1", "solidify.effort")]
 )
 def test_settings_that_cannot_be(override, says):
-
     with pytest.raises(ConfigError, match=says):
         load_config([], [f"solidify.{override}"])

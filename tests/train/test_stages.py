@@ -137,10 +137,11 @@ def test_each_stage_has_its_prior_times_sizes_and_views(tmp_path):
 
 
 BORDER = [(at, noise) for at in (5, 8, 9, 11) for noise in ("noise.beta=1", "noise.beta=0.5")]
-QUICK = ((8, "noise.beta=0.5"),)  # at it
+QUICK = ((5, "noise.beta=0.5"), (8, "noise.beta=1"), (9, "noise.beta=0.5"))  # before, at and after it
+MARKS = dict.fromkeys(BORDER, pytest.mark.slow) | dict.fromkeys(QUICK, pytest.mark.long) | {QUICK[1]: ()}
 
 
-@pytest.mark.parametrize(("at", "noise"), [pytest.param(*each, marks=() if each in QUICK else pytest.mark.slow) for each in BORDER])
+@pytest.mark.parametrize(("at", "noise"), [pytest.param(*each, marks=MARKS[each]) for each in BORDER])
 def test_resume_crosses_the_border_bit_for_bit(tmp_path, at, noise):
     config = staged(tmp_path, "steps=12", noise)
     straight = prepare(config, stub_priors().prior)

@@ -188,7 +188,7 @@ TINY = ["steps=60", "render.sizes=[32]", "render.size_at=[0.0]", "splats.count=3
 TINY += ["prior.name=exact", "guidance.cfg_scale=1.0", "prior.distractors=4", "cameras.azimuth_grid=8", "cameras.elevation_grid=1"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_more_like_this_one_approaches_the_parent():
     """Children with all of the parent's noise land nearer to it than children with none of it, on average over children."""
     config = load_config(overrides=["prompt=a chair", *TINY])

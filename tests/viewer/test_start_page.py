@@ -73,7 +73,6 @@ def press(start, request):
     return start.board.message
 
 
-@pytest.mark.slow
 def test_memory_holds_one_prior_whatever_is_asked_for(start, loads):
     for settings in ("", "", "prior.name=exact", "prior.name=exact prior.cfg_rescale=0.5", ""):
         assert "Done" in press(start, Request("a green egg", settings=settings, replace=True))
