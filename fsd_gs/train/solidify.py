@@ -32,9 +32,7 @@ def contrast(alpha: Tensor, level: float, width: float) -> Tensor:
     return torch.sigmoid(4 * (alpha - level) / width)
 
 
-def solidify(
-    splats: Gaussians, rasterizer: Rasterizer, settings: SolidifySettings, steps: int, orbit: tuple[float, float, float]
-) -> Gaussians:
+def solidify(splats: Gaussians, rasterizer: Rasterizer, settings: SolidifySettings, steps: int, orbit: Orbit) -> Gaussians:
     """``splats`` with every view's alpha decided; as they were where nothing is asked (no steps), or it did not help.
 
     Args:
