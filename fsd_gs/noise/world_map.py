@@ -181,13 +181,13 @@ def _nearest_cell(position: Tensor) -> Tensor:
 def _cut(maps: Tensor, top: Tensor, left: Tensor, latent_shape: tuple[int, int, int]) -> Tensor:
     """[V, C, h, w] from maps [V, C, B_H + h, B_W]: rows from ``top``, columns from ``left`` around the back."""
     _, height, width = latent_shape
-    patches = []
-    for noise_map, row, column in zip(maps, top.long().tolist(), left.long().tolist(), strict=True):
+    patches = torch.empty(len(maps), *latent_shape, dtype=maps.dtype)
+    for patch, noise_map, row, column in zip(patches, maps, top.long().tolist(), left.long().tolist(), strict=True):
         rows, first = noise_map[:, row : row + height], column % maps.shape[-1]
-        around = max(first + width - maps.shape[-1], 0)  # columns beyond the seam at the back; slices copy faster than an index would
-        patch = rows[..., first : first + width]
-        patches.append(torch.cat([patch, rows[..., :around]], dim=-1) if around else patch)
-    return torch.stack(patches)
+        before = min(width, maps.shape[-1] - first)  # columns before the seam at the back; slices copy faster than an index would
+        patch[..., :before] = rows[..., first : first + before]
+        patch[..., before:] = rows[..., : width - before]
+    return patches
 
 
 def _shifted(noise_map: Tensor, row: Tensor, column: Tensor) -> Tensor:

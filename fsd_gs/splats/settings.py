@@ -81,7 +81,7 @@ class DensifySettings:
     split_scale: float = setting(0.02, "a growing splat with a σ above this share of the extent is split in two, else doubled", low=0)
     prune_opacity: float = setting(0.02, "splats below this opacity are removed (mcmc moves them)", low=0, below=1)
     ghost_opacity: float = setting(
-        0.3,
+        0.2,
         "percentile: splats below this opacity go, too: where views disagree, a part stays half there (0: it may)",
         low=0,
         below=1,

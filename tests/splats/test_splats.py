@@ -14,7 +14,7 @@ from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.export.ply import load_ply, save_ply
 from fsd_gs.splats import initialize
-from fsd_gs.splats.entropy import EDGE, binary_entropy
+from fsd_gs.splats.entropy import EDGE, binary_entropy, entropy_and_slope
 from fsd_gs.splats.optimizers import (
     LearningRates,
     build_optimizers,
@@ -419,3 +419,14 @@ def test_the_entropy_and_its_slope_by_hand_are_those_of_the_formula():
     torch.testing.assert_close(slope, wanted)
     assert slope[[0, 1, 6, 7]].eq(0).all()
     assert slope[2] > 0 > slope[5]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_loop_over_half_there_pixels_is_the_formula_on_all(dtype):
+    a = torch.rand(2, 9, 7, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).mul(2).sub(0.5).clamp(0, 1).to(dtype)
+    wanted, slope = entropy_and_slope(a)
+    assert wanted.lt(1e-3).float().mean() > 0.3  # there are pixels of both kinds
+    flipped = a.transpose(1, 2).requires_grad_()  # not contiguous
+    found = binary_entropy(flipped)
+    torch.testing.assert_close(found, wanted.transpose(1, 2))
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), flipped)[0], slope.transpose(1, 2))
