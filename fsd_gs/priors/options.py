@@ -96,7 +96,6 @@ def resolve_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a CPU multiplies bfloat16 itself: AMX, or the AVX-512 instructions of Zen 4 and Cooper Lake. Elsewhere bfloat16 is slower than
-    float32."""
+    """Whether a CPU multiplies bfloat16 itself: AMX, or AVX-512's own instructions (Zen 4, Cooper Lake). Elsewhere float32 is faster."""
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch versions cannot tell
     return device.type == "cpu" and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

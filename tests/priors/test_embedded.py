@@ -55,8 +55,14 @@ def test_it_is_a_prior_that_knows_cameras_and_background(prior):
 
 def test_it_runs_in_bfloat16_where_the_cpu_is_made_for_it(monkeypatch, tmp_path):
     own = shutil.copytree(WEIGHTS, tmp_path / "own")  # trained by the user, for all that load knows
-    for has_units, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has_units: {"amx_bf16": has}, raising=False)
+    fast, slow = torch.bfloat16, torch.float32
+    for units, expected in (
+        ({"amx_bf16": True}, fast),
+        ({"avx512_bf16": True}, fast),
+        ({"avx512_f": True, "amx_bf16": False}, slow),
+        ({}, slow),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda units=units: units, raising=False)
         assert priors.load("nano").dtype == priors.load(own).dtype == expected
         assert priors.load("nano", dtype="float32").dtype == torch.float32
 
