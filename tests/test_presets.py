@@ -33,6 +33,8 @@ def test_preset_is_read_and_fits_its_backbone(name, variant):
     assert 0.9 <= times[0] <= 1.0
     assert times[-1] < 0.5, "the details come last"
     assert low <= high
+    guidance = config.guidance.build()
+    assert guidance.scale(times[-1]) == guidance.cfg_scale, "what is left of the scale at late times was measured with the embedded prior"
     assert config.guidance.cfg_rescale == 0, "the guidance's own rescale costs a third pass; prior.cfg_rescale is free"
     assert config.prior.cfg_rescale == (0.5 if name in ("sd15", "sd21", "sdxl") else 0.0)
     if variant is not None:

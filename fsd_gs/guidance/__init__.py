@@ -54,6 +54,8 @@ def make_guidance(
     cfg_scale: float = 7.5,
     weight: str | None = None,
     *,
+    cfg_late: float = 1.0,
+    cfg_late_from: float = 0.6,
     cfg_rescale: float = 0.0,
     params: Mapping[str, Any] | None = None,
 ) -> Guidance:
@@ -63,6 +65,8 @@ def make_guidance(
         method: a name of ``GUIDANCES``.
         cfg_scale: s of classifier-free guidance in the diffusers form, ε_neg + s (ε_text − ε_neg); 1 is none.
         weight: a name of ``WEIGHTS``; None takes the one that the method was published with.
+        cfg_late: share of it at times below ``cfg_late_from``, never less than 1; 1: all of it.
+        cfg_late_from: that time.
         cfg_rescale: φ ∈ [0, 1] of CFG rescale, measured on x̂_0 at the price of one more prediction (``cfg``).
         params: the method's own parameters, its dataclass fields, by name; those left out have their published values.
 
@@ -71,7 +75,12 @@ def make_guidance(
     """
     if method not in GUIDANCES:
         raise ConfigError(unknown_name("guidance.method", method, GUIDANCES))
-    shared: dict[str, Any] = {"cfg_scale": cfg_scale, "cfg_rescale": cfg_rescale}
+    shared: dict[str, Any] = {
+        "cfg_scale": cfg_scale,
+        "cfg_late": cfg_late,
+        "cfg_late_from": cfg_late_from,
+        "cfg_rescale": cfg_rescale,
+    }
     if weight is not None:
         shared["weight"] = weight
     # A method's own weight is no parameter of its own: it is the setting guidance.weight.

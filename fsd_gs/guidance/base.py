@@ -111,6 +111,8 @@ class Guidance(ABC):
 
     Attributes:
         cfg_scale: s of classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1 is none.
+        cfg_late: share of s that is left at times below ``cfg_late_from``, where the text has said what it is and a high s only paints over
+            it (guidance in an interval of t, arXiv 2404.07724); never less than no guidance.
         weight: name of w(t), see ``weights``.
         cfg_rescale: φ ∈ [0, 1] of CFG rescale, see ``cfg``.
         needs_depth: whether ``geometry_loss`` looks at the rendered depth, which costs time.
@@ -121,6 +123,8 @@ class Guidance(ABC):
     cfg_scale: float = 7.5
     weight: str = "one"
     cfg_rescale: float = 0.0
+    cfg_late: float = 1.0
+    cfg_late_from: float = 0.6
 
     def __post_init__(self) -> None:
         if self.weight not in WEIGHTS:
@@ -132,6 +136,12 @@ class Guidance(ABC):
     @abstractmethod
     def residual(self, b: Noised) -> Tensor:
         """What stands behind w(t): [V, C, h, w]. Called without gradients."""
+
+    def scale(self, t: float | Tensor) -> float:
+        """s at one time t."""
+        if self.cfg_late == 1 or float(t) >= self.cfg_late_from:
+            return self.cfg_scale
+        return min(self.cfg_scale, max(1.0, self.cfg_late * self.cfg_scale))
 
     @torch.no_grad()
     def __call__(

@@ -53,7 +53,7 @@ class ScoreImplicitMatching(RenderScoreGuidance):
         prior = self._differentiable(b.prior, b.random())
         with torch.enable_grad():
             x = b.x.clone().requires_grad_()
-            (grad,) = torch.autograd.grad(sim_loss(prior, replace(b, x=x), self.cfg_scale), x)
+            (grad,) = torch.autograd.grad(sim_loss(prior, replace(b, x=x), self.scale(b.t)), x)
         self._train(prior, b)
         return grad
 

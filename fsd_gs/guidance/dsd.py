@@ -33,9 +33,9 @@ class DiverseScoreDistillation(Guidance):
 
     def residual(self, b: Noised) -> Tensor:
         s = self._earlier(b)
-        x_s = b.path(b.epsilon, self._sampling_times(s), self.cfg_scale, self.cfg_rescale)
-        epsilon, _ = b.noise_and_clean(x_s, s, self.cfg_scale, self.cfg_rescale)
-        at_t = b.at(b.t, epsilon).noise(self.cfg_scale, self.cfg_rescale)
+        x_s = b.path(b.epsilon, self._sampling_times(s), self.scale(b.t), self.cfg_rescale)
+        epsilon, _ = b.noise_and_clean(x_s, s, self.scale(b.t), self.cfg_rescale)
+        at_t = b.at(b.t, epsilon).noise(self.scale(b.t), self.cfg_rescale)
         return at_t - b.at(s, epsilon).noise(self.target_scale)
 
     def _earlier(self, b: Noised) -> Tensor:

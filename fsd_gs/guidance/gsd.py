@@ -46,7 +46,7 @@ class GeometryAwareScoreDistillation(Guidance):
     def residual(self, b: Noised) -> Tensor:
         if b.cameras is None:
             raise ConfigError("guidance.method: 'gsd' compares the views of one object, and a picture has none; use 'score' in 2D")
-        return b.noise(self.cfg_scale, self.cfg_rescale) - b.epsilon
+        return b.noise(self.scale(b.t), self.cfg_rescale) - b.epsilon
 
     def geometry_loss(self, grad: Tensor, cameras: Cameras, view: Render) -> Tensor:
         if self.consistency == 0:

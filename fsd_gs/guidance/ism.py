@@ -33,4 +33,4 @@ class IntervalScoreMatching(Guidance):
         x_s = empty.path(b.x, rising_times(s, self.delta_s), scale=0.0)
         epsilon_s, clean = empty.noise_and_clean(x_s, s, scale=0.0)
         x_t = b.alpha * clean + b.sigma * epsilon_s
-        return b.noise_and_clean(x_t, b.t, self.cfg_scale, self.cfg_rescale)[0] - epsilon_s
+        return b.noise_and_clean(x_t, b.t, self.scale(b.t), self.cfg_rescale)[0] - epsilon_s

@@ -37,4 +37,4 @@ class NoiseFreeScoreDistillation(Guidance):
         if float(b.t) >= self.t_clean:
             # As a *negative* prompt: view words are not added to it, and priors without such words fall back to ∅.
             domain = empty - b.with_negative(self.bad_picture).noise(0.0)
-        return domain + self.cfg_scale * (prompted - empty)
+        return domain + self.scale(b.t) * (prompted - empty)

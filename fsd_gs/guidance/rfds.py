@@ -30,5 +30,5 @@ class RectifiedFlowDistillation(FlowGuidance):
     random_weight: bool = setting(False, "multiply by sigmoid(z), z ~ N(0, 1), as the authors' code does")
 
     def velocity_residual(self, b: Noised) -> Tensor:
-        residual = b.velocity_residual(self.cfg_scale)
+        residual = b.velocity_residual(self.scale(b.t))
         return residual * torch.randn((), generator=b.random()).sigmoid().to(residual) if self.random_weight else residual

@@ -27,4 +27,4 @@ class ScoreGuidance(Guidance):
     """ε_φ − ε: SDS, annealed SDS, constant noise, FSD or CFD, depending on the noise and the schedule it is used with."""
 
     def residual(self, b: Noised) -> Tensor:
-        return b.noise(self.cfg_scale, self.cfg_rescale) - b.epsilon
+        return b.noise(self.scale(b.t), self.cfg_rescale) - b.epsilon

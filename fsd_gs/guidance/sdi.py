@@ -39,4 +39,4 @@ class ScoreDistillationInversion(Guidance):
         times = rising_times(s, 1 / self.steps, below=b.t)
         x_s = ddim_path(b.prior, b.x, times, b.text, b.cameras, self.inversion_scale, eta=self.eta, generator=generator)
         kappa = (x_s - b.prior.schedule.alpha(s) * b.x) / b.prior.schedule.sigma(s)
-        return b.at(b.t, kappa).noise(self.cfg_scale, self.cfg_rescale) - kappa
+        return b.at(b.t, kappa).noise(self.scale(b.t), self.cfg_rescale) - kappa

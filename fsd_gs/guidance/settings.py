@@ -20,6 +20,10 @@ class GuidanceSettings:
 
     method: str = setting("score", "the target: score is SDS, annealed SDS and FSD alike (docs/method.md)", choices=lambda: GUIDANCES)
     cfg_scale: float = setting(5.0, "classifier-free guidance, ε_neg + s (ε_text − ε_neg); 1: none", low=0, high=1000)
+    cfg_late: float = setting(
+        0.5, "share of cfg_scale at times below cfg_late_from, where all of it paints in what no other view shows (1: all)", low=0, high=1
+    )
+    cfg_late_from: float = setting(0.6, "time t below which cfg_late holds", low=0, high=1)
     cfg_rescale: float = setting(
         0.0, "CFG rescale, 0 to 1, measured on the denoised image: one more prediction a step (prior.cfg_rescale is free)", low=0, high=1
     )
@@ -33,7 +37,15 @@ class GuidanceSettings:
 
     def build(self) -> Guidance:
         weight = None if self.weight == "auto" else self.weight
-        return make_guidance(self.method, self.cfg_scale, weight, cfg_rescale=self.cfg_rescale, params=self.params)
+        return make_guidance(
+            self.method,
+            self.cfg_scale,
+            weight,
+            cfg_late=self.cfg_late,
+            cfg_late_from=self.cfg_late_from,
+            cfg_rescale=self.cfg_rescale,
+            params=self.params,
+        )
 
 
 @dataclass(frozen=True)

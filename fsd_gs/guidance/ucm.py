@@ -30,4 +30,4 @@ class UniqueCoupleMatching(FlowGuidance):
     def velocity_residual(self, b: Noised) -> Tensor:
         if float(b.t) <= self.t_random:
             b = b.at(b.t, b.path(b.x, time_grid(0.0, 1.0, self.steps, b.x), self.inversion_scale))
-        return b.velocity_residual(self.cfg_scale)
+        return b.velocity_residual(self.scale(b.t))

@@ -24,6 +24,6 @@ class VariationalScoreDistillation(RenderScoreGuidance):
 
     def residual(self, b: Noised) -> Tensor:
         prior = self._attach(b.prior, b.random())
-        grad = b.noise(self.cfg_scale, self.cfg_rescale) - prior.predict_noise_trainable(b.x_t, b.t, b.text, b.cameras)
+        grad = b.noise(self.scale(b.t), self.cfg_rescale) - prior.predict_noise_trainable(b.x_t, b.t, b.text, b.cameras)
         self._train(prior, b)
         return grad

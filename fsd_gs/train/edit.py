@@ -59,8 +59,8 @@ def edit_settings(
     """
     file = Path(file)
     splats = _splats_of(file)
-    # A pull compares each splat with the original's; and what is translucent there is so on purpose.
-    whole = [f"splats.init={file}", "densify.kind=none", "regularize.alpha=0.05", "solidify.effort=0"]
+    # A pull compares each splat with the original's; what is translucent there is so on purpose; and other words need all of the guidance.
+    whole = [f"splats.init={file}", "densify.kind=none", "regularize.alpha=0.05", "solidify.effort=0", "guidance.cfg_late=1"]
     base = load_config(config_files, [*whole, *overrides, f"prompt={prompt}"])
     means = splats.means
     fitted = not SMALLEST <= float(means.norm(dim=1).quantile(0.99) if len(means) < 2**24 else means.norm(dim=1).amax()) <= LARGEST

@@ -135,7 +135,7 @@ def test_a_preset_is_the_published_one(name):
     scale, weight, params, (start, end) = PUBLISHED[name]
     config = load_config(["sd15", f"methods/{name}"])  # whatever the backbone says
     guidance = config.guidance.build()
-    assert (guidance.cfg_scale, guidance.weight, guidance.cfg_rescale) == (scale, weight, 0.0)
+    assert (guidance.cfg_scale, guidance.weight, guidance.cfg_rescale, guidance.cfg_late) == (scale, weight, 0.0, 1.0)
     assert {key: getattr(guidance, key) for key in params} == params
     assert (config.schedule.start, config.schedule.end) == (start, end)
 

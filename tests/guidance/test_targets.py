@@ -291,6 +291,23 @@ def test_every_method_keeps_the_contract(method, x, noise):
     assert make_guidance(method, 3.0, "sigma2").weight == "sigma2"
 
 
+@pytest.mark.parametrize("method", GUIDANCES)
+def test_late_a_share_of_the_scale_is_left(method, x, noise):
+    """At 0.6 and above with all of it, below as if it had been asked for less; no guidance is never taken back further."""
+    priors = {"rfds": GaussianFlowPrior, "ucm": GaussianFlowPrior, "vsd": LoraGaussianPrior, "dive3d": LoraGaussianPrior}
+
+    def grad(t, scale, late=1.0):
+        prior = priors.get(method, GaussianPrior)()
+        guidance = make_guidance(method, scale, cfg_late=late, cfg_late_from=0.6)
+        return guidance(prior, x, noise, t, prior.encode_text("red", "dull", CAMERAS), CAMERAS, generator=generator())
+
+    for t, scale in ((0.9, 8.0), (0.6, 8.0), (0.5, 4.0)):
+        assert torch.equal(grad(t, 8.0, 0.5), grad(t, scale))
+    assert not torch.equal(grad(0.5, 8.0), grad(0.5, 4.0))
+    assert torch.equal(grad(0.5, 1.5, 0.1), grad(0.5, 1.0))
+    assert torch.equal(grad(0.5, 0.0, 0.5), grad(0.5, 0.0))
+
+
 @pytest.mark.parametrize("method", ["rfds", "ucm"])
 def test_flow_targets_refuse_noise_priors(method, prior, text, x, noise):
     with pytest.raises(ConfigError, match=rf"'{method}' needs a flow-matching prior \(sd3, flux\), got GaussianPrior.*'score', 'ism'"):
