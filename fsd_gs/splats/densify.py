@@ -38,11 +38,11 @@ from fsd_gs.errors import BackendError, InputError
 from fsd_gs.splats.optimizers import Optimizers
 from fsd_gs.splats.parameters import SplatParameters
 from fsd_gs.splats.prune import prune, removal_mask, top_scored
+from fsd_gs.splats.scores import Info, accumulate_scores
 from fsd_gs.splats.settings import DensifySettings
 
 MIN_OPACITY = 1e-6  # of a splat that grows, and 1 − MIN_OPACITY above: a logit of ±13.8 can be optimised back
 SOLID_AFTER = 50  # steps: from an opacity of 0.1 to 0.3 Adam takes (logit 0.3 − logit 0.1) / 0.05 = 27 of them at the default rate
-Info = Mapping[str, Any]  # what the rasterizer returns beside the images; gsplat's keys
 
 
 @dataclass(frozen=True)
@@ -187,30 +187,6 @@ class Densifier:
             self._running = strategy.initialize_state()
         lr = optimizers["means"].param_groups[0]["lr"]
         strategy.step_post_backward(params, optimizers, self._running, step, {}, lr=lr)  # type: ignore[arg-type]
-
-
-@torch.no_grad()
-def accumulate_scores(running: dict[str, Tensor], info: Info) -> None:
-    """Adds the step's g_i^v / ⟨g⟩ to running["grad2d"] and the number of views that see i to running["count"], both [N].
-
-    info: means2d [C, N, 2] with its gradient, radii [C, N, 2] (0 where unseen), width, height.
-    Pairs with a non-finite gradient are left out: one bad pixel must not decide where splats grow.
-    """
-    screen = info["means2d"]
-    gradient = screen.grad if screen.is_leaf or screen.retains_grad else None
-    if gradient is None:
-        raise InputError("info['means2d']: expected a gradient, got none; call step_pre_backward before loss.backward()")
-    # double: squares of tiny gradients vanish in float32. Columns one by one: reductions over an axis of 2 are slow on the CPU
-    gx, gy = gradient[..., 0].double() * (info["width"] / 2), gradient[..., 1].double() * (info["height"] / 2)
-    strength = (gx * gx + gy * gy).sqrt_()  # [C, N]
-    visible = (info["radii"][..., 0] > 0) & (info["radii"][..., 1] > 0) & torch.isfinite(strength)
-    strength = torch.where(visible, strength, 0)
-    mean = strength.sum() / visible.sum().clamp_min(1)
-    relative = (strength / torch.where(mean > 0, mean, 1)).float()
-    if "grad2d" not in running:
-        running["grad2d"], running["count"] = torch.zeros_like(relative[0]), torch.zeros_like(relative[0])
-    running["grad2d"] = running["grad2d"].to(relative.device) + relative.sum(dim=0)
-    running["count"] = running["count"].to(relative.device) + visible.sum(dim=0)
 
 
 @torch.no_grad()

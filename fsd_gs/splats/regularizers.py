@@ -15,8 +15,6 @@ if TYPE_CHECKING:  # the weights are settings, which are listed without torch
 
     from fsd_gs.core.types import Gaussians
 
-FLAT = 1e6  # excess of a ratio from which on a splat is flat on purpose, as 2DGS writes them: its gradient would drown all others
-
 
 def opacity_binarity(opacities: Tensor) -> Tensor:
     """mean_i 4 o_i (1 − o_i) ∈ [0, 1]: 0 when every splat is fully there or not at all."""
@@ -35,10 +33,9 @@ def scale_mean(scales: Tensor) -> Tensor:
 
 def anisotropy(scales: Tensor, max_ratio: float = 3.0) -> Tensor:
     """mean_i max(max(s_i)/min(s_i), r) − r: no needles (PhysGaussian, arXiv:2311.12198, eq. 11). scales [N, 3]; r ≥ 1."""
-    import torch
+    from fsd_gs.splats.needles import mean_excess
 
-    ratio = scales.amax(dim=1) / scales.amin(dim=1).clamp_min(torch.finfo(scales.dtype).tiny)
-    return (ratio - max_ratio).clamp(0, FLAT).mean()
+    return mean_excess(scales, max_ratio)
 
 
 def alpha_entropy(alpha: Tensor) -> Tensor:

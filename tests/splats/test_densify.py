@@ -9,8 +9,9 @@ from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Gaussians
 from fsd_gs.errors import BackendError, ConfigError, InputError
 from fsd_gs.splats import regularizers
-from fsd_gs.splats.densify import Densifier, DensifySettings, accumulate_scores, halved_opacity_logit, seeded_global_rng
+from fsd_gs.splats.densify import Densifier, DensifySettings, halved_opacity_logit, seeded_global_rng
 from fsd_gs.splats.initialize import ball
+from fsd_gs.splats.needles import mean_excess, mean_excess_of_tensors
 from fsd_gs.splats.optimizers import (
     LearningRates,
     build_optimizers,
@@ -21,6 +22,7 @@ from fsd_gs.splats.optimizers import (
 )
 from fsd_gs.splats.parameters import activate, from_gaussians
 from fsd_gs.splats.prune import PruneSettings, clean, prune, prune_mask, prune_masks, removal_mask, top_scored
+from fsd_gs.splats.scores import accumulate_scores, scores_of_numbers, scores_of_tensors
 
 WIDTH, HEIGHT, VIEWS = 48, 32, 3
 THRESHOLD = 0.065  # of "default", about the median gradient of the scene below
@@ -154,6 +156,22 @@ def test_scores_are_the_mean_over_views_relative_to_the_step():
     means2d.grad = torch.zeros_like(gradient)
     accumulate_scores(running, {"means2d": means2d, "radii": radii, "width": WIDTH, "height": HEIGHT})
     assert torch.isfinite(running["grad2d"]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scores_in_one_pass_are_those_of_the_tensors(dtype):
+    gradient = torch.randn(3, 40, 2, generator=gen(1), dtype=torch.float64).mul(1e-12).to(dtype)
+    gradient[1, 7, 0], gradient[2, 8, 1] = math.nan, math.inf
+    radii = torch.randint(0, 3, (3, 40, 2), generator=gen(2), dtype=torch.int32)
+    wanted, seen = scores_of_tensors(gradient, radii, (12.0, 8.0))
+    found, count = scores_of_numbers(gradient, radii, (12.0, 8.0))
+    torch.testing.assert_close(found, wanted)
+    assert torch.equal(count, seen)
+    assert 0 < len(seen[seen > 0]) < 40
+    for empty in (gradient[:, :0], torch.zeros_like(gradient)):
+        found, count = scores_of_numbers(empty, radii[:, : empty.shape[1]], (12.0, 8.0))
+        assert found.shape == (empty.shape[1],)
+        assert not found.any()
 
 
 @pytest.mark.parametrize("factor", [2.0**10, 2.0**20])
@@ -486,6 +504,21 @@ def test_penalty_gradients_equal_finite_differences(penalty, at):
         numeric.view(-1)[i] = (penalty(at + d) - penalty(at - d)) / (2 * h)
     torch.testing.assert_close(analytic, numeric, rtol=1e-6, atol=1e-9)
     assert analytic.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_excess_in_one_loop_is_that_of_the_tensors(dtype):
+    """Values and slopes, at ties, flat splats and what is no number, too."""
+    scales = torch.rand(30, 3, generator=gen(4), dtype=torch.float64).pow(3).to(dtype)
+    odd = [[0.5, 0.5, 0.1], [0.1, 0.1, 0.7], [0.2, 0.2, 0.2], [1e-19, 0.1, 0.1], [0.0, 0.1, 0.3]]
+    a = torch.cat([scales, scales.new_tensor(odd)]).requires_grad_()
+    b = a.detach().clone().requires_grad_()
+    found, wanted = 3 * mean_excess(a, 2.0), 3 * mean_excess_of_tensors(b, 2.0)
+    torch.testing.assert_close(found, wanted)
+    (slope,), (wanted_slope,) = torch.autograd.grad(found, a), torch.autograd.grad(wanted, b)
+    torch.testing.assert_close(slope, wanted_slope)
+    assert slope.any(dim=1).sum() > 10
+    assert mean_excess(torch.tensor([[math.nan, 1.0, 1.0], [1.0, 1.0, 1.0]], dtype=dtype), 2.0).isnan()
 
 
 def test_penalties_have_their_known_values():
