@@ -22,3 +22,9 @@ def resolve_device(name: str | torch.device) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BackendError(f"device: '{name}' was asked for, but there are {torch.cuda.device_count()} GPUs; use a lower number")
     return device
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU multiplies bfloat16 itself: AMX, or AVX-512's own instructions (Zen 4, Cooper Lake). Elsewhere float32 is faster."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch versions cannot tell
+    return device.type == "cpu" and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -32,10 +32,10 @@ class DiverseScoreDistillation(Guidance):
     target_scale: float = setting(2.0, "CFG scale of the score at s")
 
     def residual(self, b: Noised) -> Tensor:
-        s = self._earlier(b)
-        x_s = b.path(b.epsilon, self._sampling_times(s), self.scale(b.t), self.cfg_rescale)
-        epsilon, _ = b.noise_and_clean(x_s, s, self.scale(b.t), self.cfg_rescale)
-        at_t = b.at(b.t, epsilon).noise(self.scale(b.t), self.cfg_rescale)
+        s, scale = self._earlier(b), self.scale(b.t)
+        x_s = b.path(b.epsilon, self._sampling_times(s), scale, self.cfg_rescale)
+        epsilon, _ = b.noise_and_clean(x_s, s, scale, self.cfg_rescale)
+        at_t = b.at(b.t, epsilon).noise(scale, self.cfg_rescale)
         return at_t - b.at(s, epsilon).noise(self.target_scale)
 
     def _earlier(self, b: Noised) -> Tensor:

@@ -41,8 +41,9 @@ class ProbabilityFlowDistillation(Guidance):
     def residual(self, b: Noised) -> Tensor:
         b = b.at(b.t.clamp_min(T_FIRST), b.epsilon)  # at 0 there is no path, and α/σ is infinite
         *_, last, _ = times = time_grid(b.t, 0.0, self.steps, b.x)
-        x_last = b.path(self._noisy(b), times[:-1], self.scale(b.t), self.cfg_rescale)
-        _, clean = b.noise_and_clean(x_last, last, self.scale(b.t), self.cfg_rescale)  # the last move: α = 1 and σ = 0 at its end
+        scale = self.scale(b.t)
+        x_last = b.path(self._noisy(b), times[:-1], scale, self.cfg_rescale)
+        _, clean = b.noise_and_clean(x_last, last, scale, self.cfg_rescale)  # the last move: α = 1 and σ = 0 at its end
         return b.alpha / b.sigma * (b.x - clean)
 
     def _noisy(self, b: Noised) -> Tensor:

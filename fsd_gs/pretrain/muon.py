@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from fsd_gs.priors.options import multiplies_bfloat16
+from fsd_gs.core.device import multiplies_bfloat16
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # steep at 0, so that small singular values rise in five steps; the others end in about [0.7, 1.2]
 

@@ -93,9 +93,3 @@ def resolve_dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype
     if dtype not in _DTYPES.values():
         raise ConfigError(f"dtype: expected float32, bfloat16, float16 or float64, got {dtype}")
     return dtype
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether a CPU multiplies bfloat16 itself: AMX, or AVX-512's own instructions (Zen 4, Cooper Lake). Elsewhere float32 is faster."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older torch versions cannot tell
-    return device.type == "cpu" and bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

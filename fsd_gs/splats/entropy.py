@@ -9,13 +9,13 @@ Of a finished object most pixels are there or not, so on a CPU a loop that takes
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fsd_gs.core.kernels import njit
+from fsd_gs.splats.sloped import has_kernel, sloped
 
 EDGE = 1e-5  # values are held in [EDGE, 1 − EDGE], where the slope is finite; outside it is 0
 EDGE_ENTROPY = -EDGE * math.log2(EDGE) - (1 - EDGE) * math.log2(1 - EDGE)
@@ -23,7 +23,7 @@ EDGE_ENTROPY = -EDGE * math.log2(EDGE) - (1 - EDGE) * math.log2(1 - EDGE)
 
 def binary_entropy(a: Tensor) -> Tensor:
     """H of each element of a in [0, 1], of a's shape; differentiable once."""
-    return _BinaryEntropy.apply(a)  # type: ignore[no-any-return]
+    return sloped(a, _in_one_loop if has_kernel(a) else entropy_and_slope)
 
 
 def entropy_and_slope(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,6 +31,12 @@ def entropy_and_slope(a: Tensor) -> tuple[Tensor, Tensor]:
     held = a.clamp(EDGE, 1 - EDGE)
     yes, no = held.log2(), (1 - held).log2()
     return torch.lerp(no, yes, held).neg_(), (no - yes).mul_(held == a)
+
+
+def _in_one_loop(a: Tensor) -> tuple[Tensor, Tensor]:
+    entropy, slope = torch.empty_like(a), torch.empty_like(a)
+    _entropy_and_slope(*(x.view(-1).numpy() for x in (a, entropy, slope)))
+    return entropy, slope
 
 
 @njit(nogil=True)
@@ -41,21 +47,3 @@ def _entropy_and_slope(a: np.ndarray, entropy: np.ndarray, slope: np.ndarray) ->
         else:
             yes, no = math.log2(a[k]), math.log2(1 - a[k])
             entropy[k], slope[k] = -(a[k] * yes + (1 - a[k]) * no), no - yes
-
-
-class _BinaryEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, a: Tensor) -> Tensor:
-        if a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64):
-            a = a.detach().contiguous()
-            entropy, slope = torch.empty_like(a), torch.empty_like(a)
-            _entropy_and_slope(*(x.view(-1).numpy() for x in (a, entropy, slope)))
-        else:
-            entropy, slope = entropy_and_slope(a)
-        ctx.save_for_backward(slope)
-        return entropy
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Tensor:
-        (slope,) = ctx.saved_tensors
-        return grads[0] * slope

@@ -7,21 +7,22 @@ On a CPU one loop over the splats; as a chain of tensor operations it and its ba
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fsd_gs.core.kernels import njit
+from fsd_gs.splats.sloped import has_kernel, sloped
 
 FLAT = 1e6  # excess of a ratio from which on a splat is flat on purpose, as 2DGS writes them: its gradient would drown all others
 
 
 def mean_excess(scales: Tensor, max_ratio: float) -> Tensor:
     """A of scales [N, 3], a scalar; differentiable once."""
-    if scales.device.type == "cpu" and scales.dtype in (torch.float32, torch.float64):
-        return _MeanExcess.apply(scales, max_ratio)  # type: ignore[no-any-return]
+    if has_kernel(scales):
+        return sloped(scales, partial(_in_one_loop, max_ratio))
     return mean_excess_of_tensors(scales, max_ratio)
 
 
@@ -29,6 +30,12 @@ def mean_excess_of_tensors(scales: Tensor, max_ratio: float) -> Tensor:
     """The readable twin, on any device. Where axes are equally long they share the slope."""
     ratio = scales.amax(dim=1) / scales.amin(dim=1).clamp_min(torch.finfo(scales.dtype).tiny)
     return (ratio - max_ratio).clamp(0, FLAT).mean()
+
+
+def _in_one_loop(max_ratio: float, scales: Tensor) -> tuple[Tensor, Tensor]:
+    slope = torch.empty_like(scales)
+    mean = _excess_and_slope(scales.numpy(), float(max_ratio), torch.finfo(scales.dtype).tiny, slope.numpy())
+    return scales.new_tensor(mean), slope
 
 
 @njit(nogil=True)
@@ -54,18 +61,3 @@ def _excess_and_slope(scales: np.ndarray, max_ratio: float, tiny: float, slope: 
             if scales[i, k] == low and low >= tiny:
                 slope[i, k] -= high / (shown * shown * count * lowest)
     return total / max(count, 1)
-
-
-class _MeanExcess(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, scales: Tensor, max_ratio: float) -> Tensor:
-        values = scales.detach().contiguous()
-        slope = torch.empty_like(values)
-        mean = _excess_and_slope(values.numpy(), float(max_ratio), torch.finfo(values.dtype).tiny, slope.numpy())
-        ctx.save_for_backward(slope)
-        return values.new_tensor(mean)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return grads[0] * slope, None

@@ -64,7 +64,6 @@ def scores_of_numbers(gradient: Tensor, radii: Tensor, half: tuple[float, float]
 def _scores(gradient: np.ndarray, radii: np.ndarray, half_width: float, half_height: float) -> tuple[np.ndarray, np.ndarray]:
     views, splats = gradient.shape[:2]
     relative, seen = np.zeros(splats, np.float64), np.zeros(splats, np.int64)
-    total, pairs = 0.0, 0
     for v in range(views):
         for i in range(splats):
             if radii[v, i, 0] > 0 and radii[v, i, 1] > 0:
@@ -72,8 +71,6 @@ def _scores(gradient: np.ndarray, radii: np.ndarray, half_width: float, half_hei
                 strength = math.sqrt(gx * gx + gy * gy)
                 if math.isfinite(strength):
                     relative[i] += strength
-                    total += strength
                     seen[i] += 1
-                    pairs += 1
-    mean = total / max(pairs, 1)
+    mean = relative.sum() / max(seen.sum(), 1)
     return (relative / (mean if mean > 0 else 1.0)).astype(np.float32), seen

@@ -272,11 +272,12 @@ def test_vsd_resumes_bit_for_bit(text, x):
 
 # ---- all of them ------------------------------------------------------------------------------------------------------------------------
 
+PRIORS = {"rfds": GaussianFlowPrior, "ucm": GaussianFlowPrior, "vsd": LoraGaussianPrior, "dive3d": LoraGaussianPrior}
+
 
 @pytest.mark.parametrize("method", GUIDANCES)
 def test_every_method_keeps_the_contract(method, x, noise):
-    priors = {"rfds": GaussianFlowPrior, "ucm": GaussianFlowPrior, "vsd": LoraGaussianPrior, "dive3d": LoraGaussianPrior}
-    prior = priors.get(method, GaussianPrior)()
+    prior = PRIORS.get(method, GaussianPrior)()
     text = prior.encode_text("red", "dull", CAMERAS)
     guidance = make_guidance(method, 3.0)
     assert isinstance(guidance, Guidance)
@@ -294,10 +295,9 @@ def test_every_method_keeps_the_contract(method, x, noise):
 @pytest.mark.parametrize("method", GUIDANCES)
 def test_late_a_share_of_the_scale_is_left(method, x, noise):
     """At 0.6 and above with all of it, below as if it had been asked for less; no guidance is never taken back further."""
-    priors = {"rfds": GaussianFlowPrior, "ucm": GaussianFlowPrior, "vsd": LoraGaussianPrior, "dive3d": LoraGaussianPrior}
 
     def grad(t, scale, late=1.0):
-        prior = priors.get(method, GaussianPrior)()
+        prior = PRIORS.get(method, GaussianPrior)()
         guidance = make_guidance(method, scale, cfg_late=late, cfg_late_from=0.6)
         return guidance(prior, x, noise, t, prior.encode_text("red", "dull", CAMERAS), CAMERAS, generator=generator())
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from fsd_gs.core.device import multiplies_bfloat16
 from fsd_gs.errors import ConfigError
 from fsd_gs.pretrain.diffusion import WeightAverage
 from fsd_gs.pretrain.muon import Muon
@@ -22,7 +23,6 @@ from fsd_gs.pretrain.splat.loss import LossTerms, VoxelMap, splat_loss
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig
 from fsd_gs.pretrain.splat.stream import Stream
 from fsd_gs.pretrain.state import load_state, optimizer_tensors, restore_optimizer, save_state
-from fsd_gs.priors.options import multiplies_bfloat16
 from fsd_gs.priors.splat.network import SplatDenoiser
 
 STATE = "state.safetensors"

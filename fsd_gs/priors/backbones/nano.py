@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fsd_gs.catalogue.vocabulary import Vocabulary
 from fsd_gs.core.backgrounds import in_front_of, nearest_background
+from fsd_gs.core.device import multiplies_bfloat16
 from fsd_gs.core.types import Cameras
 from fsd_gs.priors import folders, supported
 from fsd_gs.priors.backbones.mvdream import VIEWS, MVDreamPrior, load_multi_view_parts, prompt_habits
@@ -23,7 +24,7 @@ from fsd_gs.priors.digests import verify
 from fsd_gs.priors.family import Family, Folder, Request
 from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.networks import UNet
-from fsd_gs.priors.options import LoadOptions, multiplies_bfloat16
+from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.reader import CatalogueReader
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.text import EmbeddedText, TextBank

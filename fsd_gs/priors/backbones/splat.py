@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from fsd_gs.core.device import multiplies_bfloat16
 from fsd_gs.errors import ConfigError
 from fsd_gs.priors import folders
 from fsd_gs.priors.digests import CHECKSUMS, verify
 from fsd_gs.priors.family import Family, Folder, Request
-from fsd_gs.priors.options import multiplies_bfloat16
 from fsd_gs.priors.reader import CatalogueReader
 from fsd_gs.priors.splat.folder import NETWORK, load_network
 from fsd_gs.priors.splat.network import SIZE

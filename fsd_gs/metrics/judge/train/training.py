@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fsd_gs.core.device import multiplies_bfloat16
 from fsd_gs.errors import FsdGsError, InputError
 from fsd_gs.metrics.judge import Judge
 from fsd_gs.metrics.judge.network import JudgeNetwork, JudgeSizes
@@ -79,7 +80,7 @@ class JudgeTrainer:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
-        self.bf16 = self.device.type == "cuda" or (torch.backends.mkldnn.is_available() and _cpu_has_bf16())
+        self.bf16 = self.device.type == "cuda" or (torch.backends.mkldnn.is_available() and multiplies_bfloat16(self.device))
 
     def update(self, views: Views) -> float:
         """One step on the batch that belongs to the current step; returns the loss."""
@@ -137,11 +138,6 @@ class JudgeTrainer:
         network = JudgeNetwork(self.settings.sizes).to(self.device)
         network.load_state_dict(self.average)
         return network.eval()
-
-
-def _cpu_has_bf16() -> bool:
-    """Does this CPU multiply bfloat16 itself? Elsewhere autocast costs time instead of saving it."""
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_amx_tile_supported()
 
 
 def one_cycle(progress: float, warmup: float = 0.08) -> float:
