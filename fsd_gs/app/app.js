@@ -124,9 +124,10 @@
     if (items.length !== list.children.length || items.some((item, i) => item !== list.children[i])) list.replaceChildren(...items);
   }
 
+  // An answer may be older than an event that overtook it. (The same version may have another position.)
   function take(asset) {
     seen = Math.max(seen, asset.version);
-    assets.set(asset.id, asset);
+    if (asset.version >= (assets.get(asset.id)?.version ?? 0)) assets.set(asset.id, asset);
   }
 
   // Positions move when others leave the queue, without being changes of their own.
