@@ -58,7 +58,7 @@ class Noised:
     @cached_property
     def x_t(self) -> Tensor:
         """α x + σ ε [V, C, h, w]."""
-        return self.alpha * self.x + self.sigma * self.epsilon
+        return (self.alpha * self.x).add_(self.sigma * self.epsilon)
 
     def at(self, t: Tensor, epsilon: Tensor) -> Noised:
         """The same render at another time and with another noise."""
@@ -207,7 +207,7 @@ def inject(latents: Tensor, grad: Tensor, reduction: Literal["sum", "mean", "vie
     divisor = {"sum": 1, "views": latents.shape[0], "mean": latents.numel()}.get(reduction)
     if divisor is None:
         raise ConfigError(f"reduction: expected 'sum', 'views' or 'mean', got '{reduction}'")
-    return (latents * grad.detach().to(latents)).sum() / divisor
+    return latents.flatten().dot(grad.detach().to(latents).flatten()) / divisor  # one pass over memory forwards, one backwards
 
 
 def uniform_time(t: float | Tensor, latents: Tensor) -> Tensor:

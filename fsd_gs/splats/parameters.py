@@ -20,12 +20,16 @@ from fsd_gs.errors import InputError
 SplatParameters = torch.nn.ParameterDict
 
 
-def activate(params: SplatParameters) -> Gaussians:
-    """The splats that ``params`` stand for; differentiable in every parameter."""
+def activate(params: SplatParameters, *, unit_quats: bool = True) -> Gaussians:
+    """The splats that ``params`` stand for; differentiable in every parameter.
+
+    unit_quats: False leaves quaternions at their stored length, for a rasterizer, which normalises them itself: with the gradient through
+    that, twice is a thirtieth of a cheap step.
+    """
     sh = torch.cat([params["sh0"], params["shN"]], dim=1) if "shN" in params else params["sh0"]
     return Gaussians(
         means=params["means"],
-        quats=torch.nn.functional.normalize(params["quats"], dim=-1),
+        quats=torch.nn.functional.normalize(params["quats"], dim=-1) if unit_quats else params["quats"],
         scales=params["scales"].exp(),
         opacities=params["opacities"].sigmoid(),
         sh=sh,

@@ -40,9 +40,9 @@ def anisotropy(scales: Tensor, max_ratio: float = 3.0) -> Tensor:
 
 def alpha_entropy(alpha: Tensor) -> Tensor:
     """mean of −a log₂ a − (1 − a) log₂(1 − a) ∈ [0, 1]: a pixel is object or background, not haze."""
-    from fsd_gs.splats.entropy import binary_entropy
+    from fsd_gs.splats.entropy import total_entropy
 
-    return binary_entropy(alpha).mean()
+    return total_entropy(alpha) / max(alpha.numel(), 1)
 
 
 def alpha_sparsity(alpha: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class StepOutput:
 
 def fsd_step(parts: Parts, params: SplatParameters, step: int, generators: Generators) -> StepOutput:
     """The loss whose gradient is ∇_θ L_FSD plus the regularisers', at step ``step`` (from 0) of the stage."""
-    splats = parts.hold(activate(params))
+    splats = parts.hold(activate(params, unit_quats=False))
     cameras = parts.sample_views(step, generators.views).to(splats.means.device)
     background = parts.sample_background(generators.views).to(splats.means.device)
 
