@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsd_gs.pretrain.patch_code import NORM_GROUPS, PatchCode, write_encoder
+from fsd_gs.pretrain.patch_code import NORM_GROUPS, write_encoder
 from fsd_gs.pretrain.settings import AutoencoderSettings
 from fsd_gs.pretrain.state import load_state, optimizer_tensors, refusing_misfits, restore_optimizer, save_state, share_done
+from fsd_gs.priors.nano.patch_code import PatchCode
 
 DECODER_ANCHOR = 8.0
 

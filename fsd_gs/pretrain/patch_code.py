@@ -17,7 +17,6 @@ AutoencoderKL ends in GroupNorm and SiLU, which are anything but linear. Three f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,34 +26,12 @@ from torch import Tensor
 
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.io import atomic_write
+from fsd_gs.priors.nano.patch_code import PatchCode
 
 # Few: on a CPU the backward pass of a group norm costs the more, the fewer channels a group has (57 % of a step with one each).
 NORM_GROUPS = 4
 ANCHOR = 300.0  # K
 LOG_VARIANCE = -20.0  # the posterior is a point
-
-
-@dataclass(frozen=True)
-class PatchCode:
-    """mean [3f²], basis [3f², K] orthonormal columns, scale [K]; pixels of a patch in pixel_unshuffle's order (channel, row, column)."""
-
-    mean: Tensor
-    basis: Tensor
-    scale: Tensor
-
-    @property
-    def factor(self) -> int:
-        return round(math.sqrt(len(self.mean) / 3))
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [−1, 1] → z [B, K, H/f, W/f]: the readable twin of the network."""
-        patches = torch.nn.functional.pixel_unshuffle(images, self.factor) - self.mean.view(1, -1, 1, 1)
-        return torch.einsum("bphw,pk->bkhw", patches, self.basis / self.scale)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """The linear least-squares inverse, [B, 3, H, W]."""
-        patches = torch.einsum("bkhw,pk->bphw", latents, self.basis * self.scale) + self.mean.view(1, -1, 1, 1)
-        return torch.nn.functional.pixel_shuffle(patches, self.factor)
 
 
 def fit_patch_code(pictures: Tensor, components: int, factor: int) -> PatchCode:
@@ -188,29 +165,6 @@ def _project(encoder: Any, code: PatchCode, pairs: list[tuple[int, int]]) -> Non
         conv.weight[:components, minus, 1, 1] = -weights[:, order[pixel]]
     conv.bias[:components] = -(code.mean @ (code.basis / code.scale))
     conv.bias[components:] = LOG_VARIANCE
-
-
-@torch.no_grad()
-def read_patch_code(vae: Any) -> PatchCode:
-    """The code that a written encoder computes, from its weights. What of the mean lies outside the basis is lost: ``encode`` is the
-    same, ``decode`` comes as near as the latents know. FileFormatError if the encoder was not written by :func:`write_encoder`."""
-    encoder, factor = vae.encoder, 2 ** (len(vae.config.block_out_channels) - 1)
-    shortcut, norm, conv = encoder.down_blocks[-1].resnets[0].conv_shortcut, encoder.conv_norm_out, encoder.conv_out
-    components, pixels, order = vae.config.latent_channels, 3 * factor**2, _pixel_order(factor)
-    deviation = ANCHOR * math.sqrt(2 * norm.num_groups / norm.num_channels)
-    rows = torch.zeros(components, pixels, dtype=torch.float64)
-    for pixel in range(pixels):
-        plus = shortcut.weight[:, pixel, 0, 0].argmax() if shortcut is not None else 0
-        rows[:, order[pixel]] = conv.weight[:components, plus, 1, 1].double() / deviation
-    scale = 1 / rows.norm(dim=1)  # the basis has unit columns
-    basis = (rows * scale[:, None]).T
-    mean = basis @ (-conv.bias[:components].double() * scale)
-    code = PatchCode(mean.float(), basis.float().contiguous(), scale.float())
-    probe = torch.rand(1, 3, 2 * factor, 2 * factor, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    found = vae.encode(probe.to(vae.dtype)).latent_dist.mode().float()
-    if not torch.allclose(found, code.encode(probe), atol=0.05):
-        raise FileFormatError("init: the autoencoder of this prior was not made by train-prior; start without init")
-    return code
 
 
 def _pixel_order(factor: int) -> list[int]:

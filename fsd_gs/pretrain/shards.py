@@ -19,10 +19,10 @@ from torch import Tensor
 
 from fsd_gs.errors import FileFormatError
 from fsd_gs.io import atomic_write
-from fsd_gs.pretrain.patch_code import PatchCode
 from fsd_gs.pretrain.settings import DataSettings
 from fsd_gs.pretrain.sources import ObjectSource
 from fsd_gs.pretrain.views import make_example
+from fsd_gs.priors.nano.patch_code import PatchCode
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from fsd_gs.pretrain.autoencoder import DecoderTrainer, psnr
 from fsd_gs.pretrain.card import StageResult, count_parameters, make_card
 from fsd_gs.pretrain.diffusion import LatentSet, make_scheduler
 from fsd_gs.pretrain.folder import CARD, save_prior
-from fsd_gs.pretrain.patch_code import PatchCode, fit_patch_code, load_patch_code, save_patch_code
+from fsd_gs.pretrain.patch_code import fit_patch_code, load_patch_code, save_patch_code
 from fsd_gs.pretrain.preview import preview_cameras, preview_captions, preview_picture, sample
 from fsd_gs.pretrain.rendering import render_views
 from fsd_gs.pretrain.settings import PretrainConfig
@@ -35,6 +35,7 @@ from fsd_gs.pretrain.sources import ObjectSource
 from fsd_gs.pretrain.start import FinishedParts, compile_unet, start_autoencoder, start_denoiser, start_tokenizer
 from fsd_gs.pretrain.trainer import STATE, Trainer
 from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
+from fsd_gs.priors.nano.patch_code import PatchCode
 
 HELD_OUT_OBJECTS = 32  # of data.pictures, at most: their views measure the decoder
 

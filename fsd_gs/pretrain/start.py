@@ -16,12 +16,12 @@ from fsd_gs.core.backgrounds import BACKGROUNDS, in_front_of
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.pretrain.autoencoder import make_autoencoder
 from fsd_gs.pretrain.diffusion import Denoiser, make_text_encoder, make_unet
-from fsd_gs.pretrain.patch_code import PatchCode, read_patch_code
 from fsd_gs.pretrain.settings import PretrainConfig
 from fsd_gs.pretrain.tokenizer import make_tokenizer
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.folders import load_module
 from fsd_gs.priors.loading import EMBEDDED
+from fsd_gs.priors.nano.patch_code import PatchCode, read_encoder
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ def _load_parts(folder: Path) -> FinishedParts:
         for cls, name in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae"), (CLIPTextModel, "text_encoder"))
     ]
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return FinishedParts(read_patch_code(modules[1]), modules[1], modules[0], modules[2], tokenizer)
+    code = read_encoder(modules[1])
+    if code is None:
+        raise FileFormatError("init: the autoencoder of this prior was not made by train-prior; start without init")
+    return FinishedParts(code, modules[1], modules[0], modules[2], tokenizer)
 
 
 def _compare(config: PretrainConfig, parts: FinishedParts, folder: Path) -> None:

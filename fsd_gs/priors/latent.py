@@ -58,6 +58,10 @@ class LatentCodec:
         target = self.vae if self.tiny is None else self.tiny
         target.encoder.forward = wrap(target.encoder.forward, "encoder")
 
+    def encode_by(self, mean: Callable[[Tensor], Tensor]) -> None:
+        """Let ``mean``, which must say the same, take the place of the VAE's encoder: [B, 3, S, S] in [−1, 1] → z [B, C, h, w]."""
+        self._moments = lambda images: (mean(images) - self.shift.to(images)) * self.scale.to(images)
+
     def encode(self, rgb: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1], any H, W → latents [B, C, h, w]; differentiable in rgb."""
         check_shape("rgb", rgb, ("B", 3, "H", "W"))

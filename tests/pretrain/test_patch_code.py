@@ -7,15 +7,14 @@ import torch
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.pretrain.autoencoder import make_autoencoder
 from fsd_gs.pretrain.patch_code import (
-    PatchCode,
     check_channels,
     fit_patch_code,
     load_patch_code,
-    read_patch_code,
     save_patch_code,
     smallest_channels,
 )
 from fsd_gs.pretrain.settings import AutoencoderSettings
+from fsd_gs.priors.nano.patch_code import PatchCode, read_encoder
 
 COMPONENTS = {2: 5, 4: 12}
 
@@ -144,7 +143,7 @@ def test_the_number_of_components_is_checked(components):
 @pytest.mark.parametrize("factor", [2, 4])
 def test_the_code_is_read_back_from_the_weights(factor):
     code, vae = written(factor)
-    found, images = read_patch_code(vae.half().float()), normalized(smooth_pictures(seed=4))
+    found, images = read_encoder(vae.half().float()), normalized(smooth_pictures(seed=4))
     torch.testing.assert_close(found.encode(images), code.encode(images), atol=0.02, rtol=0)
     torch.testing.assert_close(found.encode(found.decode(code.encode(images))), code.encode(images), atol=0.02, rtol=0)
 
@@ -152,8 +151,26 @@ def test_the_code_is_read_back_from_the_weights(factor):
 def test_a_learned_encoder_is_not_taken_for_a_written_one():
     _, vae = written(2)
     torch.nn.init.normal_(vae.encoder.mid_block.resnets[0].conv2.weight)
-    with pytest.raises(FileFormatError, match="was not made by train-prior"):
-        read_patch_code(vae)
+    assert read_encoder(vae) is None
+
+
+def test_an_encoder_that_looks_beyond_its_patch_or_mixes_components_is_not_taken_for_a_code():
+    code, vae = written(2)
+    vae.encoder.conv_in.weight.data[0, 0, 1, 2] = 0.3  # a pixel's neighbour
+    assert read_encoder(vae) is None
+    skewed = PatchCode(code.mean, code.basis + 0.2 * code.basis.roll(1, 1), code.scale)
+    assert read_encoder(make_autoencoder(AutoencoderSettings(channels=smallest_channels(2), latent_channels=5), 16, skewed)) is None
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_one_convolution_is_the_code_patch_by_patch(factor):
+    code = fit_patch_code(smooth_pictures(), COMPONENTS[factor], factor)
+    exact = PatchCode(*(x.double() for x in (code.mean, code.basis, code.scale)))
+    images = normalized(smooth_pictures(count=2, seed=5)).double().requires_grad_()
+    found, wanted = exact.encode(images), exact.encode_slowly(images)
+    torch.testing.assert_close(found, wanted)
+    direction = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    torch.testing.assert_close(*(torch.autograd.grad((z * direction).sum(), images)[0] for z in (found, wanted)))
 
 
 def test_a_code_survives_its_file(tmp_path):

@@ -13,6 +13,8 @@ from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.export.formats import load_splats
 from fsd_gs.metrics.judge import Judge
+from fsd_gs.pretrain.settings import load_pretrain_config
+from fsd_gs.pretrain.start import load_finished
 from fsd_gs.priors.backbones.nano import WEIGHTS, NanoPrior
 from fsd_gs.priors.digests import verify
 from fsd_gs.priors.sampling import sample_views
@@ -75,6 +77,37 @@ def test_its_autoencoder_returns_what_it_encodes(prior):
     decoded = prior.decode(prior.encode(pictures))
     assert (decoded - pictures)[:, :, 24:40, 24:40].abs().max() < 0.08
     assert (decoded - pictures).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_one_matrix_takes_the_place_of_its_encoder(dtype):
+    prior = priors.load("nano", dtype=dtype)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    direction = torch.randn(2, 12, 16, 16, generator=torch.Generator().manual_seed(1))
+    vae = priors.load("nano", dtype="float32").codec.vae
+    wanted = vae.encode(2 * images - 1).latent_dist.mode()
+    found = prior.encode(images)
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
+    slopes = [torch.autograd.grad((z * direction).sum(), images)[0] for z in (found, wanted)]
+    torch.testing.assert_close(*slopes, atol=2e-3, rtol=1e-2)
+
+
+def test_an_encoder_that_was_learned_stays_a_network(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    own = shutil.copytree(WEIGHTS, tmp_path / "own")
+    file = own / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    key = "encoder.mid_block.resnets.0.conv2.weight"
+    tensors[key] = torch.randn(tensors[key].shape, generator=torch.Generator().manual_seed(0)).half()
+    save_file(tensors, file, metadata={"format": "pt"})
+    prior = priors.load(own, dtype="float32")
+    assert prior.code is None
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(prior.encode(images), prior.codec.vae.encode(2 * images - 1).latent_dist.mode())
+    with pytest.raises(FileFormatError, match="was not made by train-prior; start without init"):
+        load_finished(load_pretrain_config([], [f"init={own}"]))
 
 
 def test_prompts_outside_its_training_are_refused_with_a_way_out(prior):

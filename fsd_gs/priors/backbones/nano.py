@@ -23,6 +23,7 @@ from fsd_gs.priors.backbones.mvdream import VIEWS, MVDreamPrior, load_multi_view
 from fsd_gs.priors.digests import verify
 from fsd_gs.priors.family import Family, Folder, Request
 from fsd_gs.priors.latent import LatentCodec
+from fsd_gs.priors.nano.patch_code import PatchCode, read_encoder
 from fsd_gs.priors.networks import UNet
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.reader import CatalogueReader
@@ -52,6 +53,7 @@ class NanoPrior(MVDreamPrior):
     ) -> None:
         super().__init__(network, codec, bank, schedule, options, prediction, views, suffix)
         self.reader = reader
+        self.code: PatchCode | None = None  # what its autoencoder computes, where that is linear
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -82,6 +84,10 @@ def load(request: Request) -> NanoPrior:
     reader = CatalogueReader(tuple(folder.index.get("categories", ()))) if folder.index.get("vocabulary") == "catalogue" else None
     parts = load_multi_view_parts(folder, replace(request, options=options), RULES)
     prior = NanoPrior(*parts, *prompt_habits(folder), reader=reader)
+    code = None if options.tiny_vae else read_encoder(folders.load_vae(folder, torch.float32))
+    if code is not None:  # forty layers are one matrix: half of a step, forwards and backwards
+        prior.code = code.to(request.device)
+        prior.codec.encode_by(prior.code.encode)
     prior.sampler = folder.configs["scheduler"]
     return prior
 
