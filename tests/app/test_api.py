@@ -90,10 +90,10 @@ def test_a_word_for_quality(client, queue, outputs):
         wait_for(queue, answer.json()["id"], "finished")
     made = [queue.get(answer.json()["id"]).config for answer in asked]
     assert [(config.quality, config.steps, config.splats.count) for config in made] == [
-        ("draft", 120, 2000),
-        ("draft", 120, 2000),
+        ("draft", 180, 2000),
+        ("draft", 180, 2000),
         ("best", 7, 8000),
-        ("good", 300, 4000),
+        ("good", 450, 4000),
     ]
     assert [answer.json()["quality"] for answer in asked] == ["draft", "draft", "best", "good"]
     api = make_api(queue, output=str(outputs), limits=LIMITS, overrides=("quality=draft",))

@@ -6,6 +6,8 @@ from fsd_gs.config import load_config
 from fsd_gs.train import estimate
 from fsd_gs.train.estimate import TimeBook, cache_folder, estimate_line
 
+WHOLE = ["steps=300"]
+
 
 @pytest.fixture
 def measured(monkeypatch):
@@ -15,7 +17,7 @@ def measured(monkeypatch):
 
 
 def test_measured_once_and_then_from_runs(tmp_path, measured):
-    book, config = TimeBook(tmp_path / "a" / "times.json"), load_config(overrides=["prompt=an egg"])
+    book, config = TimeBook(tmp_path / "a" / "times.json"), load_config(overrides=["prompt=an egg", "steps=300"])
     assert book.known(config) is None
     assert book.measure(config, None) == pytest.approx(300 * 0.1 + 2)
     assert TimeBook(book.path).measure(config, None) == pytest.approx(32)  # from the file
@@ -24,7 +26,7 @@ def test_measured_once_and_then_from_runs(tmp_path, measured):
         book.add(config, seconds, 3.0)
     assert book.known(config) == pytest.approx(66 + 3)  # the median of true times; the measurement is gone
     assert book.known(load_config(overrides=["prompt=an egg", "steps=100"])) == pytest.approx(22 + 3)
-    assert book.known(load_config(overrides=["prompt=an egg", "quality=best"])) is None
+    assert book.known(load_config(overrides=["prompt=an egg", "quality=best", "steps=300"])) is None
 
 
 @pytest.mark.parametrize(
@@ -33,20 +35,20 @@ def test_measured_once_and_then_from_runs(tmp_path, measured):
 def test_a_damaged_book_is_measured_again(tmp_path, measured, content):
     path = tmp_path / "times.json"
     path.write_text(content)
-    assert TimeBook(path).measure(load_config(), None) == pytest.approx(32)
-    assert TimeBook(path).known(load_config()) == pytest.approx(32)
+    assert TimeBook(path).measure(load_config(overrides=WHOLE), None) == pytest.approx(32)
+    assert TimeBook(path).known(load_config(overrides=WHOLE)) == pytest.approx(32)
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing_but_the_memory(tmp_path, measured):
     (tmp_path / "file").write_text("")
-    assert TimeBook(tmp_path / "file" / "times.json").measure(load_config(), None) == pytest.approx(32)
+    assert TimeBook(tmp_path / "file" / "times.json").measure(load_config(overrides=WHOLE), None) == pytest.approx(32)
 
 
 def test_the_line_and_the_folder(tmp_path, measured, monkeypatch):
     monkeypatch.setenv("FSD_GS_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     assert estimate_line(load_config(overrides=["quality=draft"]), None, 8, print) == (
-        "estimate: about 0:14 an asset, 1:52 for 8, on this machine (draft)"
+        "estimate: about 0:20 an asset, 2:40 for 8, on this machine (draft)"
     )
     assert estimate_line(load_config(overrides=["steps=10"]), None, 8, print) is None
 
