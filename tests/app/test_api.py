@@ -99,7 +99,7 @@ def test_a_word_for_quality(client, queue, outputs):
     api = make_api(queue, output=str(outputs), limits=LIMITS, overrides=("quality=draft",))
     with TestClient(api, base_url="http://127.0.0.1") as other:
         assert ask(other).json()["quality"] == "draft"
-        assert ask(other, quality="best").json()["steps"] == 600
+        assert ask(other, quality="best").json()["steps"] == 900
         assert "<option selected>draft</option>" in other.get("/").text
 
 
