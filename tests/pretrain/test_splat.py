@@ -195,7 +195,7 @@ def test_every_part_of_the_loss_reaches_the_network(tmp_path):
     config = small(tmp_path)
     network = SplatDenoiser(config.network)
     _, batch = batch_of(config, hide_background=1.0)
-    terms = splat_loss(network, batch, VoxelMap(network), torch.ones(2, dtype=torch.bool), 0.1, 0.2, None)
+    terms = splat_loss(network, batch, VoxelMap(network), torch.ones(2, dtype=torch.bool), config.train, None)
     terms.total.backward()
     silent = [name for name, p in network.named_parameters() if p.grad is None]
     assert silent == []
@@ -216,7 +216,7 @@ def test_one_batch_is_learned(tmp_path):
     history = []
     for _ in range(60):
         optimizer.zero_grad()
-        terms = splat_loss(network, batch, voxel_map, show, 0.1, 0.2, None)
+        terms = splat_loss(network, batch, voxel_map, show, config.train, None)
         terms.total.backward()
         optimizer.step()
         history.append(terms.pixels.mean().item())

@@ -15,7 +15,18 @@ from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.priors.base import CleanPrior, Prior, SplatNativePrior
 from fsd_gs.priors.splat.draw import draw, draw_gaussians, gaussians
 from fsd_gs.priors.splat.folder import load_network, save_folder
-from fsd_gs.priors.splat.network import SIZE, Condition, Neighbours, NetworkSettings, SplatDenoiser, SplatField, attend, frequencies
+from fsd_gs.priors.splat.network import (
+    PIXEL_VARIANCE,
+    SIZE,
+    Condition,
+    Neighbours,
+    NetworkSettings,
+    SplatDenoiser,
+    SplatField,
+    attend,
+    best_gain,
+    frequencies,
+)
 from fsd_gs.priors.splat.prior import CosineSchedule, SplatPrior, check_cameras
 from fsd_gs.priors.splat.sampling import sample_splats
 from fsd_gs.priors.splat.volume import (
@@ -246,6 +257,34 @@ def test_gaussians_lie_in_kept_cells_and_the_bonus_decides_which():
     assert ((field.colors >= 0) & (field.colors <= 1)).all()
 
 
+def test_no_gain_is_better_than_the_best_one():
+    """Over many pixels of the stated variance, a hundredth more or less of it is a larger error."""
+    generator = torch.Generator().manual_seed(0)
+    x, eps = (torch.randn(400_000, generator=generator, dtype=torch.float64) for _ in range(2))
+    x = x * PIXEL_VARIANCE**0.5
+    for log_snr in (-4.0, 0.0, 3.0):
+        alpha_squared = torch.sigmoid(torch.tensor(log_snr, dtype=torch.float64))
+        x_t = alpha_squared.sqrt() * x + (1 - alpha_squared).sqrt() * eps
+        gain = best_gain(torch.tensor(log_snr, dtype=torch.float64))
+        errors = [(k * gain * x_t - x).square().mean() for k in (0.97, 1.0, 1.03)]
+        assert errors[1] == min(errors)
+        assert gain.item() == pytest.approx((x @ x_t / (x_t @ x_t)).item(), rel=0.01)
+
+
+def test_what_a_view_is_taken_for_begins_at_the_view_itself_without_noise_and_at_grey_in_nothing_but_noise():
+    with torch.random.fork_rng(devices=[]):
+        network = SplatDenoiser(TINY).eval()  # as training begins: no correction
+    rays, x = stack_rays([Rays.of(cameras())]), noise(1, 4, 3, SIZE, SIZE).clamp(-0.9, 0.9)
+    condition = make_condition([""])
+    at = {level: network(x, rays, replace(condition, log_snr=torch.tensor([level]))).views for level in (14.0, -14.0)}
+    torch.testing.assert_close(at[14.0], x, atol=1e-4, rtol=0)
+    assert at[-14.0].abs().max() < 0.01
+    corrected = make_network()(x, rays, condition).views
+    assert corrected.shape == x.shape
+    assert (corrected - network(x, rays, condition).views).abs().max() > 0.05
+    assert corrected.abs().max() <= 1
+
+
 def test_frequencies_tell_noise_levels_apart():
     values = frequencies(torch.tensor([-14.0, -1.0, -0.9, 0.0, 14.0]))
     assert torch.cdist(values, values)[~torch.eye(5, dtype=torch.bool)].min() > 0.1
@@ -399,7 +438,7 @@ def test_a_folder_gives_the_same_network_back(tmp_path):
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("model_index.json", {"version": 9}, "version 9, this is version 2"),
+        ("model_index.json", {"version": 9}, "version 9, this is version 3"),
         ("transformer/config.json", {"wings": 2}, "missing or unknown: wings"),
         ("transformer/config.json", {"width": 32}, "does not fit its config.json"),
     ],

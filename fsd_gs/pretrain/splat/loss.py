@@ -4,6 +4,7 @@
       + w_o BCE(opacity, voxel holds surface)       so that geometry need not be found through the rasterizer
       + w_c ‖colour − mean colour of the voxel‖²    on the voxels that do
       + w_o/2 BCE(cell, any of its voxels does)     which cells the network keeps
+      + w_v ‖x̃ − x‖²                                what each view is taken for by itself, 4 in [0, 1] as well
       + ‖background − b‖²                           where it was not told
 
 x_t = α_t x_0 + σ_t ε with α = cos(π t/2), σ = sin(π t/2) (arXiv 2102.09672), one t for all views of an object. Squared errors are means
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fsd_gs.core.types import Cameras
+from fsd_gs.pretrain.splat.settings import SplatTrainSettings
 from fsd_gs.priors.splat.draw import draw
 from fsd_gs.priors.splat.network import Condition, SplatDenoiser, SplatField
 from fsd_gs.priors.splat.volume import RADIUS, Rays
@@ -86,7 +88,7 @@ def noised(batch: SplatBatch) -> Tensor:
 
 
 def splat_loss(
-    network: SplatDenoiser, batch: SplatBatch, voxel_map: VoxelMap, show: Tensor, occupancy: float, color: float, dtype: torch.dtype | None
+    network: SplatDenoiser, batch: SplatBatch, voxel_map: VoxelMap, show: Tensor, train: SplatTrainSettings, dtype: torch.dtype | None
 ) -> LossTerms:
     """L of a batch. show: [B] bool, whose true cells are kept in any case; dtype: of autocast, None for none."""
     truths = [voxel_map.truth(v, c) for v, c in zip(batch.voxels, batch.colors, strict=True)]
@@ -99,7 +101,9 @@ def splat_loss(
     voxel_term, color_term = _surface_errors(field, holds, torch.stack([colour for _, colour in truths]))
     cell_term = F.binary_cross_entropy_with_logits(field.cell_logits, cells.float())
     backdrop = (field.background - batch.backgrounds).square().mean()
-    total = (pixels + alphas).mean() + occupancy * (voxel_term + 0.5 * cell_term) + color * color_term + backdrop
+    view_term = (field.views - batch.clean).square().mean()
+    total = (pixels + alphas).mean() + train.occupancy * (voxel_term + 0.5 * cell_term) + train.color * color_term + backdrop
+    total = total + train.views * view_term
     return LossTerms(total, pixels.detach(), voxel_term.item(), cell_term.item())
 
 

@@ -75,7 +75,7 @@ class SplatTrainer:
         rows = self.config.network.text_rows
         batch = draw_batch(lambda n: stream.example(n, used), stream.bounds(used), self.config.data, train, rows, self.generator)
         show = torch.rand(train.objects, generator=self.generator) < train.show_cells
-        terms = splat_loss(self.network, batch, self.voxel_map, show, train.occupancy, train.color, self.autocast)
+        terms = splat_loss(self.network, batch, self.voxel_map, show, train, self.autocast)
         terms.total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer in self.optimizers:

@@ -22,7 +22,7 @@ from fsd_gs.io import atomic_write, make_folder, new_folder, write_text
 from fsd_gs.priors.digests import CHECKSUMS, checksums
 from fsd_gs.priors.splat.network import NetworkSettings, SplatDenoiser
 
-PIPELINE, NETWORK, VERSION = "SplatPrior", "SplatDenoiser", 2
+PIPELINE, NETWORK, VERSION = "SplatPrior", "SplatDenoiser", 3
 INDEX, CARD = "model_index.json", "card.json"
 CONFIG, WEIGHTS = "transformer/config.json", "transformer/diffusion_pytorch_model.safetensors"
 

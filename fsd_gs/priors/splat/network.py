@@ -1,7 +1,8 @@
 """The splat-native denoiser: V noisy views, cameras and words → Gaussians, whose renders are the clean views x̂_0.
 
-    features  every view through a small UNet at half and quarter resolution, told the noise level; and how far each pixel of x_t/α is from
-              the background, where that is told: at low noise this is the silhouette
+    features  every view through a small UNet at half and quarter resolution, told the noise level. It also says what it takes the clean
+              view for: x̃ = W(t) x_t + r, W = α s²/(α² s² + σ²) the best gain for pixels of deviation s, r learned; x̃ is trained against
+              the clean view. How far each of its pixels is from the background, where that is told, is the silhouette
     lift      the cells of a coarse grid (8³, those that touch the ball) read mean and deviation of the views' features at 4³ points each
     think     a transformer over cells and words, modulated by (log-SNR, words, background); after ``early`` blocks it says which cells
               hold a surface, and only the likeliest ``kept`` go on: half of the cells, and more than half of the work, are empty space
@@ -9,7 +10,7 @@
               weighted by how well each sees the point, w_v = softmax_v(q·f_v + n·d_v): q and n are the cell's own, f_v is the feature,
               d_v the direction to the camera, and at the share of views in whose silhouette the point lies (1: the visual hull).
               Convolutions over the sub-voxels, two by two by two together, let neighbours agree on a surface before the head speaks.
-              The colour is a gate between what the views show, Σ w_v x_v/α, and what the network thinks
+              The colour is a gate between what the views show, Σ w_v x̃_v, and what the network thinks
 
 The views of one set of Gaussians cannot disagree: that is the point (DMV3D, arXiv 2311.09217, with splats as in LGM, arXiv 2402.05054).
 """
@@ -40,6 +41,7 @@ from fsd_gs.priors.splat.words import WordEncoder, Words
 SIZE = 64  # pixels of the views that the network looks at
 OUTPUTS = 15  # of the head: offset 3, log-scale 3, quaternion 4, opacity 1, colour 3, gate 1
 OPACITY_BIAS = -3.0
+PIXEL_VARIANCE = 0.4  # s² of pixels in [−1, 1]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class SplatField:
     """What the network says of B objects: M = kept · emit_points³ Gaussians each, most of them transparent.
 
     means [B, M, 3]; quats [B, M, 4] wxyz, not normalised; scales [B, M, 3]; opacity_logits [B, M]; colors [B, M, 3] in [0, 1];
-    cell_logits [B, N]: does the cell hold a surface?; kept [B, K]: the cells that emitted; background [B, 3] in [0, 1].
+    cell_logits [B, N]: does the cell hold a surface?; kept [B, K]: the cells that emitted; background [B, 3] in [0, 1];
+    views [B, V, 3, S, S] in [−1, 1]: what each view is taken for, by itself.
     """
 
     means: Tensor
@@ -97,6 +100,7 @@ class SplatField:
     cell_logits: Tensor
     kept: Tensor
     background: Tensor
+    views: Tensor
 
 
 class Film(torch.nn.Module):
@@ -114,7 +118,8 @@ class Film(torch.nn.Module):
 
 
 class ViewEncoder(torch.nn.Module):
-    """Features of each view: [B·V, 3, S, S] → [B·V, features, S/2, S/2], through a bottleneck at a quarter of S."""
+    """Features of each view and a correction of it: [B·V, 3, S, S] → [B·V, features, S/2, S/2] and [B·V, 3, S, S], 0 at first, through a
+    bottleneck at a quarter of S."""
 
     def __init__(self, features: int, condition: int, width: int = 32) -> None:
         super().__init__()
@@ -125,14 +130,18 @@ class ViewEncoder(torch.nn.Module):
         self.films = torch.nn.ModuleList(Film(condition, 2 * width) for _ in range(3))
         self.up = torch.nn.Conv2d(2 * width, width, 1)
         self.leave = torch.nn.Conv2d(2 * width, features, 3, padding=1)
+        self.correct = torch.nn.Conv2d(2 * width, 12, 3, padding=1)
+        for parameter in self.correct.parameters():
+            torch.nn.init.zeros_(parameter)
 
-    def forward(self, views: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, views: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
         x = F.silu(self.film(self.enter(F.pixel_unshuffle(views, 2)), condition))
         y = F.silu(self.down(x))
         for convolution, film in zip(self.inner, self.films, strict=True):
             y = y + F.silu(film(convolution(y), condition))
         y = F.interpolate(self.up(y), scale_factor=2, mode="bilinear", align_corners=False)
-        return self.leave(torch.cat([x, F.silu(y)], dim=1))
+        both = torch.cat([x, F.silu(y)], dim=1)
+        return self.leave(both), F.pixel_shuffle(self.correct(both), 2)
 
 
 class Block(torch.nn.Module):
@@ -267,16 +276,15 @@ class SplatDenoiser(torch.nn.Module):
         return self._emit(tokens[:, : kept.shape[1]], kept, logits, maps, clean, rays, backdrop)
 
     def _features(self, views_t: Tensor, condition: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Maps [B, V, F, S/2, S/2]; x_t/α held in [−1, 1] and the silhouette in [0, 1], [B, V, 4, S, S]; the condition [B, width]; word
+        """Maps [B, V, F, S/2, S/2]; x̃ held in [−1, 1] and the silhouette in [0, 1], [B, V, 4, S, S]; the condition [B, width]; word
         tokens [B, W, width]."""
         B, V = views_t.shape[:2]
         word_vectors, text = self.words(condition.words)
         known = condition.known[:, None]
         told = torch.cat([frequencies(condition.log_snr), text, condition.background * known, known], dim=1)
         e = self.condition(told)
-        maps = self.encoder(views_t.flatten(0, 1), e.repeat_interleave(V, dim=0)).unflatten(0, (B, V)).float()
-        alpha = torch.sigmoid(condition.log_snr).sqrt().clamp_min(1e-3).view(B, 1, 1, 1, 1)
-        clean = (views_t / alpha).clamp(-1, 1)
+        maps, correction = (x.unflatten(0, (B, V)).float() for x in self.encoder(views_t.flatten(0, 1), e.repeat_interleave(V, dim=0)))
+        clean = (best_gain(condition.log_snr).view(B, 1, 1, 1, 1) * views_t + correction).clamp(-1, 1)
         silhouette = 1 - torch.exp(-8 * (clean - condition.background[:, None, :, None, None]).square().sum(2, keepdim=True))
         clean = torch.cat([clean, silhouette * known[..., None, None, None]], dim=2)
         return maps, clean, e, self.word_tokens(word_vectors)
@@ -324,6 +332,7 @@ class SplatDenoiser(torch.nn.Module):
             cell_logits=logits,
             kept=kept,
             background=(backdrop + 1) / 2,
+            views=clean[:, :, :3],
         )
 
     def _view_weights(self, u: Tensor, seen: Tensor, points: Tensor, rays: Rays, visible: Tensor) -> Tensor:
@@ -332,6 +341,12 @@ class SplatDenoiser(torch.nn.Module):
         to_camera = F.normalize(rays.positions[..., None] - points.transpose(1, 2)[:, None], dim=2)
         scores = (seen * query).sum(2) + 4 * (to_camera * normal).sum(2)
         return (scores + 1e4 * (visible - 1)).softmax(1)
+
+
+def best_gain(log_snr: Tensor) -> Tensor:
+    """W(t) = α s²/(α² s² + σ²) for α² + σ² = 1: the linear estimate of x_0 from x_t with the least error; 1/α without noise."""
+    alpha_squared = torch.sigmoid(log_snr)
+    return alpha_squared.sqrt() * PIXEL_VARIANCE / (alpha_squared * PIXEL_VARIANCE + 1 - alpha_squared)
 
 
 def frequencies(log_snr: Tensor) -> Tensor:
