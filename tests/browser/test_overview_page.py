@@ -134,7 +134,7 @@ def test_edit_and_refine(page, overview, tmp_path, width):
     page.locator("[data-asset=a-red-chair-seed-0000] .more").click()
     page.get_by_role("button", name="Refine").click()
     assert wait_until(page, lambda: page.get_by_text("Refine a-red-chair-seed-0000 at twice its resolution").count() == 1)
-    assert field(page, "Settings").input_value() == "steps=300"
+    assert field(page, "Settings").input_value() == f"steps={load_config().steps}"
     assert page.get_by_label("Hold", exact=True).count() == 0
 
 

@@ -41,7 +41,7 @@ def test_an_edit_is_that_of_the_command(original, tmp_path):
     assert runs.differing_settings(config, command) == []
     assert (config.splats.init, config.pull.shape, config.steps, config.count) == (str(newest), 0.2, 7, 1)
     assert folder == tmp_path / "a-blue-chair" / "seed-0000"
-    assert edit(original, tmp_path, quality="draft")[0].steps == 120
+    assert edit(original, tmp_path, quality="draft")[0].steps == 0.4 * load_config().steps
 
 
 def test_an_edit_brings_the_prior_of_its_original(tmp_path):
