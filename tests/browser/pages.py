@@ -17,6 +17,13 @@ def wait_until(page, condition, seconds=PATIENCE):
     return value
 
 
+def fill(field, value):
+    """Type into a field of a viser panel as a hand does. The panel's client sends one change in 50 ms, the latest: what another field or
+    a button says sooner would take the place of this one."""
+    field.fill(value)
+    field.page.wait_for_timeout(200)
+
+
 def screenshot(element, **options) -> np.ndarray:
     """[H, W, 3] float in [0, 1] of a playwright locator or page."""
     return np.asarray(Image.open(io.BytesIO(element.screenshot(**options))).convert("RGB")).astype(float) / 255

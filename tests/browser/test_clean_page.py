@@ -34,6 +34,7 @@ def cleaning(page, tmp_path):
 def choose(page, label, option):
     page.get_by_label(label, exact=True).first.click()
     page.get_by_role("option", name=option, exact=True).click()
+    page.wait_for_timeout(200)  # see pages.fill
 
 
 def press(page, x, y):

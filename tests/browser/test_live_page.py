@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 from export_scenes import egg
-from pages import coverage, mean_colour, painted, screenshot, wait_until
+from pages import coverage, fill, mean_colour, painted, screenshot, wait_until
 
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.export.formats import load_splats
@@ -69,7 +69,7 @@ def test_stop_and_keep_writes_the_asset(page, server, tmp_path):
     start = StartPage(server, output=str(tmp_path), overrides=(*TINY, "steps=100000"), say=lambda _: None)
     try:
         page.goto(address(server))
-        page.get_by_label("Count", exact=True).fill("1")
+        fill(page.get_by_label("Count", exact=True), "1")
         page.get_by_role("button", name="Make assets").click()
         keep = page.get_by_role("button", name="Stop and keep")
         assert wait_until(page, lambda: page.get_by_text("step ").count() > 0)
@@ -124,8 +124,8 @@ def ask_for_one(page, server, words):
     """Open the start page and ask for one asset; the field of the prompt."""
     page.goto(address(server))
     prompt = page.get_by_text("Prompt", exact=True).locator("xpath=../../..").get_by_role("textbox")
-    prompt.fill(words)
-    page.get_by_label("Count", exact=True).fill("1")
+    fill(prompt, words)
+    fill(page.get_by_label("Count", exact=True), "1")
     page.get_by_role("button", name="Make assets").click()
     return prompt
 
@@ -135,7 +135,7 @@ def test_the_start_page_makes_an_asset(page, server, tmp_path):
     try:
         prompt = ask_for_one(page, server, "a wooden dragon queen")
         assert wait_until(page, lambda: page.get_by_text("prompt").locator("visible=true").count() > 1)  # the error names the argument
-        prompt.fill("a red chair")
+        fill(prompt, "a red chair")
         page.get_by_role("button", name="Make assets").click()
         assert wait_until(page, (tmp_path / "a-red-chair" / "gallery.html").is_file, 300)
         assert wait_until(page, lambda: page.get_by_role("tab", name="Export").count() == 1)

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "campaign"))
 from export_scenes import egg
-from pages import coverage, screenshot, wait_until
+from pages import coverage, fill, screenshot, wait_until
 from stub_prior import TINY as TINY_RUN
 from stub_prior import GreenPrior
 
@@ -121,11 +121,11 @@ def test_edit_and_refine(page, overview, tmp_path, width):
     assert page.get_by_label("Count", exact=True).count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     button = page.get_by_role("button", name="Make the edit")
-    field(page, "Settings").fill("splats.init=/etc/passwd")
+    fill(field(page, "Settings"), "splats.init=/etc/passwd")
     button.click()
     assert wait_until(page, lambda: page.get_by_text("splats.init: '/etc/passwd' cannot be chosen from a page").count() == 1)
-    field(page, "Settings").fill("")
-    field(page, "Prompt").fill("a blue chair")
+    fill(field(page, "Settings"), "")
+    fill(field(page, "Prompt"), "a blue chair")
     button.click()
     assert wait_until(page, lambda: page.get_by_text("silhouette: IoU").count() == 1)
     assert wait_until(page, lambda: page.get_by_text("400 splats").count() == 1)

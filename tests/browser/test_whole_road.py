@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from pages import painted, screenshot, wait_until
+from pages import fill, painted, screenshot, wait_until
 from test_clean_page import choose
 from test_live_page import SCENE, TINY
 
@@ -55,14 +55,14 @@ def test_prompt_draft_best_of_three_clean_export_open(page, studio, tmp_path, mo
     page.set_viewport_size({"width": 1000, "height": 500})  # WebGL in software draws it again and again
     page.goto(address(server))
     # a prompt, completed by the words that the prior knows
-    prompt_field(page).fill("a red cha")
+    fill(prompt_field(page), "a red cha")
     page.get_by_role("button", name="chair", exact=True).click()
     assert wait_until(page, lambda: prompt_field(page).input_value() == "a red chair ")
     choose(page, "Quality", "draft")
-    page.get_by_label("Count", exact=True).fill("3")
-    page.get_by_label("Keep best", exact=True).fill("1")
+    fill(page.get_by_label("Count", exact=True), "3")
+    fill(page.get_by_label("Keep best", exact=True), "1")
     settings = page.get_by_text("Settings", exact=True).locator("xpath=../../..").get_by_role("textbox")
-    settings.fill("steps=4")
+    fill(settings, "steps=4")
     page.get_by_role("button", name="Make assets").click()
     # the best of three comes first, with the reason
     folder = tmp_path / "outputs" / "a-red-chair"
