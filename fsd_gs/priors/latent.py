@@ -46,6 +46,7 @@ class LatentCodec:
             vae.enable_tiling()
         if options.vae_checkpointing:
             (vae if tiny is None else tiny).enable_gradient_checkpointing()
+        self._mean: Callable[[Tensor], Tensor] = self._mean_of_vae
         self._moments: Callable[[Tensor], Tensor] = self._encode_with_vae if tiny is None else self._encode_with_tiny
 
     @property
@@ -60,7 +61,7 @@ class LatentCodec:
 
     def encode_by(self, mean: Callable[[Tensor], Tensor]) -> None:
         """Let ``mean``, which must say the same, take the place of the VAE's encoder: [B, 3, S, S] in [−1, 1] → z [B, C, h, w]."""
-        self._moments = lambda images: (mean(images) - self.shift.to(images)) * self.scale.to(images)
+        self._mean = mean
 
     def encode(self, rgb: Tensor) -> Tensor:
         """rgb [B, 3, H, W] in [0, 1], any H, W → latents [B, C, h, w]; differentiable in rgb."""
@@ -70,8 +71,12 @@ class LatentCodec:
         return self._moments(2 * resize_antialiased(rgb, self.image_size) - 1).to(rgb.dtype)
 
     def _encode_with_vae(self, images: Tensor) -> Tensor:
-        mean = self.vae.encode(images.to(self.vae.dtype)).latent_dist.mode().to(images.dtype)
+        mean = self._mean(images)
         return (mean - self.shift.to(mean)) * self.scale.to(mean)
+
+    def _mean_of_vae(self, images: Tensor) -> Tensor:
+        mean: Tensor = self.vae.encode(images.to(self.vae.dtype)).latent_dist.mode()
+        return mean.to(images.dtype)
 
     def _encode_with_tiny(self, images: Tensor) -> Tensor:
         # AutoencoderTiny is trained to give latents that are already scaled and shifted.

@@ -1,4 +1,4 @@
-"""Values whose slope is found beside them: one autograd node in place of a chain of tensor operations."""
+"""Scalars whose slope is found beside them: one autograd node in place of a chain of tensor operations."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ def sloped(x: Tensor, measure: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Ten
 
     Args:
         x: any shape.
-        measure: x, contiguous and without a graph → (value, slope of x's shape). The value is a scalar, or has x's shape and each element
-            depends on its own element of x alone.
+        measure: x, contiguous and without a graph → (value, a scalar; slope, of x's shape).
     """
     return _Sloped.apply(x, measure)  # type: ignore[no-any-return]
 

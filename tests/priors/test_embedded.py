@@ -86,6 +86,7 @@ def test_one_matrix_takes_the_place_of_its_encoder(dtype):
     direction = torch.randn(2, 12, 16, 16, generator=torch.Generator().manual_seed(1))
     vae = priors.load("nano", dtype="float32").codec.vae
     wanted = vae.encode(2 * images - 1).latent_dist.mode()
+    assert prior.code is not None
     found = prior.encode(images)
     torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)
     slopes = [torch.autograd.grad((z * direction).sum(), images)[0] for z in (found, wanted)]

@@ -55,8 +55,8 @@ class SplatTrainSettings:
     odd_views: float = setting(0.2, "share of steps with another number of views than 4, anywhere", low=0, high=1)
     ema: float = setting(300.0, "horizon of the average of the weights, in steps", low=1)
     occupancy: float = setting(0.1, "weight of the surface's cells: which sub-voxels hold it", low=0)
-    views: float = setting(0.5, "weight of what each view is taken for by itself", low=0)
     color: float = setting(0.2, "weight of the colours of those sub-voxels", low=0)
+    views: float = setting(0.5, "weight of what each view is taken for by itself", low=0)
     show_cells: float = setting(
         0.3, "share of objects whose true cells are kept, whatever the network says of them", low=0, high=1, free=True
     )

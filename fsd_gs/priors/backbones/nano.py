@@ -84,8 +84,9 @@ def load(request: Request) -> NanoPrior:
     reader = CatalogueReader(tuple(folder.index.get("categories", ()))) if folder.index.get("vocabulary") == "catalogue" else None
     parts = load_multi_view_parts(folder, replace(request, options=options), RULES)
     prior = NanoPrior(*parts, *prompt_habits(folder), reader=reader)
+    # Forty layers that are one matrix were two fifths of a step. Asked in float32, for bfloat16 would not hold the matrix.
     code = None if options.tiny_vae else read_encoder(folders.load_vae(folder, torch.float32))
-    if code is not None:  # forty layers are one matrix: half of a step, forwards and backwards
+    if code is not None:
         prior.code = code.to(request.device)
         prior.codec.encode_by(prior.code.encode)
     prior.sampler = folder.configs["scheduler"]
