@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,12 @@ def save_prior(
     vocabulary: str,
     categories: Sequence[str] = (),
     card: Mapping[str, Any] | None = None,
+    beside: Callable[[Path], None] = lambda place: None,
 ) -> Path:
     """Write ``folder`` anew (half precision); the old one stays until the new one is whole.
 
     vocabulary: "catalogue" if prompts are read in its words, "" for free captions. categories: those of the catalogue that the prior was
-    trained on, none for all (or for free captions).
+    trained on, none for all (or for free captions). beside: writes what else belongs into the new folder, before its checksums.
     """
     with new_folder(folder) as place:
         for name, module in (("unet", denoiser.unet), ("vae", vae), ("text_encoder", denoiser.text_encoder)):
@@ -55,6 +56,7 @@ def save_prior(
         denoiser.tokenizer.save_pretrained(place / "tokenizer")
         write_text(place / "scheduler" / "scheduler_config.json", json.dumps(SCHEDULER, indent=2))
         write_text(place / "model_index.json", json.dumps(_index(views, vocabulary, categories), indent=2))
+        beside(place)
         if card is not None:
             write_text(place / CARD, json.dumps(dict(card), indent=2))
         write_text(place / CHECKSUMS, json.dumps(checksums(place), indent=2))

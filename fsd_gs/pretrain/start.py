@@ -43,7 +43,7 @@ def load_finished(config: PretrainConfig) -> FinishedParts | None:
     if not (folder / "model_index.json").is_file():
         raise InputError(f"init: expected the folder of a finished prior (with model_index.json), got '{folder}'")
     try:
-        parts = _load_parts(folder)
+        parts = load_parts(folder)
     except FileFormatError:
         raise
     except Exception as error:
@@ -52,7 +52,8 @@ def load_finished(config: PretrainConfig) -> FinishedParts | None:
     return parts
 
 
-def _load_parts(folder: Path) -> FinishedParts:
+def load_parts(folder: Path) -> FinishedParts:
+    """The parts in ``folder``. FileFormatError for one that train-prior did not make."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer

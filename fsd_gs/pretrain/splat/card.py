@@ -20,15 +20,15 @@ def make_splat_card(config: SplatPretrainConfig, trainer: SplatTrainer, held_out
     Args:
         config: of the training.
         trainer: as it stands.
-        held_out: t → [error of the views seen, of other views] of x̂_0 on held-out objects; empty if not measured in this session.
+        held_out: timestep → [error of the views seen, of other views] of x̂_0 on held-out objects; empty if not measured in this session.
         error: running mean of the training error of the renders.
     """
     settings = asdict(config)
     del settings["output"]
     settings["init"], settings["data"]["meshes"] = Path(config.init).name, Path(config.data.meshes).name
-    progress, parameters = trainer.progress, count_parameters(trainer.network)
+    progress, parameters = trainer.progress, count_parameters(trainer.model)
     return {
-        "network": "splat-native denoiser",
+        "network": "multi-view UNet that draws splats",
         "data": {"source": Path(config.data.meshes).name or "catalogue", "categories": list(config.data.categories)},
         "training": {
             "parameters": parameters,

@@ -4,6 +4,7 @@ OUTPUT/state.safetensors       everything that the training needs to go on
 OUTPUT/log.jsonl               loss, held-out errors
 OUTPUT/previews/STEP.png       samples, from six sides
 OUTPUT/objects/shard-*         the window of rendered objects
+OUTPUT/tokenizer               of the words of the captions
 OUTPUT/prior                   the prior as it stands, ready for prior.name=OUTPUT/prior
 """
 
@@ -29,11 +30,12 @@ from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
 from fsd_gs.pretrain.splat.objects import SplatExample
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig, load_splat_config
-from fsd_gs.pretrain.splat.stream import Stream
+from fsd_gs.pretrain.splat.stream import Stream, make_splat_source
 from fsd_gs.pretrain.splat.trainer import STATE, SplatTrainer
 from fsd_gs.pretrain.stages import Every, cut_log
 from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
-from fsd_gs.priors.splat.folder import INDEX, load_network, save_folder
+from fsd_gs.priors.base import SplatNativePrior
+from fsd_gs.priors.loading import EMBEDDED, load
 
 DESCRIPTION = """Train the splat-native prior, on the catalogue or on your own meshes:
 {program} --network splat data.meshes=my_assets output=outputs/my_prior
@@ -46,7 +48,7 @@ def make_parser(program: str) -> commandline.Parser:
     """The options of ``fsd-gs train-prior --network splat``."""
     parser = commandline.make_parser(program, DESCRIPTION)
     commandline.add_settings(parser, SplatPretrainConfig)
-    parser.add_argument("--init", metavar="FOLDER", help="start from a finished splat prior instead of new weights")
+    parser.add_argument("--init", metavar="NAME", help="the finished prior to start from: nano (default) or a folder")
     parser.add_argument("--network", choices=("splat",), default="splat", help="this network")
     return parser
 
@@ -72,44 +74,34 @@ def main(arguments: Sequence[str], program: str = "fsd-gs train-prior") -> int:
 
 def train(config: SplatPretrainConfig, device: torch.device, console: Console, interrupts: Interrupts) -> None:
     """Until a limit of steps or minutes, or Stopped."""
-    start = finished_prior(config.init) if config.init else None  # before anything is written
+    words = make_splat_source(config.data).words  # says what is wrong with the data before anything is written
+    if config.init != EMBEDDED and not (Path(config.init) / "model_index.json").is_file():
+        raise InputError(f"init: expected nano or the folder of a finished prior (with model_index.json), got '{config.init}'")
     folder = begin(config)
     with occupied(folder):
-        _train(config, folder, start, device, console, interrupts)
+        _train(config, folder, words, device, console, interrupts)
 
 
 def _train(
-    config: SplatPretrainConfig, folder: Path, start: Path | None, device: torch.device, console: Console, interrupts: Interrupts
+    config: SplatPretrainConfig, folder: Path, words: Sequence[str], device: torch.device, console: Console, interrupts: Interrupts
 ) -> None:
-    trainer = SplatTrainer(config, device)
+    trainer = SplatTrainer(config, words, folder, device)
     if (folder / STATE).is_file():
         trainer.load(folder)
-    elif start is not None:
-        trainer.start_from(load_network(start, device))
     cut_log(folder / LOG, trainer.progress.step)
     session = Session(config, folder, trainer)
-    with Stream(config.data, config.network, folder / "objects", interrupts.check) as stream, Bar(console, "splat prior") as bar:
+    with Stream(config.data, folder / "objects", interrupts.check) as stream, Bar(console, "splat prior") as bar:
         stream.begin(trainer.progress.objects)
         try:
             while session.share() < 1.0:
                 terms = trainer.step(stream)
-                session.note(terms.pixels.mean().item(), terms.voxels, terms.cells)
+                session.note(terms.seen, terms.new, terms.rays, terms.depth)
                 bar.update(session.share(), session.status())
                 session.chores()
                 interrupts.check()
         finally:
             trainer.save(folder)
             session.export()
-
-
-def finished_prior(name: str) -> Path:
-    """The folder that ``--init`` means. InputError if there is none, or it is a prior of another kind."""
-    folder = Path(name)
-    if name == "nano":
-        raise InputError("init: the prior that ships is a UNet, not a splat prior; give a folder that train-prior --network splat made")
-    if not (folder / INDEX).is_file():
-        raise InputError(f"init: expected the folder of a finished splat prior (OUTPUT/prior), found no {folder / INDEX}")
-    return folder
 
 
 class Session:
@@ -140,8 +132,8 @@ class Session:
         self.mean = values[0] if self.mean != self.mean else self.mean + (values[0] - self.mean) / 50
         self.recent.append(values)
         if self.trainer.progress.step % self.config.train.log_every == 0:
-            pixels, voxels, cells = (sum(column) / len(column) for column in zip(*self.recent, strict=True))
-            self._log({"error": pixels, "voxels": voxels, "cells": cells})
+            means = (round(sum(column) / len(column), 5) for column in zip(*self.recent, strict=True))
+            self._log(dict(zip(("seen", "new", "rays", "depth"), means, strict=True)))
             self.recent.clear()
 
     def chores(self) -> None:
@@ -149,27 +141,26 @@ class Session:
         step, every = self.trainer.progress.step, self.config.train.evaluate_every
         if every and step % every == 0:
             self._examples = self._examples or held_out_examples(self.config)
-            found = errors(self.trainer.averaged(), self._examples, self.config)
-            self.held_out = {str(t): list(pair) for t, pair in found.items()}
+            found = errors(self.trainer.averaged(), self._examples, self.config, self.trainer.dtype)
+            self.held_out = {str(n): list(pair) for n, pair in found.items()}
             self._log({"held_out": self.held_out})
         if self.preview_due():
             self._preview()
         if self.save_due():
             self.trainer.save(self.folder)
 
-    def export(self) -> None:
+    def export(self) -> Path:
         """The prior as it stands."""
-        data = self.config.data
-        save_folder(
-            self.folder / "prior",
-            self.trainer.averaged(),
-            vocabulary="" if data.meshes else "catalogue",
-            categories=data.categories,
-            card=make_splat_card(self.config, self.trainer, self.held_out, self.mean),
-        )
+        data, folder = self.config.data, self.folder / "prior"
+        card = make_splat_card(self.config, self.trainer, self.held_out, self.mean)
+        vocabulary = "" if data.meshes else "catalogue"
+        self.trainer.averaged().save(folder, vocabulary=vocabulary, categories=data.categories, card=card)
+        return folder
 
     def _preview(self) -> None:
-        save_png(preview(self.trainer.averaged()), self.folder / "previews" / f"{self.trainer.progress.step:07d}.png")
+        prior = load(self.export())
+        assert isinstance(prior, SplatNativePrior)
+        save_png(preview(prior), self.folder / "previews" / f"{self.trainer.progress.step:07d}.png")
 
     def _log(self, values: dict[str, Any]) -> None:
         progress = self.trainer.progress

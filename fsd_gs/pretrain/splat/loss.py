@@ -1,14 +1,12 @@
-"""The loss of the splat-native denoiser: renders of its Gaussians against clean views, and the surface they should lie on.
+"""The loss of the splat-native denoiser: renders of its Gaussians against clean views, and how far away the surface is.
 
-    L = 4 ‖rgb − x‖² + ‖α − A‖²                     the renders, of views that the network saw and of others (as DMV3D, arXiv 2311.09217)
-      + w_o BCE(opacity, voxel holds surface)       so that geometry need not be found through the rasterizer
-      + w_c ‖colour − mean colour of the voxel‖²    on the voxels that do
-      + w_o/2 BCE(cell, any of its voxels does)     which cells the network keeps
-      + w_v ‖x̃ − x‖²                                what each view is taken for by itself, 4 in [0, 1] as well
-      + ‖background − b‖²                           where it was not told
+    L = 4 ‖rgb − x‖² + ‖α − A‖²          the renders, of views that the network saw and of others (as DMV3D, arXiv 2311.09217)
+      + w_a BCE(coverage, A)             which pixels of its views the object covers
+      + w_v ‖x̃ − z‖² / σ                 what each view is taken for by itself: σ ‖v_φ − v‖² of the UNet's own training
+      − w_r log w(depth)                 rays of covered pixels end at the surface (w between the two samples around it), others nowhere
+      + w_d |depth − d|                  and so do the Gaussians, in the end
 
-x_t = α_t x_0 + σ_t ε with α = cos(π t/2), σ = sin(π t/2) (arXiv 2102.09672), one t for all views of an object. Squared errors are means
-over pixels in [0, 1]; posterior means minimise every term, at every t, so one weight serves all times.
+z = E(x) the latents, x_t = α z + σ ε, one t for all views of an object. Squared errors are means over pixels in [0, 1].
 """
 
 from __future__ import annotations
@@ -19,33 +17,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fsd_gs.core.types import Cameras
-from fsd_gs.pretrain.splat.settings import SplatTrainSettings
-from fsd_gs.priors.splat.draw import draw
-from fsd_gs.priors.splat.network import Condition, SplatDenoiser, SplatField
-from fsd_gs.priors.splat.volume import RADIUS, Rays
+from fsd_gs.core.backgrounds import composite
+from fsd_gs.pretrain.splat.batches import SplatBatch
+from fsd_gs.pretrain.splat.model import SplatModel
+from fsd_gs.pretrain.splat.settings import SIZE, SplatTrainSettings
+from fsd_gs.priors.splat.draw import EPS_2D, draw
+from fsd_gs.priors.splat.network import PixelGaussians, ViewMaps
 
-
-@dataclass(frozen=True)
-class SplatBatch:
-    """B objects.
-
-    Attributes:
-        clean: [B, V, 3, S, S] the network's views in [−1, 1]; rays of them; noise like clean.
-        t: [B]; condition; backgrounds: [B, 3] in [0, 1]. For each object: target rgba [T, 4, R, R] premultiplied in [0, 1], its cameras,
-            the voxels that hold surface and their colours [n, 3] in [0, 1].
-    """
-
-    clean: Tensor
-    rays: Rays
-    noise: Tensor
-    t: Tensor
-    condition: Condition
-    backgrounds: Tensor
-    targets: list[Tensor]
-    cameras: list[Cameras]
-    voxels: list[Tensor]
-    colors: list[Tensor]
+FINE_EPS_2D = 0.3  # pixel² of blur where renders are larger than the network's views
+COVERED, BARE = 0.5, 0.1  # coverage from which a pixel's depth counts; up to which its ray should meet nothing
+FAR = 0.3  # depth errors count no more than this: what is half a body away will not be found by going on
+LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -54,75 +36,68 @@ class LossTerms:
 
     Attributes:
         total: differentiable mean over the objects.
-        pixels: [B] 4 · mean squared error of the renders.
-        voxels, cells: cross-entropies.
+        seen, new: 4 · mean squared errors of the renders, of views that the network saw and of others.
+        rays, depth: the terms of these names, without weights.
     """
 
     total: Tensor
-    pixels: Tensor
-    voxels: float
-    cells: float
+    seen: float
+    new: float
+    rays: float
+    depth: float
 
 
-class VoxelMap:
-    """Which voxel of the fine grid each Gaussian of the network stands for, and which cell a voxel lies in."""
-
-    def __init__(self, network: SplatDenoiser) -> None:
-        points = network.centers[:, None] + network.emit_offsets
-        side = network.settings.cells * network.settings.emit_points
-        place = ((points + RADIUS) / (2 * RADIUS) * side).floor().long()
-        self.size = side**3
-        self.of_cell = (place[..., 0] * side + place[..., 1]) * side + place[..., 2]  # [N, p³]
-
-    def truth(self, voxels: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
-        """voxels [n], colours [n, 3] → (holds surface [N, p³] bool, colour [N, p³, 3])."""
-        holds, colour = torch.zeros(self.size, dtype=torch.bool), torch.zeros(self.size, 3)
-        holds[voxels.long()], colour[voxels.long()] = True, colors
-        return holds[self.of_cell], colour[self.of_cell]
+def noised(model: SplatModel, batch: SplatBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(z, x_t, both [B·V, C, h, w]; α, σ [B·V, 1, 1, 1])."""
+    V = batch.clean.shape[1]
+    squared = model.alphas_cumprod[batch.n].repeat_interleave(V).view(-1, 1, 1, 1)
+    alpha, sigma = squared.sqrt(), (1 - squared).sqrt()
+    z = model.head.code.encode(2 * batch.views.flatten(0, 1) - 1)
+    noise = torch.randn(z.shape, generator=batch.noise)
+    return z, alpha * z + sigma * noise, alpha, sigma
 
 
-def noised(batch: SplatBatch) -> Tensor:
-    """x_t [B, V, 3, S, S]."""
-    angle = (batch.t * (torch.pi / 2)).view(-1, 1, 1, 1, 1)
-    return angle.cos() * batch.clean + angle.sin() * batch.noise
+def splat_loss(model: SplatModel, batch: SplatBatch, train: SplatTrainSettings, dtype: torch.dtype) -> LossTerms:
+    """L of a batch. dtype: of the convolutions."""
+    z, x_t, alpha, sigma = noised(model, batch)
+    maps = model(x_t, batch, alpha, sigma, dtype)
+    coverage = F.binary_cross_entropy_with_logits(maps.coverage, batch.clean[:, :, 3])
+    views = ((maps.clean.flatten(0, 1) - z).square() / sigma.clamp_min(0.1)).mean()
+    total, sums = train.coverage * coverage + train.views * views, torch.zeros(4)
+    for b in range(len(batch.captions)):
+        splats = model.head.gaussians(maps, b, batch.rays)
+        pixels, alphas = _render_errors(splats, batch, b)
+        rays, depth = _surface_errors(splats, batch, b)
+        total = total + (pixels.mean() + alphas + train.rays * rays + train.depth * depth) / len(batch.captions)
+        own = min(train.targets[0], batch.clean.shape[1])
+        seen, new = pixels.detach()[:own], pixels.detach()[own:]
+        sums += torch.stack([seen.mean() if own else seen.sum(), new.mean() if len(new) else new.sum(), rays.detach(), depth.detach()])
+    return LossTerms(total, *(sums / len(batch.captions)).tolist())
 
 
-def splat_loss(
-    network: SplatDenoiser, batch: SplatBatch, voxel_map: VoxelMap, show: Tensor, train: SplatTrainSettings, dtype: torch.dtype | None
-) -> LossTerms:
-    """L of a batch. show: [B] bool, whose true cells are kept in any case; dtype: of autocast, None for none."""
-    truths = [voxel_map.truth(v, c) for v, c in zip(batch.voxels, batch.colors, strict=True)]
-    holds = torch.stack([holds for holds, _ in truths])
-    cells = holds.any(-1)
-    first = (cells & show[:, None]) * 1e3
-    with torch.autocast(batch.clean.device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-        field = network(noised(batch), batch.rays, batch.condition, keep_first=first)
-    pixels, alphas = _render_errors(field, batch)
-    voxel_term, color_term = _surface_errors(field, holds, torch.stack([colour for _, colour in truths]))
-    cell_term = F.binary_cross_entropy_with_logits(field.cell_logits, cells.float())
-    backdrop = (field.background - batch.backgrounds).square().mean()
-    view_term = (field.views - batch.clean).square().mean()
-    total = (pixels + alphas).mean() + train.occupancy * (voxel_term + 0.5 * cell_term) + train.color * color_term + backdrop
-    total = total + train.views * view_term
-    return LossTerms(total, pixels.detach(), voxel_term.item(), cell_term.item())
+def _render_errors(splats: PixelGaussians, batch: SplatBatch, index: int) -> tuple[Tensor, Tensor]:
+    """([T] 4 · mean squared errors of rgb, the mean one of alpha)."""
+    background, target = batch.backgrounds[index], batch.targets[index]
+    cameras = batch.cameras[index]
+    rgb, alpha = draw(splats, cameras, background, eps2d=EPS_2D if cameras.width == SIZE else FINE_EPS_2D)
+    wanted = composite(target, background[:, None, None])
+    return 4 * (rgb - wanted).square().mean((1, 2, 3)), (alpha - target[:, 3:]).square().mean()
 
 
-def _render_errors(field: SplatField, batch: SplatBatch) -> tuple[Tensor, Tensor]:
-    """([B] 4 · mean squared error of rgb, [B] of alpha)."""
-    pixels, alphas = [], []
-    for b, (target, cameras) in enumerate(zip(batch.targets, batch.cameras, strict=True)):
-        background = batch.backgrounds[b]
-        rgb, alpha = draw(field, b, cameras, background)
-        wanted = target[:, :3] + (1 - target[:, 3:]) * background[:, None, None]
-        pixels.append(4 * (rgb - wanted).square().mean())
-        alphas.append((alpha - target[:, 3:]).square().mean())
-    return torch.stack(pixels), torch.stack(alphas)
+def _surface_errors(splats: PixelGaussians, batch: SplatBatch, index: int) -> tuple[Tensor, Tensor]:
+    """(− log share of the rays that end where they should, mean over pixels; mean error of the Gaussians' depths)."""
+    at = (index, splats.view, splats.row, splats.column)
+    truth, coverage, stops = batch.depths[at], batch.clean[:, :, 3][at], splats.stops
+    on, bare = (truth > 0) & (coverage > COVERED), coverage < BARE
+    step = stops.depths[:, 1] - stops.depths[:, 0]
+    place = ((truth - stops.depths[:, 0]) / step).clamp(0, stops.depths.shape[1] - 1.001)
+    low = place.floor().long()
+    share = torch.lerp(stops.weights.gather(1, low[:, None]), stops.weights.gather(1, low[:, None] + 1), (place - low)[:, None])[:, 0]
+    missed = -(share[on] + LEAST_SHARE).log().sum() - (stops.through[bare] + LEAST_SHARE).log().sum()
+    depth = (splats.depths - truth)[on].abs().clamp(max=FAR).sum()
+    return missed / max(1, len(truth)), depth / max(1, int(on.sum()))
 
 
-def _surface_errors(field: SplatField, holds: Tensor, colors: Tensor) -> tuple[Tensor, Tensor]:
-    """(cross-entropy of the kept cells' opacities, mean squared error of the colours on the surface); holds [B, N, p³]."""
-    kept = field.kept[..., None].expand(-1, -1, holds.shape[-1])
-    wanted = holds.gather(1, kept).flatten(1)
-    entropy = F.binary_cross_entropy_with_logits(field.opacity_logits, wanted.float())
-    truth = colors.gather(1, kept[..., None].expand(-1, -1, -1, 3)).flatten(1, 2)
-    return entropy, (field.colors - truth)[wanted].square().mean() if wanted.any() else field.colors.sum() * 0
+def render_views(model: SplatModel, maps: ViewMaps, batch: SplatBatch, index: int) -> Tensor:
+    """What object ``index`` looks like to its targets' cameras, [T, 3, R, R]."""
+    return draw(model.head.gaussians(maps, index, batch.rays), batch.cameras[index], batch.backgrounds[index])[0]

@@ -7,20 +7,21 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from fsd_gs.core.backgrounds import composite
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.sheets import Frame, contact_sheet, to_uint8
 from fsd_gs.core.types import Cameras
-from fsd_gs.pretrain.splat.batches import draw_batch, log_snr
-from fsd_gs.pretrain.splat.loss import noised
+from fsd_gs.pretrain.splat.batches import draw_batch
+from fsd_gs.pretrain.splat.loss import noised, render_views
+from fsd_gs.pretrain.splat.model import SplatModel
 from fsd_gs.pretrain.splat.objects import SplatExample, make_example
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig
 from fsd_gs.pretrain.splat.stream import make_splat_source
-from fsd_gs.priors.splat.draw import draw, draw_gaussians
-from fsd_gs.priors.splat.network import SIZE, SplatDenoiser
-from fsd_gs.priors.splat.prior import SplatPrior
+from fsd_gs.priors.base import SplatNativePrior
 from fsd_gs.priors.splat.sampling import sample_splats
+from fsd_gs.render.base import make_rasterizer
 
-LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
+LEVELS = (100, 200, 400, 600, 800, 950)  # timesteps of 1000
 HELD_OUT = 16
 PREVIEW = ("a red chair", "a blue car", "a house", "a red mushroom", "a purple lamp", "a robot", "a guitar", "a green teapot")
 
@@ -28,39 +29,30 @@ PREVIEW = ("a red chair", "a blue car", "a house", "a red mushroom", "a purple l
 def held_out_examples(config: SplatPretrainConfig, count: int = HELD_OUT) -> list[SplatExample]:
     """Objects and combinations that training never draws (of user meshes: the first ones)."""
     source = make_splat_source(config.data, held_out=True)
-    return [make_example(source, config.data, config.network, 10**6 + k) for k in range(count)]
+    return [make_example(source, config.data, 10**6 + k) for k in range(count)]
 
 
 @torch.no_grad()
-def errors(network: SplatDenoiser, examples: list[SplatExample], config: SplatPretrainConfig) -> dict[float, tuple[float, float]]:
-    """t → (4 · mean squared error of the renders of the views seen, of other views); captions and backgrounds told, the same draw each
-    time."""
-    fixed = replace(
-        config.train, objects=len(examples), drop_text=0.0, hide_background=0.0, odd_views=0.0, render_size=SIZE, targets=[4, 2]
-    )
+def errors(
+    model: SplatModel, examples: list[SplatExample], config: SplatPretrainConfig, dtype: torch.dtype
+) -> dict[int, tuple[float, float]]:
+    """Timestep → (4 · mean squared error of the renders of the views seen, of other views); captions told, the same draw each time."""
+    fixed = replace(config.train, objects=len(examples), drop_text=0.0, odd_views=0.0, fine=0.0, targets=[4, 2])
     generator = torch.Generator().manual_seed(1)
-    batch = draw_batch(lambda n: examples[n], (0, len(examples)), config.data, fixed, config.network.text_rows, generator)
+    batch = draw_batch(lambda n: examples[n], (0, len(examples)), config.data, fixed, generator)
     result = {}
-    for t in LEVELS:
-        at = torch.full((len(examples),), t)
-        batch = replace(batch, t=at, condition=replace(batch.condition, log_snr=log_snr(at)))
+    for level in LEVELS:
+        at = replace(batch, n=torch.full((len(examples),), level), noise=torch.Generator().manual_seed(level))
+        _, x_t, alpha, sigma = noised(model, at)
+        maps = model(x_t, at, alpha, sigma, dtype)
         seen, new = [], []
         for b in range(len(examples)):
-            one = slice(b, b + 1)
-            condition = replace(
-                batch.condition,
-                log_snr=batch.condition.log_snr[one],
-                words=batch.condition.words[one],
-                background=batch.condition.background[one],
-                known=batch.condition.known[one],
-            )
-            field = network(noised(batch)[one], batch.rays[one], condition)
-            rgb, _ = draw(field, 0, batch.cameras[b], batch.backgrounds[b])
-            wanted = batch.targets[b][:, :3] + (1 - batch.targets[b][:, 3:]) * batch.backgrounds[b][:, None, None]
+            rgb = render_views(model, maps, at, b)
+            wanted = composite(at.targets[b], at.backgrounds[b][:, None, None])
             error = 4 * (rgb - wanted).square().mean((1, 2, 3))
             seen.append(error[:4].mean().item())
             new.append(error[4:].mean().item())
-        result[t] = (float(np.mean(seen)), float(np.mean(new)))
+        result[level] = (round(float(np.mean(seen)), 5), round(float(np.mean(new)), 5))
     return result
 
 
@@ -71,14 +63,14 @@ def preview_cameras(size: int, views: int = 4) -> Cameras:
 
 @torch.no_grad()
 def preview(
-    network: SplatDenoiser, captions: tuple[str, ...] = PREVIEW, *, seed: int = 0, steps: int = 16, cfg_scale: float = 3.0
+    prior: SplatNativePrior, captions: tuple[str, ...] = PREVIEW, *, seed: int = 0, steps: int = 16, cfg_scale: float = 3.0
 ) -> Frame:
     """uint8 [rows · 128, 6 · 128, 3]: each caption's sample from six sides on white."""
-    prior, white, frames = SplatPrior(network), torch.ones(3), []
-    seen, around = preview_cameras(SIZE), preview_cameras(128, 6)
+    white, frames, seen, around = torch.ones(3), [], preview_cameras(prior.image_size), preview_cameras(128, 6)
+    renderer = make_rasterizer()
     for caption in captions:
-        noise = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+        noise = torch.randn(4, *prior.latent_shape, generator=torch.Generator().manual_seed(seed))
         text = prior.encode_text(caption, "", seen, white)
         splats = sample_splats(prior, text, seen, noise, steps=steps, cfg_scale=cfg_scale)
-        frames += [to_uint8(view.permute(1, 2, 0)) for view in draw_gaussians(splats, around, white)]
+        frames += [to_uint8(view) for view in renderer(splats, around, background=white).rgb]
     return contact_sheet(frames, len(around), gap=0)

@@ -1,8 +1,7 @@
-"""What is learned from one object: its views, and where its visible surface lies in the grid of sub-voxels.
+"""What is learned from one object: its views, and how far away its surface is in every pixel of them.
 
-The surface comes from the views themselves: every pixel that is at least half covered is put back into space by its depth, and the
-sub-voxels so hit, with the mean colour of their pixels, are the truth for the network's cells. So no gradient has to find geometry through
-the rasterizer first, and hidden insides, which no view can tell, are not asked for. Everything follows from (seed, index of the object).
+Depths come with the renders, so no gradient has to find geometry through the rasterizer first. Everything follows from (seed, index of the
+object).
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ from torch import Tensor
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.sources import ObjectSource
-from fsd_gs.pretrain.splat.settings import SplatDataSettings
+from fsd_gs.pretrain.splat.settings import SIZE, SplatDataSettings
 from fsd_gs.pretrain.views import example_generator
-from fsd_gs.priors.splat.network import NetworkSettings
 from fsd_gs.priors.splat.volume import RADIUS
 
 RIG = 4  # views of a rig
 RIG_ELEVATION = (-5.0, 35.0)
 STANDARD = (2.2, 49.1)  # distance and field of view of default runs; half of the rigs have them
-MIN_COVERAGE = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,31 +33,26 @@ class SplatExample:
         views: [A, S, S, 4] uint8, sRGB premultiplied by coverage, and coverage.
         viewmats: [A, 4, 4].
         focal: [A] in image widths.
-        voxels: [n] int32, sub-voxels (x slowest) that hold visible surface, ascending.
-        colors: [n, 3] uint8, their sRGB.
+        depths: [A, 64, 64] float16 along z of the nearest surface in each pixel of 64, 0 where there is none.
         captions: wordings.
     """
 
     views: Tensor
+    depths: Tensor
     viewmats: Tensor
     focal: Tensor
-    voxels: Tensor
-    colors: Tensor
     captions: tuple[str, ...]
 
 
-def make_example(source: ObjectSource, data: SplatDataSettings, network: NetworkSettings, index: int) -> SplatExample:
+def make_example(source: ObjectSource, data: SplatDataSettings, index: int) -> SplatExample:
     """The object at ``index``."""
     rng = example_generator(data.seed, index)
     thing = source.draw(index)
     cameras = draw_cameras(data, rng)
     views, depths = thing.render_with_depth(cameras)
-    voxels, colors = surface_voxels(views, depths, cameras, network.cells * network.emit_points)
     captions = tuple(thing.caption(rng) for _ in range(data.captions))
     focal = cameras.Ks[:, 1, 1] / cameras.height
-    return SplatExample(
-        (views * 255).round().to(torch.uint8), cameras.viewmats, focal, voxels, (colors * 255).round().to(torch.uint8), captions
-    )
+    return SplatExample((views * 255).round().to(torch.uint8), nearest_depths(depths, SIZE).half(), cameras.viewmats, focal, captions)
 
 
 def draw_cameras(data: SplatDataSettings, rng: np.random.Generator) -> Cameras:
@@ -91,20 +83,8 @@ def framed(data: SplatDataSettings, rng: np.random.Generator) -> tuple[float, fl
     return RADIUS / (rng.uniform(0.8, 1.1) * math.sin(math.radians(fov / 2))), fov
 
 
-def surface_voxels(views: Tensor, depths: Tensor, cameras: Cameras, side: int) -> tuple[Tensor, Tensor]:
-    """views [A, S, S, 4] premultiplied, depths [A, S, S] → (sub-voxels [n] int32 of the grid side³ over [−R, R]³, colours [n, 3])."""
-    covered = views[..., 3] >= MIN_COVERAGE
-    which, rows, columns = covered.nonzero(as_tuple=True)
-    z = depths[covered].double()
-    Ks = cameras.Ks.double()[which]
-    x = (columns + 0.5 - Ks[:, 0, 2]) / Ks[:, 0, 0] * z
-    y = (rows + 0.5 - Ks[:, 1, 2]) / Ks[:, 1, 1] * z
-    poses = cameras.viewmats.double()[which]
-    points = ((torch.stack([x, y, z], dim=1) - poses[:, :3, 3])[:, None] @ poses[:, :3, :3])[:, 0]
-    cells = ((points + RADIUS) / (2 * RADIUS) * side).floor().long()
-    within = ((cells >= 0) & (cells < side)).all(1)
-    flat = ((cells[:, 0] * side + cells[:, 1]) * side + cells[:, 2])[within]
-    colors = (views[covered][:, :3] / views[covered][:, 3:])[within]
-    voxels, place, count = flat.unique(return_inverse=True, return_counts=True)
-    total = torch.zeros(len(voxels), 3, dtype=colors.dtype).index_add_(0, place, colors)
-    return voxels.to(torch.int32), (total / count[:, None]).clamp(0, 1)
+def nearest_depths(depths: Tensor, size: int) -> Tensor:
+    """[A, S, S], 0 where nothing is → the least of each block, [A, size, size]."""
+    far = torch.where(depths > 0, depths, depths.new_tensor(torch.inf))
+    nearest = -torch.nn.functional.max_pool2d(-far[:, None], depths.shape[1] // size)[:, 0]
+    return torch.where(nearest.isfinite(), nearest, torch.zeros_like(nearest))

@@ -10,7 +10,9 @@ from fsd_gs.config import load_settings
 from fsd_gs.core.configure import check_tree
 from fsd_gs.core.setting import group, setting
 from fsd_gs.errors import ConfigError
-from fsd_gs.priors.splat.network import SIZE, NetworkSettings
+from fsd_gs.priors.splat.network import SplatSettings
+
+SIZE = 64  # pixels of the views that the network looks at
 
 
 @dataclass
@@ -43,23 +45,22 @@ class SplatTrainSettings:
     """Loss and optimizer."""
 
     objects: int = setting(8, "objects a step", low=1)
-    render_size: int = setting(64, "pixels of the renders that the loss compares, at most data.image_size", free=True)
+    fine: float = setting(0.5, "share of objects whose renders are compared at data.image_size instead", low=0, high=1, free=True)
     targets: list[int] = setting([2, 2], "renders compared, of the views that the network saw and of others", low=0)
-    lr: float = setting(8e-3, "learning rate of Muon (the matrices)", above=0, free=True)
-    other_lr: float = setting(2e-3, "learning rate of AdamW (everything else)", above=0, free=True)
+    lr: float = setting(4e-3, "learning rate of Muon for the matrices of the part that draws", above=0, free=True)
+    other_lr: float = setting(1e-3, "learning rate of AdamW for the rest of it", above=0, free=True)
+    unet_lr: float = setting(1e-3, "learning rate of Muon for the matrices of the UNet", above=0, free=True)
+    unet_other_lr: float = setting(2.5e-4, "learning rate of AdamW for the rest of the UNet and the text encoder", above=0, free=True)
     warmup: int = setting(50, "steps in which the rates rise", low=0)
-    rate: float = setting(1.0, "factor on both rates: lower it by hand for the last part", low=0, free=True)
+    rate: float = setting(1.0, "factor on all rates: lower it by hand for the last part", low=0, free=True)
     weight_decay: float = setting(0.01, "of the matrices", low=0, free=True)
     drop_text: float = setting(0.1, "share of examples without caption (classifier-free guidance)", low=0, high=1)
-    hide_background: float = setting(0.1, "share of examples in which the background is not told", low=0, high=1)
-    odd_views: float = setting(0.2, "share of steps with another number of views than 4, anywhere", low=0, high=1)
+    odd_views: float = setting(0.1, "share of steps with another number of views than 4, anywhere", low=0, high=1)
     ema: float = setting(300.0, "horizon of the average of the weights, in steps", low=1)
-    occupancy: float = setting(0.1, "weight of the surface's cells: which sub-voxels hold it", low=0)
-    color: float = setting(0.2, "weight of the colours of those sub-voxels", low=0)
-    views: float = setting(0.5, "weight of what each view is taken for by itself", low=0)
-    show_cells: float = setting(
-        0.3, "share of objects whose true cells are kept, whatever the network says of them", low=0, high=1, free=True
-    )
+    coverage: float = setting(0.1, "weight of which pixels the object covers", low=0)
+    views: float = setting(0.2, "weight of the latents that the UNet by itself makes of each view", low=0)
+    rays: float = setting(0.02, "weight of where rays end in the volume", low=0)
+    depth: float = setting(0.3, "weight of the Gaussians' depths", low=0)
     steps: int = setting(1000000, "steps at most", low=1, free=True)
     minutes: float = setting(0.0, "minutes at most in this session; 0: no limit", low=0, free=True)
     log_every: int = setting(10, "steps between two lines of log.jsonl", low=1, free=True)
@@ -73,11 +74,11 @@ class SplatPretrainConfig:
     """The settings of training a splat-native prior."""
 
     output: str = setting("outputs/splat-prior", "folder of everything; the same command goes on there", free=True, text=True)
-    init: str = setting("", "the folder of a finished splat prior whose weights the training starts from", text=True)
+    init: str = setting("nano", "the prior to start from: nano, the one that ships, or a folder that train-prior made", text=True)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", free=True)
     threads: int = setting(0, "CPU threads; 0: torch's own choice", low=0, free=True)
     data: SplatDataSettings = group(SplatDataSettings, "what the prior learns from")
-    network: NetworkSettings = group(NetworkSettings, "its network")
+    network: SplatSettings = group(SplatSettings, "the part that draws, beside the UNet of the prior to start from")
     train: SplatTrainSettings = group(SplatTrainSettings, "how it learns")
 
 
@@ -94,23 +95,12 @@ def check(config: SplatPretrainConfig) -> SplatPretrainConfig:
         raise ConfigError(f"data.image_size: expected a multiple of {SIZE}, got {data.image_size}")
     if data.window < data.shard:
         raise ConfigError(f"data.window: expected at least data.shard ({data.shard}), got {data.window}")
-    if train.render_size < 8 or data.image_size % train.render_size:
-        raise ConfigError(
-            f"train.render_size: expected a divisor of data.image_size ({data.image_size}) from 8 up, got {train.render_size}"
-        )
     if len(train.targets) != 2 or sum(train.targets) < 1:
         raise ConfigError(f"train.targets: expected two counts, not both 0, got {train.targets}")
     for name in ("elevation_deg", "fov_y_deg"):
         pair = getattr(data, name)
         if len(pair) != 2 or pair[0] > pair[1]:
             raise ConfigError(f"data.{name}: expected [low, high], got {pair}")
-    if network.text_width % 4:
-        raise ConfigError(f"network.text_width: expected a multiple of 4, got {network.text_width}")
-    if network.width % network.heads:
-        raise ConfigError(f"network.width: expected a multiple of network.heads ({network.heads}), got {network.width}")
-    if network.block_depth and network.cells * network.emit_points % 2:
-        along = network.cells * network.emit_points
-        raise ConfigError(f"network.cells, network.emit_points: expected an even number of Gaussians along the grid, got {along}")
-    if not 0 < network.early < network.depth:
-        raise ConfigError(f"network.early: expected a block between 1 and network.depth - 1 ({network.depth - 1}), got {network.early}")
+    if network.voxels % 2:
+        raise ConfigError(f"network.voxels: expected an even number, got {network.voxels}")
     return config

@@ -27,9 +27,9 @@ from fsd_gs.io import atomic_write
 from fsd_gs.pretrain.sources import CaptionedObject, CatalogueSource, ObjectSource
 from fsd_gs.pretrain.splat.objects import SplatExample, make_example
 from fsd_gs.pretrain.splat.settings import SplatDataSettings
-from fsd_gs.priors.splat.network import NetworkSettings
 
 FIRST = 128  # examples that are there before the first step
+TENSORS = ("views", "depths", "viewmats", "focal")
 AHEAD = 4  # shards rendered beyond what the trainer needs
 
 
@@ -66,12 +66,7 @@ def save_examples(examples: list[SplatExample], path: Path) -> None:
     """One shard, atomically."""
     from safetensors.torch import save_file
 
-    tensors: dict[str, torch.Tensor] = {}
-    for name in ("views", "viewmats", "focal"):
-        tensors[name] = torch.stack([getattr(e, name) for e in examples])
-    for name in ("voxels", "colors"):
-        tensors[name] = torch.cat([getattr(e, name) for e in examples])
-    tensors["counts"] = torch.tensor([len(e.voxels) for e in examples], dtype=torch.int64)
+    tensors = {name: torch.stack([getattr(e, name) for e in examples]) for name in TENSORS}
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={"captions": json.dumps([e.captions for e in examples])})
 
@@ -84,10 +79,9 @@ def load_examples(path: Path) -> list[SplatExample]:
         with safe_open(path, framework="pt") as opened:
             captions = json.loads(opened.metadata()["captions"])
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118  (not a dict)
-        counts = tensors["counts"].tolist()
-        voxels, colors = tensors["voxels"].split(counts), tensors["colors"].split(counts)
-        parts = zip(tensors["views"], tensors["viewmats"], tensors["focal"], voxels, colors, captions, strict=True)
-        return [SplatExample(v, m, f, n, c, tuple(texts)) for v, m, f, n, c, texts in parts]
+        views, depths, viewmats, focal = (tensors[name] for name in TENSORS)
+        parts = zip(views, depths, viewmats, focal, captions, strict=True)
+        return [SplatExample(v, d, m, f, tuple(texts)) for v, d, m, f, texts in parts]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise FileFormatError(f"{path} is not a readable shard; delete it and run the command again") from error
 
@@ -100,8 +94,8 @@ class Stream:
         watch: called while it waits; may stop the work by raising.
     """
 
-    def __init__(self, data: SplatDataSettings, network: NetworkSettings, folder: Path, watch: Callable[[], None]) -> None:
-        self.data, self.network, self.folder, self.watch = data, network, folder, watch
+    def __init__(self, data: SplatDataSettings, folder: Path, watch: Callable[[], None]) -> None:
+        self.data, self.folder, self.watch = data, folder, watch
         self._loaded: OrderedDict[int, list[SplatExample]] = OrderedDict()
         self._source: ObjectSource | None = None
         self._processes: list[Any] = []
@@ -116,7 +110,7 @@ class Stream:
         """Start rendering for a training that has seen ``used`` objects."""
         low, high = self.bounds(used)
         self._needed.value = high // self.data.shard
-        arguments = (self.data, self.network, self.folder, self._needed, low // self.data.shard, self.data.workers)
+        arguments = (self.data, self.folder, self._needed, low // self.data.shard, self.data.workers)
         for part in range(self.data.workers):
             process = self._context.Process(target=_render_ahead, args=(*arguments, part), daemon=True)
             process.start()
@@ -150,7 +144,7 @@ class Stream:
             self.watch()
             if not self._processes:
                 self._source = self._source or make_splat_source(self.data)
-                save_examples(render_shard(self._source, self.data, self.network, number, self.watch), path)
+                save_examples(render_shard(self._source, self.data, number, self.watch), path)
             elif not all(process.is_alive() for process in self._processes):
                 raise BackendError("data.workers: a rendering process failed (its message is above); try data.workers=0")
             else:
@@ -168,18 +162,16 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:07d}.safetensors"
 
 
-def render_shard(
-    source: ObjectSource, data: SplatDataSettings, network: NetworkSettings, number: int, watch: Callable[[], None]
-) -> list[SplatExample]:
+def render_shard(source: ObjectSource, data: SplatDataSettings, number: int, watch: Callable[[], None]) -> list[SplatExample]:
     """Draw the ``data.shard`` objects of shard ``number``; ``watch`` is called after each."""
     examples = []
     for index in range(number * data.shard, (number + 1) * data.shard):
-        examples.append(make_example(source, data, network, index))
+        examples.append(make_example(source, data, index))
         watch()
     return examples
 
 
-def _render_ahead(data: SplatDataSettings, network: NetworkSettings, folder: Path, needed: Any, first: int, parts: int, part: int) -> None:
+def _render_ahead(data: SplatDataSettings, folder: Path, needed: Any, first: int, parts: int, part: int) -> None:
     """Render the shards first, first + 1, … ≡ part (mod parts), never more than AHEAD beyond what is needed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that half-written files are removed
@@ -191,5 +183,5 @@ def _render_ahead(data: SplatDataSettings, network: NetworkSettings, folder: Pat
             continue
         path = shard_path(folder, number)
         if not path.is_file():
-            save_examples(render_shard(source, data, network, number, lambda: None), path)
+            save_examples(render_shard(source, data, number, lambda: None), path)
         number += parts

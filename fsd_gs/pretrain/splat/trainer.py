@@ -9,21 +9,21 @@ The state (weights, average, optimizers, generator, counts) is one safetensors f
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from fsd_gs.core.device import multiplies_bfloat16
-from fsd_gs.errors import ConfigError
 from fsd_gs.pretrain.diffusion import WeightAverage
 from fsd_gs.pretrain.muon import Muon
 from fsd_gs.pretrain.splat.batches import draw_batch
-from fsd_gs.pretrain.splat.loss import LossTerms, VoxelMap, splat_loss
+from fsd_gs.pretrain.splat.loss import LossTerms, splat_loss
+from fsd_gs.pretrain.splat.model import SplatModel, start_model
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig
 from fsd_gs.pretrain.splat.stream import Stream
-from fsd_gs.pretrain.state import load_state, optimizer_tensors, restore_optimizer, save_state
-from fsd_gs.priors.splat.network import SplatDenoiser
+from fsd_gs.pretrain.state import load_state, optimizer_tensors, refusing_misfits, restore_optimizer, save_state
 
 STATE = "state.safetensors"
 
@@ -44,89 +44,96 @@ class SplatProgress:
 
 
 class SplatTrainer:
-    """Network, optimizers, average and random stream of one training."""
+    """Model, optimizers, average and random stream of one training.
 
-    def __init__(self, config: SplatPretrainConfig, device: torch.device) -> None:
+    Args:
+        config: its settings.
+        words: that the captions use.
+        folder: of the training; holds the tokenizer.
+        device: of the weights.
+    """
+
+    def __init__(self, config: SplatPretrainConfig, words: Sequence[str], folder: Path, device: torch.device) -> None:
         self.config, self.device = config, device
-        with torch.random.fork_rng():
-            torch.manual_seed(config.data.seed)  # modules draw their first weights from the global generator
-            self.network = SplatDenoiser(config.network).to(device)
-        self.voxel_map = VoxelMap(self.network)
+        self.model = start_model(config.init, words, config.network, config.data.seed, folder / "tokenizer", device)
         train = config.train
-        matrices, others = split_parameters(self.network)
+        groups = split_parameters(self.model)
         self.optimizers: list[torch.optim.Optimizer] = [
-            Muon(matrices, train.lr, weight_decay=train.weight_decay),
-            torch.optim.AdamW(others, lr=train.other_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+            Muon(groups.head_matrices, train.lr, weight_decay=train.weight_decay),
+            torch.optim.AdamW(groups.head_others, lr=train.other_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+            Muon(groups.unet_matrices, train.unet_lr, weight_decay=train.weight_decay),
+            torch.optim.AdamW(groups.unet_others, lr=train.unet_other_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
-        self.average = WeightAverage(self.network, train.ema)
+        self.average = WeightAverage(self.model, train.ema)
         self.generator = torch.Generator().manual_seed(config.data.seed)
         self.progress = SplatProgress()
         # Matrix units for bfloat16 are what autocast is for; without them it is many times slower than float32.
-        self.autocast = torch.bfloat16 if device.type == "cuda" or multiplies_bfloat16(device) else None
+        self.dtype = torch.bfloat16 if device.type == "cuda" or multiplies_bfloat16(device) else torch.float32
 
     def step(self, stream: Stream) -> LossTerms:
         """One update."""
         began, train, progress = time.monotonic(), self.config.train, self.progress
         rise = min(1.0, (progress.step + 1) / max(train.warmup, 1)) * train.rate
-        for optimizer, rate in zip(self.optimizers, (train.lr, train.other_lr), strict=True):
+        rates = (train.lr, train.other_lr, train.unet_lr, train.unet_other_lr)
+        for optimizer, rate in zip(self.optimizers, rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * rise
         used = progress.objects
-        rows = self.config.network.text_rows
-        batch = draw_batch(lambda n: stream.example(n, used), stream.bounds(used), self.config.data, train, rows, self.generator)
-        show = torch.rand(train.objects, generator=self.generator) < train.show_cells
-        terms = splat_loss(self.network, batch, self.voxel_map, show, train, self.autocast)
+        batch = draw_batch(lambda n: stream.example(n, used), stream.bounds(used), self.config.data, train, self.generator)
+        terms = splat_loss(self.model, batch, train, self.dtype)
         terms.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self.average.update(self.network)
+        self.average.update(self.model)
         progress.step += 1
         progress.objects += train.objects
         progress.seconds += time.monotonic() - began
         return terms
 
-    def start_from(self, finished: SplatDenoiser) -> None:
-        """Take over the weights of a finished prior; ConfigError where its network is another."""
-        if finished.settings != self.config.network:
-            ours, theirs = vars(self.config.network), vars(finished.settings)
-            name = next(k for k in ours if ours[k] != theirs[k])
-            raise ConfigError(f"network.{name}: the prior to start from has {theirs[name]}, the settings say {ours[name]}; take its value")
-        self.network.load_state_dict(finished.state_dict())
-        self.average = WeightAverage(self.network, self.config.train.ema)
-
-    def averaged(self) -> SplatDenoiser:
+    def averaged(self) -> SplatModel:
         """A frozen copy with the averaged weights."""
-        return self.average.copy_of(self.network)
+        return self.average.copy_of(self.model)
 
     def save(self, folder: Path) -> None:
-        tensors = {f"weights.{k}": v.detach() for k, v in self.network.named_parameters()}
+        tensors = {f"weights.{k}": v.detach() for k, v in self.model.named_parameters()}
         tensors |= {f"average.{k}": v for k, v in self.average.values.items()}
         for optimizer in self.optimizers:
-            tensors |= optimizer_tensors(optimizer, self.network)
+            tensors |= optimizer_tensors(optimizer, self.model)
         facts = vars(self.progress) | {"updates": self.average.updates}
         save_state(folder / STATE, tensors, facts, self.generator)
 
     def load(self, folder: Path) -> None:
         """Continue where :meth:`save` left off; FileFormatError where the state does not fit these settings."""
-        from fsd_gs.pretrain.state import refusing_misfits
-
         tensors, facts = load_state(folder / STATE, self.generator)
         with refusing_misfits(folder / STATE), torch.no_grad():
-            for name, parameter in self.network.named_parameters():
+            for name, parameter in self.model.named_parameters():
                 parameter.copy_(tensors[f"weights.{name}"])
                 self.average.values[name].copy_(tensors[f"average.{name}"])
             for optimizer in self.optimizers:
-                restore_optimizer(optimizer, self.network, tensors)
+                restore_optimizer(optimizer, self.model, tensors)
             self.average.updates = facts.pop("updates")
             self.progress = SplatProgress(**facts)
 
 
-def split_parameters(network: SplatDenoiser) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
-    """(the matrices inside, for Muon; everything else: biases, tables, convolutions, first and last layers)."""
-    matrices, others = [], []
-    for name, parameter in network.named_parameters():
-        inside = name.startswith("blocks.") or name in ("lift.weight", "emit.weight")
-        (matrices if inside and parameter.ndim == 2 and "offset" not in name else others).append(parameter)
-    return matrices, others
+@dataclass(frozen=True)
+class Parameters:
+    """Matrices inside go to Muon; biases, tables, norms, first and last layers to AdamW; each at the rates of its side."""
+
+    head_matrices: list[torch.nn.Parameter]
+    head_others: list[torch.nn.Parameter]
+    unet_matrices: list[torch.nn.Parameter]
+    unet_others: list[torch.nn.Parameter]
+
+
+def split_parameters(model: SplatModel) -> Parameters:
+    """Every parameter of the model, in one of four lists."""
+    lists = Parameters([], [], [], [])
+    for name, parameter in model.named_parameters():
+        if name.startswith("head."):
+            (lists.head_matrices if parameter.ndim == 2 else lists.head_others).append(parameter)
+        else:
+            inside = name.startswith("denoiser.unet.") and ".conv_in." not in name and ".conv_out." not in name and parameter.ndim >= 2
+            (lists.unet_matrices if inside else lists.unet_others).append(parameter)
+    return lists

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -74,23 +75,31 @@ class NanoPrior(MVDreamPrior):
         return replace(said, prompt=prompt, negative_prompt=negative_prompt, background=background)
 
 
+P = TypeVar("P", bound=NanoPrior)
+
+
 def load(request: Request) -> NanoPrior:
-    """The prior that ships with the package, or a folder of ``fsd-gs train-prior``'s making. Small: on CPUs with matrix units for it
-    bfloat16 is faster, and there is no memory to be saved by checkpointing."""
+    """A folder of ``fsd-gs train-prior``'s making."""
+    return load_as(NanoPrior, request)[0]
+
+
+def load_as(kind: type[P], request: Request) -> tuple[P, Folder]:
+    """The prior that ships with the package, or a folder, as a ``kind``. Small: on CPUs with matrix units for it bfloat16 is faster, and
+    there is no memory to be saved by checkpointing."""
     folder = folders.open_folder(verify(WEIGHTS) if request.place is None else request.path)
     options = replace(request.options, vae_checkpointing=False)
     if request.auto and multiplies_bfloat16(request.device):
         request = replace(request, dtype=torch.bfloat16)
     reader = CatalogueReader(tuple(folder.index.get("categories", ()))) if folder.index.get("vocabulary") == "catalogue" else None
     parts = load_multi_view_parts(folder, replace(request, options=options), RULES)
-    prior = NanoPrior(*parts, *prompt_habits(folder), reader=reader)
+    prior = kind(*parts, *prompt_habits(folder), reader=reader)
     # Forty layers that are one matrix were two fifths of a step. Asked in float32, for bfloat16 would not hold the matrix.
     code = None if options.tiny_vae else read_encoder(folders.load_vae(folder, torch.float32))
     if code is not None:
         prior.code = code.to(request.device)
         prior.codec.encode_by(prior.code.encode)
     prior.sampler = folder.configs["scheduler"]
-    return prior
+    return prior, folder
 
 
 def recognises(folder: Folder) -> bool:

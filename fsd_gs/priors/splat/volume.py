@@ -1,10 +1,13 @@
-"""The volume in which the network thinks: a grid of cells around the object, and what the views show at its points.
+"""The volume in which the views meet: a grid around the object, what the views show at its points, and how far a ray gets through it.
 
 The object lies in the ball of radius R at the origin (the catalogue and user meshes are scaled to R = 0.9). The cube [−R, R]³ is cut into
-T³ cells; those that the ball touches are the tokens of the transformer. A cell holds p³ points, the centres of its sub-voxels.
+side³ voxels.
 
 A point X is seen by a camera (R_c, t_c, K) at pixel u = K (R_c X + t_c) / z; :func:`sample_views` reads feature maps there, bilinearly
-("unprojection", as in DMV3D, arXiv 2311.09217, and MVSNet before it), and :func:`sample_views_slowly` is its readable twin.
+("unprojection", as in DMV3D, arXiv 2311.09217, and MVSNet before it).
+
+A ray through voxels of opacity α stops at its sample i with w_i = α_i Π_{j<i} (1 − α_j) (emission and absorption, as in NeRF, arXiv
+2003.08934); :func:`march` gives these weights. Both have a readable twin.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fsd_gs.core.types import Cameras
 
 RADIUS = 0.9  # of the ball that every training object fills
+MARGIN = 0.05  # around it that may hold something, too
+EMPTY = -12.0  # logit of the opacity outside
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Rays:
         focal = torch.stack([cameras.Ks[:, 0, 0], cameras.Ks[:, 1, 1]], dim=-1)
         return Rays(cameras.viewmats, focal / size, cameras.Ks[:, :2, 2] / size)
 
-    def __getitem__(self, index: slice | Tensor) -> Rays:
+    def __getitem__(self, index: int | slice | Tensor) -> Rays:
         return Rays(self.viewmats[index], self.focal[index], self.center[index])
 
     @property
@@ -53,31 +59,23 @@ def stack_rays(rays: list[Rays]) -> Rays:
     return Rays(*(torch.stack([getattr(r, name) for r in rays]) for name in ("viewmats", "focal", "center")))
 
 
-def cell_centers(cells: int) -> Tensor:
-    """[N, 3]: centres of the cells of the grid cells³ over [−R, R]³ that the ball touches; x slowest."""
-    edge = 2 * RADIUS / cells
-    axis = (torch.arange(cells) + 0.5) * edge - RADIUS
-    centers = torch.cartesian_prod(axis, axis, axis)
-    nearest = (centers.abs() - edge / 2).clamp_min(0).norm(dim=1)
-    return centers[nearest < RADIUS]
-
-
-def cell_points(cells: int, points: int) -> Tensor:
-    """[points³, 3]: the centres of a cell's sub-voxels, relative to the cell's centre; x slowest."""
-    edge = 2 * RADIUS / cells
-    axis = ((torch.arange(points) + 0.5) / points - 0.5) * edge
+def voxel_centers(side: int) -> Tensor:
+    """[side³, 3]: centres of the voxels of [−R, R]³; x slowest."""
+    axis = (torch.arange(side) + 0.5) / side * 2 * RADIUS - RADIUS
     return torch.cartesian_prod(axis, axis, axis)
 
 
-def block_places(cells: int, points: int) -> Tensor:
-    """[N, points³] int64: where each sub-voxel of :func:`cell_points` lies in the grid of blocks of 2³ sub-voxels, 8 · block + corner, both
-    with x slowest; cells · points must be even."""
-    centers, offsets = cell_centers(cells), cell_points(cells, points)
-    side = cells * points
-    x, y, z = ((centers[:, None] + offsets + RADIUS) / (2 * RADIUS) * side).floor().long().unbind(-1)
+def block_places(voxels: Tensor, side: int) -> Tensor:
+    """[n] int64: where voxels [n] of the grid side³ (even) lie in the grid of blocks of 2³, 8 · block + corner, both with x slowest."""
+    x, y, z = voxels // side**2, voxels // side % side, voxels % side
     half = side // 2
-    block = ((x // 2) * half + y // 2) * half + z // 2
-    return 8 * block + 4 * (x % 2) + 2 * (y % 2) + z % 2
+    return 8 * (((x // 2) * half + y // 2) * half + z // 2) + 4 * (x % 2) + 2 * (y % 2) + z % 2
+
+
+def from_blocks(blocks: Tensor) -> Tensor:
+    """[B, h³, 8] values of blocks of 2³ voxels → [B, 2h, 2h, 2h], the grid by x, y, z."""
+    half = round(blocks.shape[1] ** (1 / 3))
+    return blocks.view(-1, half, half, half, 2, 2, 2).permute(0, 1, 4, 2, 5, 3, 6).reshape(-1, *[2 * half] * 3)
 
 
 def project(points: Tensor, rays: Rays) -> tuple[Tensor, Tensor]:
@@ -92,7 +90,7 @@ def sample_views(maps: Tensor, places: Tensor) -> Tensor:
     """maps [B, V, C, h, w] at places [B, V, N, 2] in [0, 1] → [B, V, C, N]; 0 outside the image."""
     B, V, C = maps.shape[:3]
     grid = (2 * places - 1).flatten(0, 1)[:, None]
-    return torch.nn.functional.grid_sample(maps.flatten(0, 1), grid, align_corners=False).view(B, V, C, -1)
+    return F.grid_sample(maps.flatten(0, 1), grid, align_corners=False).view(B, V, C, -1)
 
 
 def sample_views_slowly(maps: Tensor, places: Tensor) -> Tensor:
@@ -125,3 +123,68 @@ def mean_and_deviation(values: Tensor, weights: Tensor, spread: int) -> tuple[Te
     mean = weighted.sum(1)
     square = (weighted[:, :, :spread] * values[:, :, :spread]).sum(1)
     return mean, ((square - mean[:, :spread] ** 2).clamp_min(0) + 1e-4).sqrt()  # √ has no slope at 0
+
+
+@dataclass(frozen=True)
+class Stops:
+    """Where P rays end in the volume, by samples along them.
+
+    Attributes:
+        depths: [P, n] along the camera's z axis, rising.
+        weights: [P, n] the share of the ray that ends at each.
+        through: [P] the share that ends nowhere.
+    """
+
+    depths: Tensor
+    weights: Tensor
+    through: Tensor
+
+
+def march(logits: Tensor, origins: Tensor, directions: Tensor, distances: Tensor, samples: int) -> Stops:
+    """Follow rays through the volume.
+
+    Args:
+        logits: [s, s, s] of the voxels' opacities, by x, y, z; read trilinearly, nothing outside the ball.
+        origins: [P, 3] camera centres.
+        directions: [P, 3] of length 1 along the camera's z axis.
+        distances: [P] of the cameras from the origin of the world; the rays are followed from R before it to R behind.
+        samples: steps along each.
+    """
+    steps = (torch.arange(samples, device=logits.device) + 0.5) / samples * (2 * RADIUS) - RADIUS
+    depths = distances[:, None] + steps
+    points = origins[:, None] + directions[:, None] * depths[..., None]
+    places = (points / RADIUS).flip(-1)  # grid_sample counts x along the last axis
+    read = F.grid_sample(logits[None, None], places[None, None], align_corners=False, padding_mode="border")[0, 0, 0]
+    alphas = read.masked_fill(points.norm(dim=-1) > RADIUS + MARGIN, EMPTY).sigmoid()
+    passed = torch.cumprod(torch.cat([torch.ones_like(alphas[:, :1]), 1 - alphas + 1e-6], dim=1), dim=1)
+    return Stops(depths, alphas * passed[:, :-1], passed[:, -1])
+
+
+def march_slowly(logits: Tensor, origins: Tensor, directions: Tensor, distances: Tensor, samples: int) -> Stops:
+    """:func:`march` a sample at a time."""
+    side, depths, weights, through = logits.shape[0], [], [], []
+    for origin, direction, distance in zip(origins, directions, distances, strict=True):
+        left = torch.ones((), dtype=logits.dtype)
+        for k in range(samples):
+            depth = distance - RADIUS + (k + 0.5) / samples * 2 * RADIUS
+            point = origin + direction * depth
+            if point.norm() > RADIUS + MARGIN:
+                alpha = torch.tensor(EMPTY, dtype=logits.dtype).sigmoid()
+            else:
+                alpha = _trilinear(logits, ((point + RADIUS) / (2 * RADIUS) * side - 0.5).clamp(0, side - 1)).sigmoid()
+            depths.append(depth)
+            weights.append(alpha * left)
+            left = left * (1 - alpha + 1e-6)
+        through.append(left)
+    count = len(origins)
+    return Stops(torch.stack(depths).view(count, -1), torch.stack(weights).view(count, -1), torch.stack(through))
+
+
+def _trilinear(values: Tensor, place: Tensor) -> Tensor:
+    low = place.floor().long().clamp(0, values.shape[0] - 1)
+    total = values.new_zeros(())
+    for corner in range(8):
+        at = [min(int(low[a]) + (corner >> a & 1), values.shape[0] - 1) for a in range(3)]
+        share = [place[a] - low[a] if corner >> a & 1 else 1 - (place[a] - low[a]) for a in range(3)]
+        total = total + values[at[0], at[1], at[2]] * share[0] * share[1] * share[2]
+    return total
