@@ -7,21 +7,23 @@ A prompt is folded (accents dropped, lower case), cut into words, and at each pl
            train for minutes should stop and ask; the nearest word that would fit this kind comes with it
     notes  what is understood and cannot be done (numbers, negations, sizes, a second colour or design): said in one line, left out
 
+A prior that was trained with other captions, too, answers with the nearest of them (:mod:`fsd_gs.catalogue.captions`) where the catalogue
+does not know the words.
+
 Words about style and quality ("a photo of", "highly detailed") mean nothing to a prior of this kind and are dropped.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
+from fsd_gs.catalogue.captions import TrainedCaptions, of_a_part
 from fsd_gs.catalogue.kinds import KINDS, Kind, article, plural_of
-from fsd_gs.catalogue.palette import COLORS
+from fsd_gs.catalogue.words import COLOR_SYNONYMS, COLOR_WORDS, FILLER, NEGATIONS, NUMBERS, QUALIFIERS, is_number, split_words
 from fsd_gs.core.words import Match, find_phrases, stem
 from fsd_gs.errors import InputError
 
@@ -30,48 +32,6 @@ if TYPE_CHECKING:
 
     from fsd_gs.catalogue.objects import CatalogueObject
 
-COLOR_SYNONYMS: dict[str, tuple[str, ...]] = {
-    "red": ("crimson", "scarlet", "ruby", "reddish"),
-    "orange": ("tangerine", "amber", "ginger"),
-    "yellow": ("lemon", "blonde", "yellowish"),
-    "green": ("emerald", "lime", "olive", "greenish"),
-    "turquoise": ("teal", "cyan", "aqua", "mint"),
-    "blue": ("navy", "azure", "cobalt", "indigo", "bluish"),
-    "purple": ("violet", "lilac", "lavender", "mauve"),
-    "pink": ("rosy", "magenta", "fuchsia"),
-    "brown": ("chocolate", "chestnut", "tan", "beige"),
-    "white": ("ivory", "snowy", "pearl"),
-    "black": ("ebony", "jet"),
-    "gray": ("grey", "silver", "silvery"),
-    "gold": ("golden", "gilded"),
-}
-# Words that say nothing about which object is meant. "of" and "the" would otherwise be reported in every sentence.
-FILLER = frozenset(
-    re.findall(
-        r"\S+",
-        """a an 1 the of in on at with and or its his her some one single this that is it which has having have made for by to as like from
-        out there but please make me create draw
-        photo photograph picture image render rendering rendered drawing illustration model asset object 3d cgi dslr hd uhd 4k 8k hdr
-        beautiful pretty nice lovely high highly very ultra quality resolution detailed detail details sharp realistic photorealistic
-        stylized stylised game ready isolated background studio lighting best masterpiece colored coloured color colour style design
-        shape shaped view front side zoomed full professional octane unreal engine blender trending artstation art covered filled""",
-    )
-)
-# Words everybody knows, and which change the look, but not the look of anything here: said, and left out.
-QUALIFIERS = frozenset(
-    re.findall(
-        r"\S+",
-        """cute simple small little big large tiny huge giant mini miniature old new modern classic vintage antique fancy elegant cartoon
-        cartoonish low poly lowpoly light dark bright pale deep wooden wood metal metallic steel iron glass plastic stone marble ceramic
-        shiny glossy matte colorful colourful""",
-    )
-)
-NUMBERS: dict[str, int] = {
-    word: number
-    for number, word in enumerate(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"), start=2)
-}
-CROWDS = frozenset(("pair", "couple", "several", "many", "multiple", "few", "dozen", "dozens", "both", "various", "lots", "group", "set"))
-NEGATIONS = frozenset(("not", "no", "non", "without", "never", "nor", "neither", "except", "instead", "minus"))
 _SCOPE_ENDS = frozenset(("but", "and", "with", "in", "on", "that", "which", "having", "has", "as"))
 _AFTER_NEGATION = frozenset(("a", "an", "the", "any", "of", "in", "with", "so", "too", "very", "have", "having", "made"))
 STYLE_BEFORE = ("", "a photo of ", "a 3d model of ", "a render of ")
@@ -124,6 +84,7 @@ class ParsedPrompt:
         category, color, design: what is taken. color is what was said, also where the kind never has it.
         known: the words that were understood.
         findings: what was not taken.
+        phrase: where only training captions beside the catalogue's name the category: the one that answers, in the colour that was said.
     """
 
     category: str | None
@@ -131,6 +92,7 @@ class ParsedPrompt:
     design: str | None
     known: tuple[str, ...]
     findings: tuple[Finding, ...]
+    phrase: str | None = None
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -149,28 +111,45 @@ class ParsedPrompt:
     @property
     def fitting_color(self) -> str | None:
         """The colour, where objects of the kind come in it."""
+        if self.phrase is not None:
+            return self.color
         return self.color if self.category and self.color in KINDS[self.category].colors else None
 
     def caption(self) -> str:
         """ "one cute crimson armchair" → "a red chair with armrests": the words of most training captions."""
+        if self.phrase is not None:
+            return self.phrase
         phrase = article(f"{self.fitting_color or ''} {self.category}".strip())
         return f"{phrase} {self.design}" if self.design else phrase
 
 
 class Vocabulary:
-    """The words that a prior knows: all of the catalogue's, or those of some kinds.
+    """The words that a prior knows: all of the catalogue's, or those of some kinds, and those of other captions it was trained with.
 
     Args:
         kinds: names of the kinds it was trained on; empty for all.
+        captions: those that are not the catalogue's. They answer only where its words do not.
+
+    Attributes:
+        kinds: of the catalogue.
+        meshes: names of the kinds that only ``captions`` know.
     """
 
-    def __init__(self, kinds: Iterable[str] = ()) -> None:
+    def __init__(self, kinds: Iterable[str] = (), captions: Iterable[str] = ()) -> None:
         names = set(kinds)
         self.kinds: dict[str, Kind] = {name: kind for name, kind in KINDS.items() if not names or name in names}
+        self.captions = TrainedCaptions(captions)
+        self.meshes: tuple[str, ...] = ()
+        self.meshes = tuple(name for name in self.captions.kinds if self.read(name).phrase is not None)
 
     def read(self, prompt: str) -> ParsedPrompt:
         """Understand a prompt. The first kind wins; the design must be one of its own; of several colours the first counts."""
-        return _Reader(prompt, self.kinds).read()
+        reader = _Reader(prompt, self.kinds, self.meshes)
+        parsed = reader.read()
+        if not self.captions.kinds:
+            return parsed
+        other = _CaptionReader(prompt, self.kinds, self.meshes, self.captions)
+        return other.read() if other.takes_over(reader, parsed) else parsed
 
     def understand(self, prompt: str) -> ParsedPrompt:
         """:meth:`read`; InputError, with what is known here, for a prompt whose subject is not."""
@@ -179,21 +158,25 @@ class Vocabulary:
             hints = [f"'{word}' → '{near}'" for word, near in parsed.suggestions.items()]
             hint = f" (did you mean {', '.join(hints)}?)" if hints else ""
             raise InputError(f"prompt: '{prompt}' names nothing that this prior knows{hint}; it knows {self.names()}. {REAL_BACKBONES}")
-        if parsed.category not in self.kinds:
+        if not self.knows(parsed):
             raise InputError(
                 f"prompt: this prior was not trained on '{parsed.category}'; it knows {self.names()}. "
                 f"--config exact looks it up in the catalogue. {REAL_BACKBONES}"
             )
         return parsed
 
+    def knows(self, parsed: ParsedPrompt) -> bool:
+        """Whether the prompt's subject was trained."""
+        return parsed.phrase is not None or parsed.category in self.kinds
+
     def names(self) -> str:
-        return ", ".join(self.kinds)
+        return ", ".join((*self.kinds, *self.meshes))
 
     def words(self) -> list[str]:
         """Every word and phrase that means something, for completion."""
         found = [noun for kind in self.kinds.values() for noun in (kind.name, *kind.synonyms, *kind.design_nouns)]
         found += [design for kind in self.kinds.values() for design in kind.designs]
-        found += [word for name in COLORS for word in (name, *COLOR_SYNONYMS[name])]
+        found += [*self.meshes, *COLOR_WORDS]
         return list(dict.fromkeys(found))
 
     def describe(self) -> str:
@@ -202,6 +185,8 @@ class Vocabulary:
         for kind in self.kinds.values():
             also = f" ({', '.join((*kind.synonyms, *kind.design_nouns))})" if kind.synonyms or kind.design_nouns else ""
             lines.append(f"  {kind.name}{also}: {'; '.join(kind.designs)} | {', '.join(kind.colors)}")
+        if self.meshes:
+            lines.append(f"and, from meshes: {', '.join(self.meshes)}")
         return "\n".join(lines)
 
 
@@ -233,10 +218,12 @@ def note(findings: Sequence[Finding], *, anyway: bool = False) -> str:
 
 
 class _Reader:
-    """One prompt on its way from words to what is taken (``taken``: places of the words that are accounted for)."""
+    """One prompt on its way from words to what is taken (``taken``: places of the words that are accounted for; ``noun``: of those that
+    name the subject)."""
 
-    def __init__(self, prompt: str, kinds: Mapping[str, Kind]) -> None:
-        self.kinds = kinds
+    def __init__(self, prompt: str, kinds: Mapping[str, Kind], meshes: Sequence[str]) -> None:
+        self.kinds, self.meshes = kinds, meshes
+        self.noun = range(0)
         self.words, self.breaks = split_words(prompt)
         self.stems = [stem(word) for word in self.words]
         self.taken: set[int] = set()
@@ -299,7 +286,10 @@ class _Reader:
     def _subject(self) -> str | None:
         found = find_phrases(self.words, _category_phrases(), self.taken)
         self._take(found[:1])
-        return found[0].meaning if found else None
+        if not found:
+            return None
+        self.noun = found[0].places
+        return found[0].meaning
 
     def _design(self, kind: Kind) -> str | None:
         """The first design named. The noun can imply it as well: "cupcake", "palm tree"."""
@@ -335,7 +325,7 @@ class _Reader:
         return first.meaning
 
     def _leave_out_counts(self, subject: str | None) -> None:
-        counts = [place for place, word in enumerate(self.words) if place not in self.taken and _is_number(word)]
+        counts = [place for place, word in enumerate(self.words) if place not in self.taken and is_number(word)]
         if counts:
             self._note("count", counts, "cannot be done: numbers are not understood, and an asset is one object (count=2 makes two)")
         elif subject is not None:
@@ -349,7 +339,7 @@ class _Reader:
             self._note("qualifier", places, "is not understood here")
 
     def _ask_about_the_rest(self, kind: Kind | None) -> None:
-        objects = {place for match in find_phrases(self.words, _category_phrases(), self.taken) for place in match.places}
+        objects = self._objects()
         said: set[str] = set()
         for place, word in enumerate(self.words):
             if place in self.taken or word in FILLER or word in said:
@@ -359,6 +349,10 @@ class _Reader:
                 self._note("object", [place], "is a second object: an asset is one")
             else:
                 self._note("unknown", [place], "is not known here", self._suggestion(word, kind))
+
+    def _objects(self) -> set[int]:
+        """Where things are named that are not accounted for."""
+        return {place for match in find_phrases(self.words, _category_phrases(), self.taken) for place in match.places}
 
     def _suggestion(self, word: str, kind: Kind | None) -> str | None:
         """What the word may be a misspelling of, as it would be understood in this prompt: a colour or a design of the kind, or a kind."""
@@ -370,7 +364,7 @@ class _Reader:
         """Known spelling → how to say it. A word of a longer design ("thatched") means nothing alone: the design is how to say it."""
         if kind is None:
             own = [" ".join(phrase) for phrase, name in _category_phrases().items() if name in self.kinds]
-            return {word: word for word in (*own, *(color for (color,) in _color_phrases()))}
+            return {word: word for word in (*own, *self.meshes, *COLOR_WORDS)}
         fitting = {word: word for name in kind.colors for word in (name, *COLOR_SYNONYMS[name])}
         fitting |= {noun: noun for noun in kind.design_nouns}
         for phrase in (*kind.designs, *kind.features):
@@ -381,31 +375,53 @@ class _Reader:
         return fitting
 
 
-def fold(text: str) -> str:
-    """Lower case, Latin letters without accents, so that "réd" is "red"; typographic apostrophes become plain ones."""
-    letters = []
-    for letter in unicodedata.normalize("NFC", text.replace("’", "'")):
-        parts = unicodedata.normalize("NFKD", letter)
-        letters.append("".join(c for c in parts if not unicodedata.combining(c)) if parts[0].isascii() else letter)
-    return "".join(letters).lower()
+class _CaptionReader(_Reader):
+    """A prompt about something that only training captions know."""
 
+    def __init__(self, prompt: str, kinds: Mapping[str, Kind], meshes: Sequence[str], captions: TrainedCaptions) -> None:
+        super().__init__(prompt, kinds, meshes)
+        self.captions = captions
+        self._leave_out_negations()
+        self._leave_out_the_background()
+        self.matched = captions.find(self.words, self.breaks, self.taken)
 
-def split_words(prompt: str) -> tuple[list[str], set[int]]:
-    """The folded words of a prompt in any script, and the places before which a comma or a full stop stands."""
-    text = re.sub(r"n't\b", " not", fold(prompt)).replace("'s", "")
-    words: list[str] = []
-    breaks: set[int] = set()
-    for token in re.findall(r"[^\W_]+|[,;:.!?()\n]", text):
-        if token[0].isalnum():
-            words.append(token)
-        else:
-            breaks.add(len(words))
-    return words, breaks
+    def takes_over(self, reader: _Reader, parsed: ParsedPrompt) -> bool:
+        """Whether captions answer instead of the catalogue: nothing that was trained is named there, or captions name something before it
+        or around it ("a tree stump", but no "carrot cake") by words that the catalogue does not know."""
+        if self.matched is None or parsed.category not in self.kinds:
+            return self.matched is not None
+        noun, other = self.matched.noun, reader.noun
+        describes = noun.stop == other.start and noun.stop not in self.breaks
+        unknown = {finding.words for finding in parsed.findings if finding.kind == "unknown"}
+        return noun.start <= other.start and not describes and any(self.words[i] in unknown for i in noun)
 
+    def read(self) -> ParsedPrompt:
+        matched = self.matched
+        assert matched is not None
+        self._take([Match(matched.kind, range(place, place + 1)) for place in sorted(matched.places)])
+        self._leave_out_other_colors(matched.noun)
+        self._leave_out_counts(None)
+        if matched.singular and not any(finding.kind == "count" for finding in self.findings):
+            self._note("count", matched.noun[-1:], f"is made as one {matched.kind}: an asset is one object (count=2 makes two)")
+        self._leave_out_qualifiers()
+        self._ask_about_the_rest(None)
+        known = tuple(self.words[i] for i in self.known)
+        return ParsedPrompt(matched.kind, matched.color, None, known, tuple(self.findings), matched.caption)
 
-def _is_number(word: str) -> bool:
-    """Whether the word asks for more than one."""
-    return word in NUMBERS or word in CROWDS or (word.isdecimal() and word != "1")
+    def _leave_out_other_colors(self, noun: range) -> None:
+        for match in find_phrases(self.words, _color_phrases(), self.taken):
+            part = self.words[match.places.stop : match.places.stop + 1]
+            if part and of_a_part(self.words, noun, match.places.start):
+                self._note("part color", match.places, f"cannot be done: '{part[0]}' has no colour of its own here")
+            else:
+                self._note("second color", match.places, "gives way: one main colour an asset")
+
+    def _objects(self) -> set[int]:
+        return super()._objects() | {place for match in self.captions.nouns(self.words, self.taken) for place in match.places}
+
+    def _fitting(self, kind: Kind | None) -> dict[str, str]:
+        assert self.matched is not None
+        return {word: word for word in (*COLOR_WORDS, *self.captions.words(self.matched.kind))}
 
 
 @lru_cache(maxsize=1)
@@ -433,7 +449,7 @@ def _plural_phrases() -> dict[tuple[str, ...], str]:
 
 @lru_cache(maxsize=1)
 def _color_phrases() -> dict[tuple[str, ...], str]:
-    return {(word,): name for name in COLORS for word in (name, *COLOR_SYNONYMS[name])}
+    return {(word,): name for word, name in COLOR_WORDS.items()}
 
 
 def _core(phrase: str) -> tuple[str, ...]:

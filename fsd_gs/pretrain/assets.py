@@ -57,6 +57,7 @@ class MeshFolder:
     """The folder as an :class:`~fsd_gs.pretrain.sources.ObjectSource`: shuffled rounds of all its meshes.
 
     All files are read at once (0.1 to 1 MB each afterwards); each one that cannot be used is named in one warning and left out.
+    ``captions``: all of them, sorted.
 
     Args:
         seed: of the order.
@@ -83,7 +84,8 @@ class MeshFolder:
         if not objects:
             raise InputError(f"meshes: none of the {skipped} files in '{folder}' can be used; the lines above say why")
         self.objects = tuple(objects)
-        self.words = tuple(sorted({word for thing in objects for caption in thing.captions for word in words_of(caption)}))
+        self.captions = tuple(sorted({caption for thing in objects for caption in thing.captions}))
+        self.words = tuple(sorted({word for caption in self.captions for word in words_of(caption)}))
 
     def draw(self, index: int) -> MeshObject:
         if index < 0:

@@ -1,6 +1,7 @@
 """Writes a trained prior as a diffusers folder: what ``prior.name=FOLDER`` loads like any other backbone.
 
     unet/ vae/ text_encoder/ tokenizer/ scheduler/ model_index.json    as diffusers lays them out; float16 safetensors, ≤ 12 MB a file
+    captions.json                                                      those it was trained with beside the catalogue's, if there are any
     card.json                                                          how it was made and how well it went, if the caller knows
     checksums.json                                                     SHA-256 of every other file
 
@@ -22,6 +23,7 @@ import torch
 from fsd_gs.io import new_folder, write_text
 from fsd_gs.pretrain.diffusion import SCHEDULER, Denoiser
 from fsd_gs.priors.digests import CHECKSUMS, checksums
+from fsd_gs.priors.reader import CAPTIONS
 
 MAX_SHARD = "12MB"
 CARD = "card.json"
@@ -35,13 +37,15 @@ def save_prior(
     views: int,
     vocabulary: str,
     categories: Sequence[str] = (),
+    captions: Sequence[str] = (),
     card: Mapping[str, Any] | None = None,
     beside: Callable[[Path], None] = lambda place: None,
 ) -> Path:
     """Write ``folder`` anew (half precision); the old one stays until the new one is whole.
 
     vocabulary: "catalogue" if prompts are read in its words, "" for free captions. categories: those of the catalogue that the prior was
-    trained on, none for all (or for free captions). beside: writes what else belongs into the new folder, before its checksums.
+    trained on, none for all (or for free captions). captions: those that it was trained with beside the catalogue's. beside: writes what
+    else belongs into the new folder, before its checksums.
     """
     with new_folder(folder) as place:
         for name, module in (("unet", denoiser.unet), ("vae", vae), ("text_encoder", denoiser.text_encoder)):
@@ -55,7 +59,10 @@ def save_prior(
             _forget_origin(place / name / "config.json")
         denoiser.tokenizer.save_pretrained(place / "tokenizer")
         write_text(place / "scheduler" / "scheduler_config.json", json.dumps(SCHEDULER, indent=2))
-        write_text(place / "model_index.json", json.dumps(_index(views, vocabulary, categories), indent=2))
+        index = _index(views, vocabulary, categories) | ({"captions": CAPTIONS} if captions else {})
+        write_text(place / "model_index.json", json.dumps(index, indent=2))
+        if captions:
+            write_text(place / CAPTIONS, json.dumps(list(captions), indent=1))
         beside(place)
         if card is not None:
             write_text(place / CARD, json.dumps(dict(card), indent=2))

@@ -55,6 +55,11 @@ class ObjectSource(Protocol):
     """An endless stream of objects, random access by index."""
 
     @property
+    def captions(self) -> tuple[str, ...]:
+        """All captions that are not made of the catalogue's words, sorted."""
+        ...
+
+    @property
     def words(self) -> tuple[str, ...]:
         """Every word that the captions may use, lower case, sorted: what a tokenizer must know."""
         ...
@@ -139,6 +144,7 @@ class CatalogueSource:
         if not self._triples:
             raise InputError(f"categories: expected at least one with held-out combinations, got {', '.join(categories)}")
         self.categories = tuple(self._triples)
+        self.captions: tuple[str, ...] = ()
         self.words = _words(categories or tuple(CATEGORIES))
 
     def draw(self, index: int) -> CatalogueDraw:

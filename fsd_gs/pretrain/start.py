@@ -62,7 +62,10 @@ def load_parts(folder: Path) -> FinishedParts:
         load_module(cls, folder, name, torch.float32).train().requires_grad_(True)
         for cls, name in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae"), (CLIPTextModel, "text_encoder"))
     ]
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except Exception as error:
+        raise FileFormatError(f"init: '{folder / 'tokenizer'}' does not load ({' '.join(str(error).split())[:200]})") from error
     code = read_encoder(modules[1])
     if code is None:
         raise FileFormatError("init: the autoencoder of this prior was not made by train-prior; start without init")

@@ -113,6 +113,6 @@ class ControlledPrior(Prior, Protocol):
 class SplatNativePrior(CleanPrior, Protocol):
     """A multi-view prior whose clean views are renders of Gaussians that it draws itself."""
 
-    def predict_splats(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras) -> Gaussians:
-        """The Gaussians that it sees in V noisy views [V, C, h, w] of one object, t one time for all."""
+    def predict_splats(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float = 1.0) -> Gaussians:
+        """The Gaussians that it sees in V noisy views [V, C, h, w] of one object, t one time for all; guided by ``cfg_scale``."""
         ...

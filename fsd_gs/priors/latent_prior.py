@@ -160,13 +160,17 @@ class LatentPrior(ABC):
 
     def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None) -> Tensor:
         """ε_lora [B, C, h, w] for the text alone, differentiable in the parameters of :meth:`add_lora`."""
+        return self.noise_from_output(self.trainable_output(latents_t, t, text, cameras), latents_t, t)
+
+    def trainable_output(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None) -> Tensor:
+        """What the network with the adapters of :meth:`add_lora` predicts, in its own parametrisation."""
         text = embedded(text)
         if self._adapted is None:
             raise BackendError("vsd: no LoRA is attached; call add_lora first")
         batch = latents_t.shape[0]
         time = t.to(latents_t.device).expand(batch)
         output = self.network_output(self._adapted, latents_t, time, text.positive.expand(batch), cameras, self.options.guidance)
-        return self.noise_from_output(output.to(latents_t.dtype), latents_t, t)
+        return output.to(latents_t.dtype)
 
     def split_guidance(self, cfg_scale: float) -> tuple[float, float]:
         """(guidance value given to the network, CFG scale applied outside): a guidance-distilled network takes the scale itself."""

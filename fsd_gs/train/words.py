@@ -19,6 +19,7 @@ from fsd_gs.config import Config, load_config
 from fsd_gs.core import commandline
 from fsd_gs.errors import InputError, unknown_name
 from fsd_gs.priors.base import Prior
+from fsd_gs.priors.reader import trained_captions
 
 DESCRIPTION = """What the prior in use understands: kinds of object, their designs and colours.
 
@@ -44,8 +45,11 @@ def known_vocabulary(name: str) -> Vocabulary | None:
         return CATALOGUE
     if name != "nano":
         return None
-    index = json.loads(resources.files("fsd_gs.priors.nano").joinpath("weights/model_index.json").read_text(encoding="utf-8"))
-    return Vocabulary(index.get("categories", ())) if index.get("vocabulary") == "catalogue" else None
+    folder = resources.files("fsd_gs.priors.nano").joinpath("weights")
+    index = json.loads(folder.joinpath("model_index.json").read_text(encoding="utf-8"))
+    if index.get("vocabulary") != "catalogue":
+        return None
+    return Vocabulary(index.get("categories", ()), trained_captions(index, folder))
 
 
 def find_words(prior: Prior, prompt: str) -> tuple[Finding, ...]:
@@ -98,10 +102,14 @@ def main(arguments: Sequence[str], program: str = "fsd-gs words") -> int:
     if vocabulary is None:
         print(f"prior {config.prior.name}: a text encoder reads the prompt; any words will do")
         return 0
-    kinds = _chosen(vocabulary, [word for word in options.overrides if "=" not in word])
+    kinds, meshes = _chosen(vocabulary, [word for word in options.overrides if "=" not in word])
     print(f"prior {config.prior.name}: {len(vocabulary.kinds)} kinds of object; a prompt is a colour, a kind and a design of it\n")
     for kind in kinds:
         print(_described(kind))
+    if meshes:
+        print("\nand, from meshes, in any colour:")
+    for name in meshes:
+        print("\n    ".join([name, *(ending for ending in vocabulary.captions.endings(name) if ending != name)]))
     print("\ncolours: " + ", ".join(f"{name} ({', '.join(COLOR_SYNONYMS[name])})" for name in COLORS))
     if options.picture:
         save_picture(kinds, options.picture)
@@ -112,17 +120,20 @@ def main(arguments: Sequence[str], program: str = "fsd-gs words") -> int:
     return 0
 
 
-def _chosen(vocabulary: Vocabulary, words: Sequence[str]) -> list[Kind]:
-    """The kinds that the words name, by any of their names; all of them for no words."""
+def _chosen(vocabulary: Vocabulary, words: Sequence[str]) -> tuple[list[Kind], list[str]]:
+    """The kinds that the words name, by any of their names, and those that only captions of meshes know; all of them for no words."""
     if not words:
-        return list(vocabulary.kinds.values())
-    chosen = []
+        return list(vocabulary.kinds.values()), list(vocabulary.meshes)
+    kinds, meshes = [], []
     for word in words:
-        name = vocabulary.read(word).category
-        if name not in vocabulary.kinds:
-            raise InputError(unknown_name("kind", word, vocabulary.kinds))
-        chosen.append(vocabulary.kinds[name])
-    return chosen
+        parsed = vocabulary.read(word)
+        if parsed.category is None or not vocabulary.knows(parsed):
+            raise InputError(unknown_name("kind", word, (*vocabulary.kinds, *vocabulary.meshes)))
+        if parsed.phrase is None:
+            kinds.append(vocabulary.kinds[parsed.category])
+        else:
+            meshes.append(parsed.category)
+    return kinds, meshes
 
 
 def _described(kind: Kind) -> str:
@@ -139,6 +150,8 @@ def save_picture(kinds: Sequence[Kind], path: Path, size: int = 96, columns: int
 
     if path.suffix.lower() != ".png":
         raise InputError(f"picture: expected a name that ends in .png, got '{path.name}'")
+    if not kinds:
+        raise InputError("picture: expected a kind of the catalogue among the words; meshes that a prior was trained with are not at hand")
     things = [(kind.name, make_object(kind.name, 0, design=kind.designs[0], color=kind.colors[0]).mesh) for kind in kinds]
     save_png(captioned_sheet(things, size, columns), path)
 

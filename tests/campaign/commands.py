@@ -27,9 +27,8 @@ prior.distractors=1 guidance.cfg_scale=1 outputs.turntable_frames=2 outputs.turn
 outputs.checkpoint_every=2 outputs.clean=false device=cpu"""
 TRAIN = ["train", "prompt=a red chair", *RUN.split()]
 SPLAT = """train-prior --network splat data.categories=[mug,apple] data.image_size=64 data.supersample=1 data.free_views=2 data.rigs=1
-data.captions=2 data.shard=2 data.window=4 data.workers=0 data.reuse=2 network.cells=4 network.lift_points=2 network.emit_points=3
-network.kept=24 network.early=1 network.width=16 network.depth=2 network.heads=2 network.view_features=3 network.voxel_features=4
-network.head_width=8 network.text_rows=64 network.text_width=8 train.objects=2 train.render_size=16 train.log_every=1
+data.captions=2 data.shard=2 data.window=4 data.workers=0 data.reuse=2 network.voxels=8 network.volume_width=8 network.volume_depth=1
+network.view_features=4 network.patch_width=8 network.samples=8 network.point_width=8 train.objects=2 train.log_every=1
 train.evaluate_every=0 train.preview_every_minutes=0 train.warmup=1 train.targets=[1,1] train.steps=2"""
 UNET = ["train-prior", "--config", str(ROOT / "configs/nano/tiny.yaml")]
 

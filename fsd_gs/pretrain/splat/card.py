@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def make_splat_card(config: SplatPretrainConfig, trainer: SplatTrainer, held_out
         config: of the training.
         trainer: as it stands.
         held_out: timestep → [error of the views seen, of other views] of x̂_0 on held-out objects; empty if not measured in this session.
-        error: running mean of the training error of the renders.
+        error: running mean of the training error of the renders; NaN if there was no step in this session.
     """
     settings = asdict(config)
     del settings["output"]
@@ -35,7 +36,7 @@ def make_splat_card(config: SplatPretrainConfig, trainer: SplatTrainer, held_out
             "steps": progress.step,
             "objects": progress.objects,
             "minutes": round(progress.seconds / 60, 2),
-            "error": round(error, 5),
+            "error": round(error, 5) if isfinite(error) else None,
             "held_out": held_out,
         },
         "megabytes": round(2 * parameters / 1e6, 2),

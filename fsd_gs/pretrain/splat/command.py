@@ -74,22 +74,22 @@ def main(arguments: Sequence[str], program: str = "fsd-gs train-prior") -> int:
 
 def train(config: SplatPretrainConfig, device: torch.device, console: Console, interrupts: Interrupts) -> None:
     """Until a limit of steps or minutes, or Stopped."""
-    words = make_splat_source(config.data).words  # says what is wrong with the data before anything is written
+    source = make_splat_source(config.data)  # says what is wrong with the data before anything is written
+    words, captions = source.words, source.captions
+    del source  # the stream reads its meshes itself
     if config.init != EMBEDDED and not (Path(config.init) / "model_index.json").is_file():
         raise InputError(f"init: expected nano or the folder of a finished prior (with model_index.json), got '{config.init}'")
     folder = begin(config)
     with occupied(folder):
-        _train(config, folder, words, device, console, interrupts)
+        trainer = SplatTrainer(config, words, folder, device)
+        _train(Session(config, folder, trainer, captions), console, interrupts)
 
 
-def _train(
-    config: SplatPretrainConfig, folder: Path, words: Sequence[str], device: torch.device, console: Console, interrupts: Interrupts
-) -> None:
-    trainer = SplatTrainer(config, words, folder, device)
+def _train(session: Session, console: Console, interrupts: Interrupts) -> None:
+    config, folder, trainer = session.config, session.folder, session.trainer
     if (folder / STATE).is_file():
         trainer.load(folder)
     cut_log(folder / LOG, trainer.progress.step)
-    session = Session(config, folder, trainer)
     with Stream(config.data, folder / "objects", interrupts.check) as stream, Bar(console, "splat prior") as bar:
         stream.begin(trainer.progress.objects)
         try:
@@ -105,10 +105,17 @@ def _train(
 
 
 class Session:
-    """What happens beside the steps: the log, saves, measurements, pictures."""
+    """What happens beside the steps: the log, saves, measurements, pictures.
 
-    def __init__(self, config: SplatPretrainConfig, folder: Path, trainer: SplatTrainer) -> None:
-        self.config, self.folder, self.trainer = config, folder, trainer
+    Args:
+        config: of the training.
+        folder: of the training.
+        trainer: what it does.
+        captions: of the user's meshes.
+    """
+
+    def __init__(self, config: SplatPretrainConfig, folder: Path, trainer: SplatTrainer, captions: Sequence[str] = ()) -> None:
+        self.config, self.folder, self.trainer, self.captions = config, folder, trainer, captions
         self.began = time.monotonic()
         self.save_due = Every(config.train.save_every_minutes)
         self.preview_due = Every(config.train.preview_every_minutes)
@@ -150,11 +157,12 @@ class Session:
             self.trainer.save(self.folder)
 
     def export(self) -> Path:
-        """The prior as it stands."""
+        """The prior as it stands: of meshes alone it takes prompts as they are, else it puts them into words that were trained."""
         data, folder = self.config.data, self.folder / "prior"
         card = make_splat_card(self.config, self.trainer, self.held_out, self.mean)
-        vocabulary = "" if data.meshes else "catalogue"
-        self.trainer.averaged().save(folder, vocabulary=vocabulary, categories=data.categories, card=card)
+        vocabulary = "" if data.meshes and not data.catalogue_share else "catalogue"
+        captions = self.captions if vocabulary else ()
+        self.trainer.averaged().save(folder, vocabulary=vocabulary, categories=data.categories, captions=captions, card=card)
         return folder
 
     def _preview(self) -> None:

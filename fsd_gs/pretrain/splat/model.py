@@ -45,15 +45,16 @@ class SplatModel(torch.nn.Module):
             output = self.denoiser(x_t.to(memory_format=torch.channels_last), n, batch.captions, batch.numbers.to(x_t))
         return self.head(output, x_t, alpha, sigma, batch.rays, dtype)
 
-    def save(self, folder: Path, *, vocabulary: str, categories: Sequence[str], card: dict[str, Any]) -> None:
-        """Write the prior as a folder that ``prior.name`` takes, in half precision."""
+    def save(self, folder: Path, *, vocabulary: str, categories: Sequence[str], captions: Sequence[str] = (), card: dict[str, Any]) -> None:
+        """Write the prior as a folder that ``prior.name`` takes, in half precision; the rest as
+        :func:`~fsd_gs.pretrain.folder.save_prior` has it."""
         unet = self.denoiser.unet
         wrapped = unet.conv_out
         unet.conv_out = wrapped.inner  # as diffusers knows it
         try:
             save_prior(
-                folder, self.denoiser, self.beside[0], views=4, vocabulary=vocabulary, categories=categories, card=card,
-                beside=lambda place: save_head(place, self.head),
+                folder, self.denoiser, self.beside[0], views=4, vocabulary=vocabulary, categories=categories,
+                captions=captions, card=card, beside=lambda place: save_head(place, self.head),
             )  # fmt: skip
         finally:
             unet.conv_out = wrapped
@@ -97,8 +98,11 @@ def start_model(init: str, words: Sequence[str], settings: SplatSettings, seed: 
 def learn_words(parts: FinishedParts, words: Sequence[str], folder: Path) -> Any:
     """A tokenizer that knows ``words`` and what the prior knew; the text encoder keeps the embeddings of the tokens that it had, and draws
     new ones for the others."""
-    known = parts.tokenizer.get_vocab()
-    old = {token.removesuffix(WORD_END) for token in known if re.fullmatch(rf"[^\W\d_]{{2,}}{WORD_END}", token)}
+    from tokenizers.decoders import ByteLevel
+
+    known, spelled = parts.tokenizer.get_vocab(), ByteLevel()
+    ends = {spelled.decode([token.removesuffix(WORD_END)]) for token in known if token.endswith(WORD_END)}
+    old = {text for text in ends if re.fullmatch(r"[^\W\d_]{2,}", text)}
     if all(word in old for text in words for word in re.findall(r"[^\W\d_]{2,}", text.lower())):
         return parts.tokenizer
     made = start_tokenizer(sorted({*old, *words}), folder, None)

@@ -55,6 +55,7 @@ class MixedSource:
 
     def __init__(self, first: ObjectSource, second: ObjectSource, share: float) -> None:
         self.first, self.second, self.share = first, second, share
+        self.captions = tuple(sorted({*first.captions, *second.captions}))
         self.words = tuple(sorted({*first.words, *second.words}))
 
     def draw(self, index: int) -> CaptionedObject:

@@ -27,7 +27,7 @@ from fsd_gs.priors.latent import LatentCodec
 from fsd_gs.priors.nano.patch_code import PatchCode, read_encoder
 from fsd_gs.priors.networks import UNet
 from fsd_gs.priors.options import LoadOptions
-from fsd_gs.priors.reader import CatalogueReader
+from fsd_gs.priors.reader import CatalogueReader, trained_captions
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.text import EmbeddedText, TextBank
 
@@ -64,7 +64,7 @@ class NanoPrior(MVDreamPrior):
     def encode_text(self, prompt: str, negative_prompt: str, cameras: Cameras | None, background: Tensor | None = None) -> EmbeddedText:
         """Both prompts in front of the named colour that is nearest to ``background`` [3]: guidance must not push against it.
 
-        InputError for a prompt that names nothing of the catalogue; unknown words are named in a log line, once, and left out.
+        InputError for a prompt that names nothing that was trained; unknown words are named in a log line, once, and left out.
         """
         if self.reader is not None:
             prompt, negative_prompt = self.reader.caption(prompt), self.reader.negative(negative_prompt)
@@ -90,7 +90,7 @@ def load_as(kind: type[P], request: Request) -> tuple[P, Folder]:
     options = replace(request.options, vae_checkpointing=False)
     if request.auto and multiplies_bfloat16(request.device):
         request = replace(request, dtype=torch.bfloat16)
-    reader = CatalogueReader(tuple(folder.index.get("categories", ()))) if folder.index.get("vocabulary") == "catalogue" else None
+    reader = _reader(folder) if folder.index.get("vocabulary") == "catalogue" else None
     parts = load_multi_view_parts(folder, replace(request, options=options), RULES)
     prior = kind(*parts, *prompt_habits(folder), reader=reader)
     # Forty layers that are one matrix were two fifths of a step. Asked in float32, for bfloat16 would not hold the matrix.
@@ -100,6 +100,10 @@ def load_as(kind: type[P], request: Request) -> tuple[P, Folder]:
         prior.codec.encode_by(prior.code.encode)
     prior.sampler = folder.configs["scheduler"]
     return prior, folder
+
+
+def _reader(folder: Folder) -> CatalogueReader:
+    return CatalogueReader(tuple(folder.index.get("categories", ())), trained_captions(folder.index, folder.path))
 
 
 def recognises(folder: Folder) -> bool:

@@ -3,13 +3,15 @@
     x̂_0 = E(g(G_φ(x_t, t, y, c), c)),   ε_φ = (x_t − α x̂_0)/σ
 
 G_φ: the UNet and :class:`~fsd_gs.priors.splat.network.SplatHead`; g: the rasterizer; E: the code of the latents, which is linear. Guidance
-combines x̂_0 of the prompt and of the negative prompt, each rendered from its own Gaussians. Without cameras (2D) it is the UNet alone.
+combines what the UNet says, v and features, of the prompt and of the negative prompt; one set of Gaussians is drawn from that. Without
+cameras (2D) it is the UNet alone.
 
 A folder of ``fsd-gs train-prior --network splat``'s making is a diffusers folder with one component more, ``splats``.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -18,16 +20,13 @@ from torch import Tensor
 from fsd_gs.core.types import Cameras, Gaussians, TextCondition, check_shape
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.priors.backbones import nano
-from fsd_gs.priors.backbones.mvdream import camera_numbers
 from fsd_gs.priors.backbones.nano import NanoPrior
 from fsd_gs.priors.digests import CHECKSUMS, verify
 from fsd_gs.priors.family import Family, Folder, Request
-from fsd_gs.priors.networks import NetworkCall
 from fsd_gs.priors.splat.draw import asset, draw
 from fsd_gs.priors.splat.folder import COMPONENT, HEAD, VERSION, load_head
-from fsd_gs.priors.splat.network import SplatHead, ViewMaps, WithFeatures
+from fsd_gs.priors.splat.network import SplatHead, WithFeatures
 from fsd_gs.priors.splat.volume import RADIUS, Rays, stack_rays
-from fsd_gs.priors.text import Embedding, embedded
 
 FOV_RANGE_DEG = (15.0, 80.0)
 FILL_RANGE = (0.5, 1.6)  # radius of the ball's image in half images
@@ -44,31 +43,26 @@ class SplatPrior(NanoPrior):
         network.conv_out = WithFeatures(network.conv_out)
         self.head, self.prediction = head, "sample"
 
-    def network_output(
-        self, call: NetworkCall, latents_t: Tensor, t: Tensor, embedding: Embedding, cameras: Cameras | None, guidance: float
-    ) -> Tensor:
-        """x̂_0 [k·B, C, h, w] for k copies of B views, ``views`` of which belong together."""
-        output = super().network_output(call, latents_t, t, embedding, cameras, guidance).to(latents_t.dtype)
-        alpha, sigma = self._alpha_sigma(latents_t, t)
-        if cameras is None:
-            return alpha * latents_t - sigma * output[:, : latents_t.shape[1]]
-        copies = len(latents_t) // len(cameras)
-        objects = len(cameras) // self.views
-        groups = [cameras[self.views * k : self.views * (k + 1)] for k in range(objects)] * copies
-        rays = _rays(groups, output)
-        maps = self.head(output, latents_t, alpha, sigma, rays, self.dtype)
-        renders = [self._render(maps, k, rays, group) for k, group in enumerate(groups)]
-        return self.codec.encode(torch.cat(renders)).to(latents_t.dtype)
+    def _guided(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
+        """x̂_0 [B, C, h, w] of B views, ``views`` of which belong together."""
+        output = super()._guided(latents_t, t, text, cameras, cfg_scale)
+        return self._drawn(output, latents_t, t, cameras, text.background)
+
+    def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None) -> Tensor:
+        """ε_lora [B, C, h, w] for the text alone, drawn like the frozen prediction."""
+        output = self.trainable_output(latents_t, t, text, cameras)
+        return self.noise_from_output(self._drawn(output, latents_t, t, cameras, text.background), latents_t, t)
 
     @torch.no_grad()
-    def predict_splats(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras) -> Gaussians:
+    def predict_splats(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float = 1.0) -> Gaussians:
         """The Gaussians that the network sees in V noisy views of one object: what no other prior can say.
 
         Args:
             latents_t: [V, C, h, w], V ≥ 1.
             t: [] or [V] in [0, 1], one time for all views.
-            text: from :meth:`encode_text`; the prompt alone is followed.
+            text: from :meth:`encode_text`.
             cameras: of the V views.
+            cfg_scale: guidance, as in :meth:`predict_noise`.
 
         Returns:
             One asset of SH degree 0, in the world's frame.
@@ -77,25 +71,29 @@ class SplatPrior(NanoPrior):
             InputError: cameras outside the range that the network was trained for.
         """
         check_shape("latents_t", latents_t, (len(cameras), *self.latent_shape))
-        said, views = embedded(text).positive.expand(len(cameras)), len(cameras)
-        time = t.to(latents_t.device).expand(views)
-        output = self._forward(
-            latents_t.to(self.dtype),
-            self.timesteps(time),
-            encoder_hidden_states=said.tokens,
-            class_labels=camera_numbers(cameras).to(self.device, self.dtype),
-            cross_attention_kwargs={"views": views},
-            added_cond_kwargs=self.added_conditions(latents_t, said),
-            return_dict=False,
-        )[0]
         rays = _rays([cameras], latents_t)
-        maps = self.head(output.to(latents_t.dtype), latents_t, *self._alpha_sigma(latents_t, t), rays, self.dtype)
+        together = copy.copy(self)
+        together.views = len(cameras)
+        output = super(SplatPrior, together)._guided(latents_t, t, text, cameras, cfg_scale)
+        maps = self.head(output, latents_t, *self._alpha_sigma(latents_t, t), rays, self.dtype)
         return asset(self.head.gaussians(maps, 0, rays))
 
-    def _render(self, maps: ViewMaps, index: int, rays: Rays, cameras: Cameras) -> Tensor:
-        splats = self.head.gaussians(maps, index, rays)
-        small = cameras.to(splats.means.device, splats.means.dtype).resized(self.image_size, self.image_size)
-        return draw(splats, small, self.head.backdrop(maps, index))[0]
+    def _drawn(self, output: Tensor, latents_t: Tensor, t: Tensor, cameras: Cameras | None, background: Tensor | None) -> Tensor:
+        """x̂_0 from what the UNet said, [B, C + F, h, w]. background: [3], where it is known."""
+        alpha, sigma = self._alpha_sigma(latents_t, t)
+        if cameras is None:
+            return alpha * latents_t - sigma * output[:, : latents_t.shape[1]]
+        groups = [cameras[k : k + self.views] for k in range(0, len(cameras), self.views)]
+        rays = _rays(groups, output)
+        maps, renders = self.head(output, latents_t, alpha, sigma, rays, self.dtype), []
+        for k, group in enumerate(groups):
+            behind = self.head.backdrop(maps, k) if background is None else background.to(output.device, torch.float32)
+            renders.append(draw(self.head.gaussians(maps, k, rays), _small(group, self.image_size, output), behind)[0])
+        return self.codec.encode(torch.cat(renders)).to(latents_t.dtype)
+
+
+def _small(cameras: Cameras, size: int, like: Tensor) -> Cameras:
+    return cameras.to(like.device, torch.float32).resized(size, size)
 
 
 def _rays(groups: list[Cameras], like: Tensor) -> Rays:

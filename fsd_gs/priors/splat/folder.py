@@ -58,10 +58,10 @@ def load_head(folder: Path, code: PatchCode, features: int, device: torch.device
             odd = ", ".join(sorted(set(values) ^ known))
             raise FileFormatError(f"prior: {folder / CONFIG}: expected exactly the settings of this version; missing or unknown: {odd}")
         weights = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, AttributeError, SafetensorError) as error:
+        with torch.random.fork_rng(devices=[]):
+            head = SplatHead(SplatSettings(**values), code, features)
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise FileFormatError(f"prior: {folder} cannot be read as a splat prior ({' '.join(str(error).split())[:150]})") from error
-    with torch.random.fork_rng(devices=[]):
-        head = SplatHead(SplatSettings(**values), code, features)
     expected = {name: tuple(value.shape) for name, value in head.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != found:

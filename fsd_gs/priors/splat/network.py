@@ -216,14 +216,15 @@ class SplatHead(torch.nn.Module):
         """
         B, V = rays.viewmats.shape[:2]
         channels = latents_t.shape[1]
+        output, latents_t, alpha, sigma = (x.float() for x in (output, latents_t, alpha, sigma))
         clean = alpha * latents_t - sigma * output[:, :channels]
         with torch.autocast(output.device.type, dtype, enabled=dtype == torch.bfloat16):
             said = self.patches(torch.cat([output[:, channels:], clean, latents_t], dim=1))
-        clean, features = clean.float(), output[:, channels:].float()
+        features = output[:, channels:]
         pixels = F.pixel_shuffle(said.float(), self.factor)
         colors = (self.code.decode(clean) + 1) / 2 + 0.2 * pixels[:, 1:4]
         coverage = 3 * pixels[:, 0]
-        a, s = (x.float().view(B, V)[:, :1] for x in (alpha, sigma))
+        a, s = (x.view(B, V)[:, :1] for x in (alpha, sigma))
         told = torch.cat([a, s, 0.3 * (s / (a + 0.02)).log(), torch.full_like(a, V / 4)], dim=1)
         seen = torch.cat([2 * colors - 1, coverage.sigmoid()[:, None]], dim=1).unflatten(0, (B, V))
         logits = self.volume(features.unflatten(0, (B, V)), seen, rays, told, dtype)

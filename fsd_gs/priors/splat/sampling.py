@@ -2,7 +2,7 @@
 
     ε = (x_t − α_t x̂_0)/σ_t,   x_s = α_s x̂_0 + σ_s ε
 
-x̂_0 is the guided clean estimate, held in [−1, 1]; the asset is what the prior draws with the text at the last time.
+x̂_0 is the guided clean estimate; the asset is what the prior draws, guided as well, at the last time.
 """
 
 from __future__ import annotations
@@ -46,11 +46,9 @@ def sample_splats(
     schedule = prior.schedule
     x, times = noise, torch.linspace(FIRST, LAST, steps)
     for k, t in enumerate(times[:-1]):
-        clean, _ = prior.predict_clean_and_noise(x, t, text, cameras, cfg_scale)
-        clean = clean.clamp(-1, 1)
-        eps = (x - schedule.alpha(t) * clean) / schedule.sigma(t)
+        clean, eps = prior.predict_clean_and_noise(x, t, text, cameras, cfg_scale)
         x = schedule.alpha(times[k + 1]) * clean + schedule.sigma(times[k + 1]) * eps
         after_step(k + 1)
-    splats = prior.predict_splats(x, times[-1], text, cameras)
+    splats = prior.predict_splats(x, times[-1], text, cameras, cfg_scale)
     after_step(steps)
     return splats

@@ -150,7 +150,7 @@ def march(logits: Tensor, origins: Tensor, directions: Tensor, distances: Tensor
         distances: [P] of the cameras from the origin of the world; the rays are followed from R before it to R behind.
         samples: steps along each.
     """
-    steps = (torch.arange(samples, device=logits.device) + 0.5) / samples * (2 * RADIUS) - RADIUS
+    steps = (torch.arange(samples, device=logits.device, dtype=logits.dtype) + 0.5) / samples * (2 * RADIUS) - RADIUS
     depths = distances[:, None] + steps
     points = origins[:, None] + directions[:, None] * depths[..., None]
     places = (points / RADIUS).flip(-1)  # grid_sample counts x along the last axis
