@@ -23,6 +23,7 @@ def verify(folder: Path) -> Path:
     for name, digest in json.loads((folder / CHECKSUMS).read_text()).items():
         if found.get(name) != digest:
             raise FileFormatError(
-                f"prior: {folder / name} is missing or damaged (its SHA-256 differs from {CHECKSUMS}); install the package again"
+                f"prior: {folder / name} is missing or damaged (its SHA-256 differs from {CHECKSUMS}); "
+                "install the package again, or make the folder anew"
             )
     return folder

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from fsd_gs.priors.prompts import combine_perp_neg
@@ -22,8 +23,17 @@ from fsd_gs.priors.text import EmbeddedText, Embedding, concatenate
 Network = Callable[[Embedding, int], Tensor]
 
 
-def guided_prediction(network: Network, text: EmbeddedText, batch: int, cfg_scale: float, rescale: float = 0.0, views: int = 1) -> Tensor:
-    """The guided prediction [B, C, h, w] of ``network`` for ``batch`` latents, ``views`` of which belong together."""
+def guided_prediction(
+    network: Network,
+    text: EmbeddedText,
+    batch: int,
+    cfg_scale: float,
+    rescale: float = 0.0,
+    views: int = 1,
+    channels: int | None = None,
+) -> Tensor:
+    """The guided prediction [B, C, h, w] of ``network`` for ``batch`` latents, ``views`` of which belong together. channels: only the first
+    so many are the prediction, which a rescale measures; None: all."""
     positive, negative = text.positive.expand(batch), text.negative.expand(batch)
     if cfg_scale == 1.0:
         return network(positive, 1)
@@ -40,4 +50,6 @@ def guided_prediction(network: Network, text: EmbeddedText, batch: int, cfg_scal
     if rescale == 0:
         return guided
     joint = (batch // views, -1)
-    return rescale_cfg(guided.reshape(joint), f_text.reshape(joint), rescale).reshape(guided.shape)
+    measured = guided[:, :channels]
+    scaled = rescale_cfg(measured.reshape(joint), f_text[:, :channels].reshape(joint), rescale).reshape(measured.shape)
+    return scaled if channels is None else torch.cat([scaled, guided[:, channels:]], dim=1)

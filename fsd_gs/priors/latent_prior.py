@@ -126,7 +126,8 @@ class LatentPrior(ABC):
             x, times = latents_t.repeat(copies, 1, 1, 1), time.repeat(copies)
             return self.network_output(self._forward, x, times, embedding, cameras, guidance_in_network).to(latents_t.dtype)
 
-        return guided_prediction(network, text, batch, cfg_scale, self.cfg_rescale, self.views if cameras is not None else 1)
+        views = self.views if cameras is not None else 1
+        return guided_prediction(network, text, batch, cfg_scale, self.cfg_rescale, views, self.latent_shape[0])
 
     @abstractmethod
     def noise_from_output(self, output: Tensor, latents_t: Tensor, t: Tensor) -> Tensor:

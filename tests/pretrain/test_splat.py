@@ -40,7 +40,7 @@ from fsd_gs.pretrain.start import load_parts, start_tokenizer
 from fsd_gs.priors.backbones.mvdream import camera_numbers
 from fsd_gs.priors.backbones.splat import SplatPrior
 from fsd_gs.priors.splat.folder import load_head
-from fsd_gs.priors.splat.network import REACH
+from fsd_gs.priors.splat.network import REACH, WithFeatures
 from fsd_gs.priors.splat.volume import RADIUS, Rays
 
 CPU = torch.device("cpu")
@@ -412,6 +412,7 @@ def test_a_finished_prior_is_a_start_with_its_head(tiny, tmp_path):
     config, model = small(tmp_path), model_of(tiny, tmp_path)
     words = [*make_splat_source(config.data).words, "zorp"]
     model.save(tmp_path / "prior", vocabulary="catalogue", categories=["mug", "apple"], card={})
+    assert isinstance(model.denoiser.unet.conv_out, WithFeatures)  # as it was
     again = start_model(str(tmp_path / "prior"), words, config.network, 7, tmp_path / "tokenizer", CPU)
     assert len(again.denoiser.tokenizer("zorp").input_ids) == 3
     for (name, one), other in zip(model.named_parameters(), again.parameters(), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,23 @@ class SplatBatch:
     backgrounds: Tensor
     targets: list[Tensor]
     cameras: list[Cameras]
+
+    def to(self, device: torch.device) -> SplatBatch:
+        """The batch where the network is; the noise is drawn on the CPU wherever it goes."""
+        if device.type == "cpu":
+            return self
+        rays = Rays(*(x.to(device) for x in (self.rays.viewmats, self.rays.focal, self.rays.center)))
+        return replace(
+            self,
+            clean=self.clean.to(device),
+            depths=self.depths.to(device),
+            rays=rays,
+            numbers=self.numbers.to(device),
+            n=self.n.to(device),
+            backgrounds=self.backgrounds.to(device),
+            targets=[target.to(device) for target in self.targets],
+            cameras=[cameras.to(device) for cameras in self.cameras],
+        )
 
     @property
     def views(self) -> Tensor:

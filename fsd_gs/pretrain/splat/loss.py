@@ -50,10 +50,10 @@ class LossTerms:
 def noised(model: SplatModel, batch: SplatBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(z, x_t, both [B·V, C, h, w]; α, σ [B·V, 1, 1, 1])."""
     V = batch.clean.shape[1]
-    squared = model.alphas_cumprod[batch.n].repeat_interleave(V).view(-1, 1, 1, 1)
+    squared = model.alphas_cumprod.to(batch.n.device)[batch.n].repeat_interleave(V).view(-1, 1, 1, 1)
     alpha, sigma = squared.sqrt(), (1 - squared).sqrt()
     z = model.head.code.encode(2 * batch.views.flatten(0, 1) - 1)
-    noise = torch.randn(z.shape, generator=batch.noise)
+    noise = torch.randn(z.shape, generator=batch.noise).to(z)
     return z, alpha * z + sigma * noise, alpha, sigma
 
 
@@ -71,7 +71,8 @@ def splat_loss(model: SplatModel, batch: SplatBatch, train: SplatTrainSettings, 
         total = total + (pixels.mean() + alphas + train.rays * rays + train.depth * depth) / len(batch.captions)
         own = min(train.targets[0], batch.clean.shape[1])
         seen, new = pixels.detach()[:own], pixels.detach()[own:]
-        sums += torch.stack([seen.mean() if own else seen.sum(), new.mean() if len(new) else new.sum(), rays.detach(), depth.detach()])
+        parts = [seen.mean() if own else seen.sum(), new.mean() if len(new) else new.sum(), rays.detach(), depth.detach()]
+        sums += torch.stack(parts).cpu()
     return LossTerms(total, *(sums / len(batch.captions)).tolist())
 
 

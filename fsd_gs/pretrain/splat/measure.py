@@ -36,10 +36,11 @@ def held_out_examples(config: SplatPretrainConfig, count: int = HELD_OUT) -> lis
 def errors(
     model: SplatModel, examples: list[SplatExample], config: SplatPretrainConfig, dtype: torch.dtype
 ) -> dict[int, tuple[float, float]]:
-    """Timestep → (4 · mean squared error of the renders of the views seen, of other views); captions told, the same draw each time."""
+    """Timestep → (4 · mean squared error of the renders of the views seen, of other views); captions told, the same draw each time.
+    Where an example has no other views, their error is 0."""
     fixed = replace(config.train, objects=len(examples), drop_text=0.0, odd_views=0.0, fine=0.0, targets=[4, 2])
     generator = torch.Generator().manual_seed(1)
-    batch = draw_batch(lambda n: examples[n], (0, len(examples)), config.data, fixed, generator)
+    batch = draw_batch(lambda n: examples[n], (0, len(examples)), config.data, fixed, generator).to(model.head.mean.device)
     result = {}
     for level in LEVELS:
         at = replace(batch, n=torch.full((len(examples),), level), noise=torch.Generator().manual_seed(level))
@@ -51,7 +52,7 @@ def errors(
             wanted = composite(at.targets[b], at.backgrounds[b][:, None, None])
             error = 4 * (rgb - wanted).square().mean((1, 2, 3))
             seen.append(error[:4].mean().item())
-            new.append(error[4:].mean().item())
+            new.append(error[4:].mean().item() if len(error) > 4 else 0.0)
         result[level] = (round(float(np.mean(seen)), 5), round(float(np.mean(new)), 5))
     return result
 

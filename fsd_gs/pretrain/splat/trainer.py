@@ -80,6 +80,7 @@ class SplatTrainer:
                 group["lr"] = rate * rise
         used = progress.objects
         batch = draw_batch(lambda n: stream.example(n, used), stream.bounds(used), self.config.data, train, self.generator)
+        batch = batch.to(self.device)
         terms = splat_loss(self.model, batch, train, self.dtype)
         terms.total.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -119,7 +120,8 @@ class SplatTrainer:
 
 @dataclass(frozen=True)
 class Parameters:
-    """Matrices inside go to Muon; biases, tables, norms, first and last layers to AdamW; each at the rates of its side."""
+    """Muon takes the head's linear layers and the UNet's matrices and convolutions but its first and last; AdamW biases, norms, tables, the
+    head's convolutions and the text encoder; each at the rates of its side."""
 
     head_matrices: list[torch.nn.Parameter]
     head_others: list[torch.nn.Parameter]
