@@ -48,6 +48,7 @@ class TrainedCaptions:
 
     def __init__(self, captions: Iterable[str]) -> None:
         texts = sorted(set(captions))
+        self._whole = {tuple(word for word in split_words(text)[0] if word not in ARTICLES) for text in texts}
         dull = QUALIFIERS.union(*(CutCaption(text).modifiers() for text in texts))
         names: dict[tuple[str, ...], list[str]] = {}
         self._captions: dict[str, list[CutCaption]] = {}  # by what names them: the keys of a kind, or of its last words
@@ -59,6 +60,10 @@ class TrainedCaptions:
         self._kinds = tuple(sorted(self._names.values()))
         self._phrases = {tuple(phrase.split()): phrase for phrase in self._captions}
         self._colors = {color for found in self._captions.values() for caption in found for color in caption.colors}
+
+    def holds(self, words: Sequence[str]) -> bool:
+        """Whether these folded words are a caption, word for word, articles aside."""
+        return tuple(word for word in words if word not in ARTICLES) in self._whole
 
     @property
     def kinds(self) -> tuple[str, ...]:

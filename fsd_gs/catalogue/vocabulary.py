@@ -384,12 +384,16 @@ class _CaptionReader(_Reader):
         self._leave_out_negations()
         self._leave_out_the_background()
         self.matched = captions.find(self.words, self.breaks, self.taken)
+        self.trained = captions.holds(self.words)
 
     def takes_over(self, reader: _Reader, parsed: ParsedPrompt) -> bool:
         """Whether captions answer instead of the catalogue: nothing that was trained is named there, or captions name something before it
-        or around it ("a tree stump", but no "carrot cake") by words that the catalogue does not know."""
+        or around it ("a tree stump", but no "carrot cake") by words that the catalogue does not know; or the prompt is a caption, word
+        for word, of which the catalogue would leave something out ("a castle with blue roofs")."""
         if self.matched is None or parsed.category not in self.kinds:
             return self.matched is not None
+        if self.trained and parsed.findings:
+            return True
         noun, other = self.matched.noun, reader.noun
         describes = noun.stop == other.start and noun.stop not in self.breaks
         unknown = {finding.words for finding in parsed.findings if finding.kind == "unknown"}

@@ -139,6 +139,16 @@ def test_what_the_catalogue_names_first_is_read_as_without_captions(prompt):
     assert VOCABULARY.read(prompt) == CATALOGUE.read(prompt)
 
 
+def test_a_trained_caption_is_handed_on_whole_where_the_catalogue_would_leave_something_out():
+    vocabulary = Vocabulary((), [*CAPTURED, "a castle with blue roofs", "a blue chair"])
+    prompt = "The castle with blue roofs"
+    assert CATALOGUE.read(prompt).findings
+    assert vocabulary.read(prompt).caption() == "a castle with blue roofs"
+    assert vocabulary.read(prompt).findings == ()
+    assert vocabulary.read("a blue chair") == CATALOGUE.read("a blue chair")
+    assert vocabulary.read("a castle with blue roofs and a flag").phrase is None
+
+
 def test_every_word_of_the_catalogue_means_what_it_meant():
     for kind in CATALOGUE.kinds.values():
         for noun in (kind.name, kind.plural_name, *kind.synonyms, *kind.design_nouns):
