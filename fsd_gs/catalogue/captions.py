@@ -48,7 +48,7 @@ class TrainedCaptions:
 
     def __init__(self, captions: Iterable[str]) -> None:
         texts = sorted(set(captions))
-        self._whole = {tuple(word for word in split_words(text)[0] if word not in ARTICLES) for text in texts}
+        self._whole = {_bare(split_words(text)[0]) for text in texts}
         dull = QUALIFIERS.union(*(CutCaption(text).modifiers() for text in texts))
         names: dict[tuple[str, ...], list[str]] = {}
         self._captions: dict[str, list[CutCaption]] = {}  # by what names them: the keys of a kind, or of its last words
@@ -63,7 +63,7 @@ class TrainedCaptions:
 
     def holds(self, words: Sequence[str]) -> bool:
         """Whether these folded words are a caption, word for word, articles aside."""
-        return tuple(word for word in words if word not in ARTICLES) in self._whole
+        return _bare(words) in self._whole
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -144,6 +144,11 @@ class TrainedCaptions:
     def _taught(self, color: str) -> str:
         """The word for it that the network has learned, from these captions or from the catalogue."""
         return color if color in self._colors else COLOR_WORDS[color]
+
+
+def _bare(words: Sequence[str]) -> tuple[str, ...]:
+    """Without articles."""
+    return tuple(word for word in words if word not in ARTICLES)
 
 
 def of_a_part(words: Sequence[str], noun: range, place: int) -> bool:

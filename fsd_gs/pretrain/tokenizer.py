@@ -27,16 +27,25 @@ def make_tokenizer(words: Iterable[str], folder: Path) -> Any:
     are those that weights were trained with."""
     from transformers import CLIPTokenizer
 
-    # CLIP's tokenizers take runs of letters and single digits apart before anything else.
-    pieces = sorted({piece for word in words for piece in re.findall(r"[^\W\d_]+|\d", word.lower())})
+    pieces = pieces_of(words)
     if (folder / "tokenizer.json").is_file():
         kept = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        if all(len(kept(piece).input_ids) == 3 for piece in pieces):
+        if knows(kept, pieces):
             return kept
     letters, merges = sorted(_byte_letters()), learn_merges([_as_bytes(piece) for piece in pieces])
     tokens = [START, END, *letters, *(letter + WORD_END for letter in letters), *("".join(pair) for pair in merges)]
     with new_folder(folder) as place:
         return _written(tokens, merges, place)
+
+
+def pieces_of(words: Iterable[str]) -> list[str]:
+    """What CLIP's tokenizers take apart before anything else: runs of letters and single digits; sorted, each once, in lower case."""
+    return sorted({piece for word in words for piece in re.findall(r"[^\W\d_]+|\d", word.lower())})
+
+
+def knows(tokenizer: Any, words: Iterable[str]) -> bool:
+    """Whether every piece of ``words`` is one token, between start and end."""
+    return all(len(tokenizer(piece).input_ids) == 3 for piece in pieces_of(words))
 
 
 def _written(tokens: list[str], merges: list[tuple[str, str]], folder: Path) -> Any:

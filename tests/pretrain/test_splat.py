@@ -30,7 +30,7 @@ from fsd_gs.pretrain.settings import AutoencoderSettings, DiffusionSettings
 from fsd_gs.pretrain.splat import measure
 from fsd_gs.pretrain.splat.batches import OTHER_COUNTS, SplatBatch, cameras_of, draw_batch, shrink
 from fsd_gs.pretrain.splat.command import main
-from fsd_gs.pretrain.splat.loss import noised, render_views, splat_loss
+from fsd_gs.pretrain.splat.loss import noised, splat_loss
 from fsd_gs.pretrain.splat.model import SplatModel, learn_words, start_model
 from fsd_gs.pretrain.splat.objects import SplatExample, draw_cameras, make_example, nearest_depths
 from fsd_gs.pretrain.splat.settings import SIZE, SplatPretrainConfig, SplatTrainSettings, load_splat_config
@@ -39,6 +39,7 @@ from fsd_gs.pretrain.splat.trainer import SplatTrainer, split_parameters
 from fsd_gs.pretrain.start import load_parts, start_tokenizer
 from fsd_gs.priors.backbones.mvdream import camera_numbers
 from fsd_gs.priors.backbones.splat import SplatPrior
+from fsd_gs.priors.splat.draw import draw
 from fsd_gs.priors.splat.folder import load_head
 from fsd_gs.priors.splat.network import REACH, WithFeatures
 from fsd_gs.priors.splat.volume import RADIUS, Rays
@@ -254,7 +255,12 @@ def test_the_errors_of_the_renders_are_those_of_what_is_drawn(tiny, tmp_path, ex
         errors = []
         for b in range(2):
             wanted = composite(batch.targets[b], batch.backgrounds[b][:, None, None])
-            errors.append(4 * (render_views(model, maps, batch, b) - wanted).square().mean((1, 2, 3)))
+            errors.append(
+                4
+                * (draw(model.head.gaussians(maps, b, batch.rays), batch.cameras[b], batch.backgrounds[b])[0] - wanted)
+                .square()
+                .mean((1, 2, 3))
+            )
     found = torch.stack(errors)
     assert terms.seen == pytest.approx(found[:, :2].mean().item(), rel=1e-4)
     assert terms.new == pytest.approx(found[:, 2].mean().item(), rel=1e-4)

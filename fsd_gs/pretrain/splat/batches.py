@@ -31,7 +31,7 @@ class SplatBatch:
         clean: [B, V, 4, S, S] the network's views, premultiplied and with coverage, in [0, 1].
         depths: [B, V, S, S], 0 where nothing is.
         rays: of the views; numbers: [B·V, 16] of their cameras, as the UNet takes them.
-        n: [B] timesteps; seed: of the noise.
+        n: [B] timesteps; noise: where that of the latents is drawn from, on the CPU.
         captions: B of them, with their backgrounds; backgrounds: [B, 3] in [0, 1].
         targets: for each object, [T, 4, R, R] premultiplied in [0, 1], first the views that the network saw; cameras: theirs.
     """

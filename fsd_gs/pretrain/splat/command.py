@@ -22,12 +22,12 @@ from rich.console import Console
 
 from fsd_gs.core import commandline
 from fsd_gs.core.device import resolve_device
-from fsd_gs.errors import InputError
 from fsd_gs.export.pictures import save_png
 from fsd_gs.io import append_line
 from fsd_gs.pretrain.begin import begin, occupied
 from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
+from fsd_gs.pretrain.splat.model import starting_folder
 from fsd_gs.pretrain.splat.objects import SplatExample
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig, load_splat_config
 from fsd_gs.pretrain.splat.stream import Stream, make_splat_source
@@ -35,7 +35,7 @@ from fsd_gs.pretrain.splat.trainer import STATE, SplatTrainer
 from fsd_gs.pretrain.stages import Every, cut_log
 from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
 from fsd_gs.priors.base import SplatNativePrior
-from fsd_gs.priors.loading import EMBEDDED, load
+from fsd_gs.priors.loading import load
 
 DESCRIPTION = """Train the splat-native prior, on the catalogue or on your own meshes:
 {program} --network splat data.meshes=my_assets output=outputs/my_prior
@@ -77,8 +77,7 @@ def train(config: SplatPretrainConfig, device: torch.device, console: Console, i
     source = make_splat_source(config.data)  # says what is wrong with the data before anything is written
     words, captions = source.words, source.captions
     del source  # the stream reads its meshes itself
-    if config.init != EMBEDDED and not (Path(config.init) / "model_index.json").is_file():
-        raise InputError(f"init: expected nano or the folder of a finished prior (with model_index.json), got '{config.init}'")
+    starting_folder(config.init)  # likewise
     folder = begin(config)
     with occupied(folder):
         trainer = SplatTrainer(config, words, folder, device)

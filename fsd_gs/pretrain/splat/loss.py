@@ -22,7 +22,7 @@ from fsd_gs.pretrain.splat.batches import SplatBatch
 from fsd_gs.pretrain.splat.model import SplatModel
 from fsd_gs.pretrain.splat.settings import SIZE, SplatTrainSettings
 from fsd_gs.priors.splat.draw import EPS_2D, draw
-from fsd_gs.priors.splat.network import PixelGaussians, ViewMaps
+from fsd_gs.priors.splat.network import PixelGaussians
 
 FINE_EPS_2D = 0.3  # pixel² of blur where renders are larger than the network's views
 COVERED, BARE = 0.5, 0.1  # coverage from which a pixel's depth counts; up to which its ray should meet nothing
@@ -66,7 +66,7 @@ def splat_loss(model: SplatModel, batch: SplatBatch, train: SplatTrainSettings, 
     total, sums = train.coverage * coverage + train.views * views, torch.zeros(4)
     for b in range(len(batch.captions)):
         splats = model.head.gaussians(maps, b, batch.rays)
-        pixels, alphas = _render_errors(splats, batch, b)
+        pixels, alphas = render_errors(splats, batch, b)
         rays, depth = _surface_errors(splats, batch, b)
         total = total + (pixels.mean() + alphas + train.rays * rays + train.depth * depth) / len(batch.captions)
         own = min(train.targets[0], batch.clean.shape[1])
@@ -76,8 +76,8 @@ def splat_loss(model: SplatModel, batch: SplatBatch, train: SplatTrainSettings, 
     return LossTerms(total, *(sums / len(batch.captions)).tolist())
 
 
-def _render_errors(splats: PixelGaussians, batch: SplatBatch, index: int) -> tuple[Tensor, Tensor]:
-    """([T] 4 · mean squared errors of rgb, the mean one of alpha)."""
+def render_errors(splats: PixelGaussians, batch: SplatBatch, index: int) -> tuple[Tensor, Tensor]:
+    """([T] 4 · mean squared errors of rgb, the mean one of alpha) of the views that object ``index`` is compared in."""
     background, target = batch.backgrounds[index], batch.targets[index]
     cameras = batch.cameras[index]
     rgb, alpha = draw(splats, cameras, background, eps2d=EPS_2D if cameras.width == SIZE else FINE_EPS_2D)
@@ -97,8 +97,3 @@ def _surface_errors(splats: PixelGaussians, batch: SplatBatch, index: int) -> tu
     missed = -(share[on] + LEAST_SHARE).log().sum() - (stops.through[bare] + LEAST_SHARE).log().sum()
     depth = (splats.depths - truth)[on].abs().clamp(max=FAR).sum()
     return missed / max(1, len(truth)), depth / max(1, int(on.sum()))
-
-
-def render_views(model: SplatModel, maps: ViewMaps, batch: SplatBatch, index: int) -> Tensor:
-    """What object ``index`` looks like to its targets' cameras, [T, 3, R, R]."""
-    return draw(model.head.gaussians(maps, index, batch.rays), batch.cameras[index], batch.backgrounds[index])[0]

@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from fsd_gs.core.backgrounds import composite
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.sheets import Frame, contact_sheet, to_uint8
 from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.splat.batches import draw_batch
-from fsd_gs.pretrain.splat.loss import noised, render_views
+from fsd_gs.pretrain.splat.loss import noised, render_errors
 from fsd_gs.pretrain.splat.model import SplatModel
 from fsd_gs.pretrain.splat.objects import SplatExample, make_example
 from fsd_gs.pretrain.splat.settings import SplatPretrainConfig
@@ -40,17 +39,15 @@ def errors(
     Where an example has no other views, their error is 0."""
     fixed = replace(config.train, objects=len(examples), drop_text=0.0, odd_views=0.0, fine=0.0, targets=[4, 2])
     generator = torch.Generator().manual_seed(1)
-    batch = draw_batch(lambda n: examples[n], (0, len(examples)), config.data, fixed, generator).to(model.head.mean.device)
+    batch = draw_batch(lambda n: examples[n], (0, len(examples)), config.data, fixed, generator)
     result = {}
     for level in LEVELS:
-        at = replace(batch, n=torch.full((len(examples),), level), noise=torch.Generator().manual_seed(level))
+        at = replace(batch, n=torch.full((len(examples),), level), noise=torch.Generator().manual_seed(level)).to(model.head.mean.device)
         _, x_t, alpha, sigma = noised(model, at)
         maps = model(x_t, at, alpha, sigma, dtype)
         seen, new = [], []
         for b in range(len(examples)):
-            rgb = render_views(model, maps, at, b)
-            wanted = composite(at.targets[b], at.backgrounds[b][:, None, None])
-            error = 4 * (rgb - wanted).square().mean((1, 2, 3))
+            error, _ = render_errors(model.head.gaussians(maps, b, at.rays), at, b)
             seen.append(error[:4].mean().item())
             new.append(error[4:].mean().item() if len(error) > 4 else 0.0)
         result[level] = (round(float(np.mean(seen)), 5), round(float(np.mean(new)), 5))

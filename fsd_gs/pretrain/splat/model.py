@@ -15,7 +15,7 @@ from fsd_gs.pretrain.diffusion import Denoiser, make_scheduler
 from fsd_gs.pretrain.folder import save_prior
 from fsd_gs.pretrain.splat.batches import SplatBatch
 from fsd_gs.pretrain.start import FinishedParts, load_parts, seeded, start_tokenizer
-from fsd_gs.pretrain.tokenizer import WORD_END
+from fsd_gs.pretrain.tokenizer import WORD_END, knows
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.loading import EMBEDDED
 from fsd_gs.priors.splat.folder import COMPONENT, load_head, save_head
@@ -74,9 +74,7 @@ def start_model(init: str, words: Sequence[str], settings: SplatSettings, seed: 
     Raises:
         InputError: no such folder, or its head has other settings.
     """
-    folder = WEIGHTS if init == EMBEDDED else Path(init)
-    if not (folder / "model_index.json").is_file():
-        raise InputError(f"init: expected nano or the folder of a finished prior (with model_index.json), got '{init}'")
+    folder = starting_folder(init)
     parts = load_parts(folder)
     with seeded(seed):
         made = learn_words(parts, words, tokenizer)
@@ -95,16 +93,24 @@ def start_model(init: str, words: Sequence[str], settings: SplatSettings, seed: 
     return SplatModel(denoiser.train(), head.train().requires_grad_(True), parts.vae)
 
 
+def starting_folder(init: str) -> Path:
+    """Where the prior ``init`` lies. InputError if it is neither nano nor a prior's folder."""
+    folder = WEIGHTS if init == EMBEDDED else Path(init)
+    if not (folder / "model_index.json").is_file():
+        raise InputError(f"init: expected nano or the folder of a finished prior (with model_index.json), got '{init}'")
+    return folder
+
+
 def learn_words(parts: FinishedParts, words: Sequence[str], folder: Path) -> Any:
     """A tokenizer that knows ``words`` and what the prior knew; the text encoder keeps the embeddings of the tokens that it had, and draws
     new ones for the others."""
     from tokenizers.decoders import ByteLevel
 
+    if knows(parts.tokenizer, words):
+        return parts.tokenizer
     known, spelled = parts.tokenizer.get_vocab(), ByteLevel()
     ends = {spelled.decode([token.removesuffix(WORD_END)]) for token in known if token.endswith(WORD_END)}
     old = {text for text in ends if re.fullmatch(r"[^\W\d_]{2,}", text)}
-    if all(word in old for text in words for word in re.findall(r"[^\W\d_]{2,}", text.lower())):
-        return parts.tokenizer
     made = start_tokenizer(sorted({*old, *words}), folder, None)
     encoder, table = parts.text_encoder, parts.text_encoder.get_input_embeddings().weight.detach().clone()
     fresh = torch.randn(len(made), table.shape[1]) * table.std()

@@ -44,7 +44,7 @@ OUTPUTS = 8  # of the points' network: step along the ray, opacity, log-size acr
 COVERED = -3.0  # logit of A above which a pixel has a Gaussian
 FOOTPRINT = 0.35  # pixels: standard deviation of a Gaussian at first
 REACH = 0.15  # farthest that a Gaussian moves along its ray
-MARGIN = 0.06  # around the ball within which voxels are looked at
+BORDER = 0.06  # around the ball within which voxels are looked at
 SEEN = 4  # what is read of a view's pixel: x̃ and A
 
 
@@ -83,6 +83,7 @@ class ViewMaps:
         clean: [B, V, C, h, w] x̃, latents.
         colors: [B, V, 3, S, S] in [0, 1], about: x̃ as a picture, corrected.
         coverage: [B, V, S, S] logits of A.
+        seen: [B, V, 4, S, S] the same in [−1, 1], and A.
         pixels: [B, V, pixel_features, S, S].
         logits: [B, s, s, s] of the voxels' opacities, by x, y, z.
         told: [B, 4] noise level and number of views, for the points.
@@ -91,6 +92,7 @@ class ViewMaps:
     clean: Tensor
     colors: Tensor
     coverage: Tensor
+    seen: Tensor
     pixels: Tensor
     logits: Tensor
     told: Tensor
@@ -129,7 +131,7 @@ class Volume(torch.nn.Module):
         super().__init__()
         s = settings
         centers = voxel_centers(s.voxels)
-        near = (centers.norm(dim=1) < RADIUS + MARGIN).nonzero()[:, 0]
+        near = (centers.norm(dim=1) < RADIUS + BORDER).nonzero()[:, 0]
         self.side = s.voxels
         self.register_buffer("fine", centers[near], persistent=False)
         self.register_buffer("places", block_places(near, s.voxels), persistent=False)
@@ -229,7 +231,7 @@ class SplatHead(torch.nn.Module):
         seen = torch.cat([2 * colors - 1, coverage.sigmoid()[:, None]], dim=1).unflatten(0, (B, V))
         logits = self.volume(features.unflatten(0, (B, V)), seen, rays, told, dtype)
         clean, colors, coverage, pixels = (x.unflatten(0, (B, V)) for x in (clean, colors, coverage, pixels))
-        return ViewMaps(clean, colors, coverage, pixels, logits, told)
+        return ViewMaps(clean, colors, coverage, seen, pixels, logits, told)
 
     def gaussians(self, maps: ViewMaps, index: int, rays: Rays) -> PixelGaussians:
         """The Gaussians of object ``index``; rays as for :meth:`forward`."""
@@ -275,8 +277,7 @@ class SplatHead(torch.nn.Module):
         points = origins[:, None] + directions[:, None] * (depth[:, None] + looks)[..., None]
         one = Rays(rays.viewmats[None], rays.focal[None], rays.center[None])
         places, depths = project(points.flatten(0, 1)[None], one)
-        shown = torch.cat([2 * maps.colors[index] - 1, maps.coverage[index].sigmoid()[:, None]], dim=1)[None]
-        read = sample_views(shown, places)
+        read = sample_views(maps.seen[index][None], places)
         mean, deviation = mean_and_deviation(read, inside(places, depths), SEEN)
         least = read[0, :, 3].amin(0)[None]
         return torch.cat([mean[0], deviation[0], least]).view(2 * SEEN + 1, -1, len(looks)).permute(1, 2, 0).flatten(1)
