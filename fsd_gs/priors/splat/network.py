@@ -40,7 +40,7 @@ from fsd_gs.priors.splat.volume import (
     voxel_centers,
 )
 
-OUTPUTS = 8  # of the points' network: step along the ray, opacity, log-size across and along the ray, colour 3, nothing
+OUTPUTS = 7  # of the points' network: step along the ray, opacity, log-size across and along the ray, colour 3
 COVERED = -3.0  # logit of A above which a pixel has a Gaussian
 FOOTPRINT = 0.35  # pixels: standard deviation of a Gaussian at first
 REACH = 0.15  # farthest that a Gaussian moves along its ray
@@ -247,7 +247,7 @@ class SplatHead(torch.nn.Module):
         colors, pixels = maps.colors[index][view, :, row, column], maps.pixels[index][view, :, row, column]
         told = [pixels, colors, stops.weights.sum(1)[:, None], (depth - distances)[:, None], spread[:, None]]
         told += [maps.told[index].expand(len(view), -1), self._look(maps, index, own, origins, directions, depth)]
-        step, opacity, across, along, *tint, _ = self.points(torch.cat(told, dim=1)).unbind(1)
+        step, opacity, across, along, *tint = self.points(torch.cat(told, dim=1)).unbind(1)
         depth = depth + REACH * torch.tanh(step)
         size_across = FOOTPRINT * depth / (focal[:, 0] * size) * across.clamp(-3, 2).exp()
         size_along = FOOTPRINT * depth / (focal[:, 0] * size) * along.clamp(-3, 3).exp()
