@@ -20,6 +20,8 @@ from fsd_gs import __version__
 from fsd_gs.config import Config, free_settings
 from fsd_gs.errors import FsdGsError
 
+UNKNOWN = "unknown"  # fingerprint of files that are not at hand
+
 
 def decisive_settings(config: Config) -> dict[str, Any]:
     """The settings that decide what the splats become, by dotted name: all but the free ones (``config.free_settings``)."""
@@ -85,4 +87,4 @@ def prior_fingerprint(name: str) -> str:
     try:
         return files_fingerprint(WEIGHTS if name == "nano" else resolve(name, offline=True))
     except (FsdGsError, OSError):
-        return "unknown"
+        return UNKNOWN

@@ -13,6 +13,7 @@ A killed process can leave any beginning of this order, never another run's file
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from typing import Any
 
 from fsd_gs import __version__
 from fsd_gs.config import Config, config_from_dict, describe_settings, free_settings, to_yaml
-from fsd_gs.core.configure import read_yaml
+from fsd_gs.core.configure import MADE_WITH, read_yaml
 from fsd_gs.core.device import resolve_device
 from fsd_gs.core.naming import seed_name, slug
 from fsd_gs.errors import ConfigError, FileFormatError, FsdGsError, OutputError
@@ -30,7 +31,7 @@ from fsd_gs.export.provenance import Provenance
 from fsd_gs.export.versions import versions_of
 from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
 from fsd_gs.priors.backbones import published
-from fsd_gs.train.identity import config_key, made_with, prior_names
+from fsd_gs.train.identity import UNKNOWN, config_key, made_with, prior_names
 
 CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT, FINISHED, LOCK, FINISH = (
     "config.yaml",
@@ -138,6 +139,7 @@ def prepare_folder(config: Config, folder: Path | None = None) -> Path:
         _empty(folder)
     elif exists and config.resume:
         check_same_settings(folder, config)
+        _tell_of_another_network(folder, config)
     elif exists:
         state = "a finished run" if is_finished(folder) else "an unfinished run"
         raise OutputError(
@@ -183,6 +185,26 @@ def check_same_settings(folder: Path, config: Config) -> None:
     if differing:
         doing = "is finished, and not with these settings" if is_finished(folder) else "cannot resume with other settings"
         raise OutputError(f"{folder}: {doing}: {', '.join(differing)}; keep them, or use overwrite=true")
+
+
+def _tell_of_another_network(folder: Path, config: Config) -> None:
+    """One line in the log if the files behind ``prior.name`` are not those that the run in ``folder`` was begun with."""
+    before, now = _network_of(folder), made_with(config)["prior"]
+    if before is None or before == now or UNKNOWN in before + now:
+        return
+    names = " + ".join(prior_names(config))
+    logging.getLogger(__name__).warning(
+        "%s: begun with another network behind prior.name=%s (%s, now %s); going on with the present one. overwrite=true begins anew",
+        *(folder, names, before, now),
+    )
+
+
+def _network_of(folder: Path) -> str | None:
+    """What ``config.yaml`` notes of the prior's files; None where it notes nothing."""
+    values, _ = read_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else ({}, {})
+    noted = values.get(MADE_WITH)
+    found = noted.get("prior") if isinstance(noted, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def differing_settings(before: Config, now: Config) -> list[str]:

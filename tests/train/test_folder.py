@@ -24,6 +24,7 @@ from fsd_gs.train import runs
 from fsd_gs.train.asset import keep_asset, make_asset
 from fsd_gs.train.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from fsd_gs.train.command import finish, main, read_settings
+from fsd_gs.train.identity import prior_fingerprint
 from fsd_gs.train.loop import Observer, StopRun
 from fsd_gs.train.observers import Interrupts
 from fsd_gs.train.variants import VARIANTS, Attempt, Variant, VariantSet, load_variants, record, train_variants
@@ -273,6 +274,22 @@ def test_every_other_setting_that_differs_is_named(tmp_path):
     with pytest.raises(OutputError, match=r"is finished, and not with these settings: steps \(16 → 99\); keep them, or use overwrite=true"):
         make_asset(quick(tmp_path, "resume=true", "steps=99"), GreenPrior())
     assert file_sha256(folder / runs.SPLATS) == before
+
+
+def test_a_run_that_another_network_began_goes_on_and_says_so(tmp_path, caplog):
+    """After an upgrade the same prior.name may mean other files; the checkpoint fits both."""
+    config = quick(tmp_path, "prior.name=nano")
+    path = interrupted(config) / runs.CONFIG
+    now = prior_fingerprint("nano")
+    make_asset(replace(config, resume=True, overwrite=False), GreenPrior())
+    assert "another network" not in caplog.text
+    path = interrupted(replace(config, overwrite=True)) / runs.CONFIG
+    text = path.read_text("utf-8")
+    assert text.count(now) == 1
+    path.write_text(text.replace(now, "0123456789abcdef"), "utf-8")
+    assert make_asset(replace(config, resume=True), GreenPrior()).state == "finished"
+    assert f"begun with another network behind prior.name=nano (0123456789abcdef, now {now}); going on" in caplog.text
+    assert "overwrite=true begins anew" in caplog.text
 
 
 def test_a_folder_alone_is_enough_to_resume(tmp_path):

@@ -80,7 +80,8 @@ def from_blocks(blocks: Tensor) -> Tensor:
 
 def project(points: Tensor, rays: Rays) -> tuple[Tensor, Tensor]:
     """points [B, N, 3] → (places [B, V, N, 2] in [0, 1] where inside the image, depths [B, V, N] along z)."""
-    in_camera = points[:, None] @ rays.viewmats[..., :3, :3].transpose(-1, -2) + rays.viewmats[..., None, :3, 3]
+    # One product for all views: a batch of 3 × 3 matrices is ten times slower.
+    in_camera = torch.einsum("bnk,bvjk->bvnj", points, rays.viewmats[..., :3, :3]) + rays.viewmats[..., None, :3, 3]
     depths = in_camera[..., 2]
     places = in_camera[..., :2] / depths.clamp_min(1e-3)[..., None] * rays.focal[..., None, :] + rays.center[..., None, :]
     return places, depths
@@ -152,10 +153,12 @@ def march(logits: Tensor, origins: Tensor, directions: Tensor, distances: Tensor
     """
     steps = (torch.arange(samples, device=logits.device, dtype=logits.dtype) + 0.5) / samples * (2 * RADIUS) - RADIUS
     depths = distances[:, None] + steps
-    points = origins[:, None] + directions[:, None] * depths[..., None]
-    places = (points / RADIUS).flip(-1)  # grid_sample counts x along the last axis
+    start, along = (origins / RADIUS).flip(-1), (directions / RADIUS).flip(-1)  # grid_sample counts x along the last axis
+    places = torch.addcmul(start[:, None], along[:, None], depths[..., None])
     read = F.grid_sample(logits[None, None], places[None, None], align_corners=False, padding_mode="border")[0, 0, 0]
-    alphas = read.masked_fill(points.norm(dim=-1) > RADIUS + MARGIN, EMPTY).sigmoid()
+    o, b, d = ((p * q).sum(1, keepdim=True) for p, q in ((origins, origins), (origins, directions), (directions, directions)))
+    outside = (d * depths + 2 * b) * depths + o > (RADIUS + MARGIN) ** 2  # |o + d z|²
+    alphas = read.masked_fill(outside, EMPTY).sigmoid()
     passed = torch.cumprod(torch.cat([torch.ones_like(alphas[:, :1]), 1 - alphas + 1e-6], dim=1), dim=1)
     return Stops(depths, alphas * passed[:, :-1], passed[:, -1])
 
