@@ -44,7 +44,7 @@ class SplatDataSettings:
 class SplatTrainSettings:
     """Loss and optimizer."""
 
-    objects: int = setting(8, "objects a step", low=1)
+    objects: int = setting(8, "objects a step; more of them are for the last part", low=1, free=True)
     fine: float = setting(0.5, "share of objects whose renders are compared at data.image_size instead", low=0, high=1, free=True)
     targets: list[int] = setting([2, 2], "renders compared, of the views that the network saw and of others", low=0)
     lr: float = setting(4e-3, "learning rate of Muon for the matrices of the part that draws", above=0, free=True)
@@ -56,7 +56,7 @@ class SplatTrainSettings:
     weight_decay: float = setting(0.01, "of the matrices", low=0, free=True)
     drop_text: float = setting(0.1, "share of examples without caption (classifier-free guidance)", low=0, high=1)
     odd_views: float = setting(0.1, "share of steps with another number of views than 4, anywhere", low=0, high=1)
-    ema: float = setting(300.0, "horizon of the average of the weights, in steps", low=1)
+    ema: float = setting(300.0, "horizon of the average of the weights, in steps; raise it for the last part", low=1, free=True)
     coverage: float = setting(0.1, "weight of which pixels the object covers", low=0)
     views: float = setting(0.2, "weight of the latents that the UNet by itself makes of each view", low=0)
     rays: float = setting(0.02, "weight of where rays end in the volume", low=0)
