@@ -68,7 +68,12 @@ def files_fingerprint(path: Path) -> str:
 def made_with(config: Config) -> dict[str, str]:
     """What besides the settings a result depends on, for ``config.yaml``: versions, and the fingerprint of the prior's files."""
     versions = {name: importlib.metadata.version(name) for name in ("torch", "gsplat") if importlib.util.find_spec(name) is not None}
-    return {"fsd_gs": __version__, **versions, "prior": " + ".join(prior_fingerprint(name) for name in prior_names(config))}
+    return {"fsd_gs": __version__, **versions, "prior": network_fingerprint(config)}
+
+
+def network_fingerprint(config: Config) -> str:
+    """The fingerprints of the files of all priors of a run."""
+    return " + ".join(prior_fingerprint(name) for name in prior_names(config))
 
 
 def prior_names(config: Config) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from fsd_gs.export.provenance import Provenance
 from fsd_gs.export.versions import versions_of
 from fsd_gs.io import file_sha256, locked, make_folder, output_error, remove_temporaries, write_text
 from fsd_gs.priors.backbones import published
-from fsd_gs.train.identity import UNKNOWN, config_key, made_with, prior_names
+from fsd_gs.train.identity import UNKNOWN, config_key, made_with, network_fingerprint, prior_names
 
 CONFIG, SPLATS, PREVIEW, TURNTABLE, TIMELAPSE, LOG, CHECKPOINT, FINISHED, LOCK, FINISH = (
     "config.yaml",
@@ -164,6 +164,14 @@ def portable(output: str) -> str:
 
 def load_run_config(folder: Path) -> Config:
     """The settings of an existing run."""
+    try:
+        return config_from_dict(_config_values(folder))
+    except ConfigError as error:
+        raise FileFormatError(f"{folder / CONFIG}: {str(error).removeprefix('config: ')}") from error
+
+
+def _config_values(folder: Path) -> dict[str, Any]:
+    """What stands in ``config.yaml``, settings and notes."""
     path = folder / CONFIG
     if not path.is_file():
         raise FileFormatError(f"{folder}: no run here (expected {CONFIG})")
@@ -173,10 +181,7 @@ def load_run_config(folder: Path) -> Config:
         raise FileFormatError(str(error)) from error
     if not isinstance(values, dict):
         raise FileFormatError(f"{path}: expected settings, got {type(values).__name__}")
-    try:
-        return config_from_dict(values)
-    except ConfigError as error:
-        raise FileFormatError(f"{path}: {str(error).removeprefix('config: ')}") from error
+    return values
 
 
 def check_same_settings(folder: Path, config: Config) -> None:
@@ -189,22 +194,15 @@ def check_same_settings(folder: Path, config: Config) -> None:
 
 def _tell_of_another_network(folder: Path, config: Config) -> None:
     """One line in the log if the files behind ``prior.name`` are not those that the run in ``folder`` was begun with."""
-    before, now = _network_of(folder), made_with(config)["prior"]
-    if before is None or before == now or UNKNOWN in before + now:
+    noted, now = _config_values(folder).get(MADE_WITH), network_fingerprint(config)
+    before = noted.get("prior") if isinstance(noted, dict) else None
+    if not isinstance(before, str) or before == now or UNKNOWN in before + now:
         return
     names = " + ".join(prior_names(config))
     logging.getLogger(__name__).warning(
         "%s: begun with another network behind prior.name=%s (%s, now %s); going on with the present one. overwrite=true begins anew",
         *(folder, names, before, now),
     )
-
-
-def _network_of(folder: Path) -> str | None:
-    """What ``config.yaml`` notes of the prior's files; None where it notes nothing."""
-    values, _ = read_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else ({}, {})
-    noted = values.get(MADE_WITH)
-    found = noted.get("prior") if isinstance(noted, dict) else None
-    return found if isinstance(found, str) else None
 
 
 def differing_settings(before: Config, now: Config) -> list[str]:

@@ -156,8 +156,8 @@ def march(logits: Tensor, origins: Tensor, directions: Tensor, distances: Tensor
     start, along = (origins / RADIUS).flip(-1), (directions / RADIUS).flip(-1)  # grid_sample counts x along the last axis
     places = torch.addcmul(start[:, None], along[:, None], depths[..., None])
     read = F.grid_sample(logits[None, None], places[None, None], align_corners=False, padding_mode="border")[0, 0, 0]
-    o, b, d = ((p * q).sum(1, keepdim=True) for p, q in ((origins, origins), (origins, directions), (directions, directions)))
-    outside = (d * depths + 2 * b) * depths + o > (RADIUS + MARGIN) ** 2  # |o + d z|²
+    oo, od, dd = ((p * q).sum(1, keepdim=True) for p, q in ((origins, origins), (origins, directions), (directions, directions)))
+    outside = (dd * depths + 2 * od) * depths + oo > (RADIUS + MARGIN) ** 2  # |o + z d|²
     alphas = read.masked_fill(outside, EMPTY).sigmoid()
     passed = torch.cumprod(torch.cat([torch.ones_like(alphas[:, :1]), 1 - alphas + 1e-6], dim=1), dim=1)
     return Stops(depths, alphas * passed[:, :-1], passed[:, -1])
