@@ -3,7 +3,7 @@
     2d      samples of captions with combinations that training never saw, and of ones it did; does the judge find what was asked for?
     views   do the views of a sample agree? The object nearest to three of four predicts the fourth (card/identify.py); splats fitted to
             four of eight predict the other four (card/consistency.py)
-    speed   milliseconds of one guidance step with the prior's number of views, float32 and bfloat16
+    speed   milliseconds of one guidance step with the prior's number of views, float32 and bfloat16, early and late on the path
 
 Writes DIR/prior_card.json (parts run later are added as long as the prior is the same) and pictures beside it.
 """
@@ -43,6 +43,7 @@ from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 from fsd_gs.priors.sampling import sample_views
 
 CARD = "prior_card.json"
+SPEED_TIMES = (0.8, 0.4)  # of which the embedded prior draws the first
 VIEWS_CAPTIONS = 24  # of the part "views", which takes a minute for each few captions
 
 
@@ -61,6 +62,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fit-steps", type=int, default=FitSettings.steps)
     parser.add_argument("--candidates", type=int, default=48, help="catalogue objects to find the nearest among, at least 2")
     parser.add_argument("--repetitions", type=int, default=20, help="of the part speed")
+    parser.add_argument("--drawn-from", type=float, default=LoadOptions.drawn_from, help="prior.drawn_from of a splat-native prior")
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's own number")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="auto", help="of the parts 2d and views; auto is float32 on a CPU")
@@ -174,15 +176,17 @@ def measure_views(prior: StableDiffusionPrior, captions: list[Caption], given: a
 
 
 def measure_speed(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Median milliseconds of a guidance step in each precision."""
+    """Median milliseconds of a guidance step in each precision, early on the path and late."""
     result: dict[str, Any] = {"threads": torch.get_num_threads()}
     for precision in ("float32", "bfloat16"):
-        result[precision] = time_steps(_load(folder, given.device, precision), "a red chair", given.cfg, given.repetitions)
+        prior = _load(folder, given, precision)
+        for t in SPEED_TIMES:
+            result[f"{precision}, t = {t}"] = time_steps(prior, "a red chair", given.cfg, t, given.repetitions)
     return result
 
 
-def _load(folder: Path, device: str, dtype: str) -> StableDiffusionPrior:
-    prior = load(folder, device=device, dtype=dtype, options=LoadOptions(text_encoder="keep"))
+def _load(folder: Path, given: argparse.Namespace, dtype: str) -> StableDiffusionPrior:
+    prior = load(folder, device=given.device, dtype=dtype, options=LoadOptions(text_encoder="keep", drawn_from=given.drawn_from))
     if not isinstance(prior, StableDiffusionPrior):
         sys.exit(f"--prior: expected a prior of the Stable Diffusion family, got {type(prior).__name__}")
     return prior
@@ -203,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(given.threads)
     given.output.mkdir(parents=True, exist_ok=True)
     folder = WEIGHTS if given.prior == "nano" else Path(given.prior)
-    prior, categories = _load(folder, given.device, given.dtype), categories_of(folder)
+    prior, categories = _load(folder, given, given.dtype), categories_of(folder)
     card = read_card(given.output / CARD, checksums(folder))
     card["versions"] = {"fsd_gs": fsd_gs.__version__, "torch": torch.__version__, "python": platform.python_version()}
     settings = {k: v for k, v in vars(given).items() if k not in ("prior", "output", "part")} | {"judge": Judge.load().name}

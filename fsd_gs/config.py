@@ -120,7 +120,7 @@ class Config:
         choices=QUALITIES,
         free=True,
     )
-    steps: int = setting(450, "optimisation steps; 0: the splats as they start (splats.init)", low=0, high=10_000_000)
+    steps: int = setting(300, "optimisation steps; 0: the splats as they start (splats.init)", low=0, high=10_000_000)
     stages: list[dict[str, Any]] = setting(
         [], "parts of the run one after the other, each with a prior, times, sizes, … of its own and a share of the steps (docs/stages.md)"
     )

@@ -43,6 +43,12 @@ class LoadSettings:
     image_size: int | None = setting(
         None, "diffusers backbones: side of the images in pixels, a multiple of 8; null is the network's own", low=16, high=16384
     )
+    drawn_from: float = setting(
+        0.65,
+        "splat-native priors: timestep from which on views are denoised as renders of one set of Gaussians; 0: at all times",
+        low=0,
+        high=1,
+    )
     config: str | None = setting(None, "single-file checkpoints: folder or hub id with the configs and tokenizers they lack", text=True)
     offline: bool = setting(False, "never contact a hub, even for configuration files")
 

@@ -90,16 +90,16 @@ def test_a_word_for_quality(client, queue, outputs):
         wait_for(queue, answer.json()["id"], "finished")
     made = [queue.get(answer.json()["id"]).config for answer in asked]
     assert [(config.quality, config.steps, config.splats.count) for config in made] == [
-        ("draft", 180, 2000),
-        ("draft", 180, 2000),
+        ("draft", 120, 2000),
+        ("draft", 120, 2000),
         ("best", 7, 8000),
-        ("good", 450, 4000),
+        ("good", 300, 4000),
     ]
     assert [answer.json()["quality"] for answer in asked] == ["draft", "draft", "best", "good"]
     api = make_api(queue, output=str(outputs), limits=LIMITS, overrides=("quality=draft",))
     with TestClient(api, base_url="http://127.0.0.1") as other:
         assert ask(other).json()["quality"] == "draft"
-        assert ask(other, quality="best").json()["steps"] == 900
+        assert ask(other, quality="best").json()["steps"] == 600
         assert "<option selected>draft</option>" in other.get("/").text
 
 

@@ -17,9 +17,9 @@ def test_good_is_the_preset():
 
 
 def test_words_multiply_the_preset():
-    assert numbers(load_config(overrides=["quality=draft"])) == (180, 4, [48], 2000, 6000, 10)
+    assert numbers(load_config(overrides=["quality=draft"])) == (120, 4, [48], 2000, 6000, 10)
     assert [load_config(overrides=[f"quality={word}"]).reseed for word in QUALITIES] == [0, 1, 1]
-    assert numbers(load_config(overrides=["quality=best"])) == (900, 8, [96], 8000, 30000, 50)
+    assert numbers(load_config(overrides=["quality=best"])) == (600, 8, [96], 8000, 30000, 50)
     best = load_config(["sd15"], ["quality=best"])
     assert numbers(best) == (4000, 8, [192, 384, 768], 10000, 125000, 100)
     assert best.prior.name == "sd15"
@@ -34,8 +34,8 @@ def test_settings_beside_it_win_in_any_order():
 def test_a_file_may_say_it_and_the_command_line_has_the_last_word(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("quality: best\nsplats: {count: 100}\n")
-    assert numbers(load_config([file]))[:4] == (900, 8, [96], 100)
-    assert numbers(load_config([file], ["quality=draft"]))[:4] == (180, 4, [48], 50)  # of the file's 100, not of its 900 steps
+    assert numbers(load_config([file]))[:4] == (600, 8, [96], 100)
+    assert numbers(load_config([file], ["quality=draft"]))[:4] == (120, 4, [48], 50)  # of the file's 100, not of its 600 steps
     assert load_config([file], ["steps=5"]).steps == 5
 
 

@@ -350,6 +350,17 @@ def test_resuming_gives_the_same_bits(tiny, tmp_path):
         other.load(tmp_path)
 
 
+def test_rates_of_zero_train_the_head_alone(tiny, tmp_path):
+    config = small(tmp_path, f"init={tiny}", "train.objects=1", "train.warmup=0", "train.unet_lr=0", "train.unet_other_lr=0")
+    trainer = SplatTrainer(config, make_splat_source(config.data).words, tmp_path, CPU)
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    with Stream(config.data, tmp_path, lambda: None) as stream:
+        trainer.step(stream)
+    moved = {name: not torch.equal(value, before[name]) for name, value in trainer.model.named_parameters()}
+    assert not any(changed for name, changed in moved.items() if not name.startswith("head."))
+    assert any(changed for name, changed in moved.items() if name.startswith("head."))
+
+
 def test_the_average_is_a_frozen_model_of_its_own(tiny, tmp_path):
     config = small(tmp_path, f"init={tiny}")
     trainer = SplatTrainer(config, make_splat_source(config.data).words, tmp_path, CPU)

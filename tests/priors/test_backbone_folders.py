@@ -15,6 +15,7 @@ from fsd_gs import priors
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError
 from fsd_gs.priors import LoadOptions, RunShape, backbones, mvdream_checkpoint
+from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.loading import family_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "mvdream"
@@ -34,14 +35,14 @@ def mvdream_pipeline():
     return pipeline
 
 
-# family: how a tiny folder of it is made, or the short name of a prior that is built in
+# family: how a tiny folder of it is made, or the short name of a prior that is built in; of "nano" see the fixture
 FAMILIES = {
     "sd": tiny.stable_diffusion,
     "sdxl": tiny.stable_diffusion_xl,
     "sd3": lambda: tiny.stable_diffusion_3(t5=True),
     "flux": tiny.flux,
     "mvdream": mvdream_pipeline,
-    "nano": "nano",
+    "splat": "nano",
     "exact": "exact",
 }
 
@@ -49,7 +50,9 @@ FAMILIES = {
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("families")
-    return {name: make if isinstance(make, str) else tiny.save(make(), root / name) for name, make in FAMILIES.items()}
+    made = {name: make if isinstance(make, str) else tiny.save(make(), root / name) for name, make in FAMILIES.items()}
+    plain = shutil.copytree(WEIGHTS, root / "nano", ignore=shutil.ignore_patterns("splats", "checksums.json"))  # not the part that draws
+    return made | {"nano": plain}
 
 
 def load(place, **options):
@@ -57,12 +60,11 @@ def load(place, **options):
 
 
 def test_every_family_is_under_the_contract():
-    trained_only = {"splat"}  # has folders of its own making and tests of its own
-    assert set(backbones.MODULES) - trained_only == set(FAMILIES)
+    assert set(backbones.MODULES) == {*FAMILIES, "nano"}
     assert [family.name for family in backbones.families()] == list(backbones.MODULES)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "nano"])
 class TestContract:
     def test_the_folder_is_recognised(self, folders, family):
         place = folders[family]
@@ -71,8 +73,8 @@ class TestContract:
         assert found.name == family
 
     def test_it_is_a_prior_in_3d_and_in_2d(self, folders, family):
-        """Shapes, no gradient, finite, CFG affine in s where the network does not take s itself; encode and decode."""
-        prior = load(folders[family], image_size=None if family == "nano" else 16)
+        """Shapes, no gradient, finite, CFG affine in s unless the network takes s or draws what it says; encode and decode."""
+        prior = load(folders[family], image_size=None if family in ("nano", "splat") else 16)
         assert isinstance(prior, priors.Prior)
         cameras = orbit_cameras([0.0, 90.0, 180.0, 270.0], 10.0, width=prior.image_size)
         x_t = torch.randn(4, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -84,7 +86,7 @@ class TestContract:
             assert positive.shape == x_t.shape
             assert positive.isfinite().all()
             assert not positive.requires_grad
-            if family != "flux":
+            if family not in ("flux", "splat"):
                 guided = prior.predict_noise(x_t, t, text, views, 3.0)
                 torch.testing.assert_close(guided, negative + 3 * (positive - negative), rtol=1e-3, atol=1e-4)
         rgb = torch.rand(4, 3, 20, 20, requires_grad=True)

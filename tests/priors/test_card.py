@@ -343,7 +343,7 @@ def test_grid_places_every_view():
 
 
 def test_a_timed_step_is_the_whole_step(prior):
-    timing = speed.time_steps(prior, "a cat", 3.0, 2)
+    timing = speed.time_steps(prior, "a cat", 3.0, 0.5, 2)
     assert timing["views"] == 4
     assert timing["repetitions"] == 2
     assert all(ms > 0 for ms in timing["parts_ms"].values())

@@ -241,7 +241,7 @@ def test_models_without_a_published_one_and_settings_that_say_half(root):
 
 
 def test_other_families_say_which_take_one(root, tmp_path):
-    for name, place in (("nano", "nano"), ("exact", "exact"), ("flux", tiny.save(tiny.flux(), tmp_path / "flux"))):
+    for name, place in (("splat", "nano"), ("exact", "exact"), ("flux", tiny.save(tiny.flux(), tmp_path / "flux"))):
         with pytest.raises(
             ConfigError, match=rf"prior\.control: a prior of the family '{name}' takes no ControlNet; those of sdxl and sd do"
         ):

@@ -15,17 +15,21 @@ from fsd_gs.export.formats import load_splats
 from fsd_gs.metrics.judge import Judge
 from fsd_gs.pretrain.settings import load_pretrain_config
 from fsd_gs.pretrain.start import load_finished
-from fsd_gs.priors.backbones.nano import WEIGHTS, NanoPrior
-from fsd_gs.priors.digests import verify
+from fsd_gs.priors.backbones.nano import WEIGHTS
+from fsd_gs.priors.backbones.splat import SplatPrior
+from fsd_gs.priors.digests import CHECKSUMS, verify
 from fsd_gs.priors.sampling import sample_views
+from fsd_gs.priors.splat.draw import EPS_2D
+from fsd_gs.render import make_rasterizer
+from fsd_gs.render.settings import RasterizerSettings
 from fsd_gs.train.build import initial_splats
 from fsd_gs.train.command import main
 
 
 @pytest.fixture(scope="module")
-def prior() -> NanoPrior:
+def prior() -> SplatPrior:
     loaded = priors.load("nano")
-    assert isinstance(loaded, NanoPrior)
+    assert isinstance(loaded, SplatPrior)
     return loaded
 
 
@@ -96,7 +100,7 @@ def test_one_matrix_takes_the_place_of_its_encoder(dtype):
 def test_an_encoder_that_was_learned_stays_a_network(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    own = shutil.copytree(WEIGHTS, tmp_path / "own")
+    own = shutil.copytree(WEIGHTS, tmp_path / "own", ignore=shutil.ignore_patterns("splats", CHECKSUMS))
     file = own / "vae" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(file)
     key = "encoder.mid_block.resnets.0.conv2.weight"
@@ -109,6 +113,23 @@ def test_an_encoder_that_was_learned_stays_a_network(tmp_path):
         torch.testing.assert_close(prior.encode(images), prior.codec.vae.encode(2 * images - 1).latent_dist.mode())
     with pytest.raises(FileFormatError, match="was not made by train-prior; start without init"):
         load_finished(load_pretrain_config([], [f"init={own}"]))
+
+
+def test_what_it_draws_cannot_disagree(prior):
+    """Its clean views at high noise are renders of the Gaussians that it names: drawn again from those, they are the same."""
+    cameras = orbit_cameras([20.0, 110.0, 200.0, 290.0], 15.0, distance=2.2, fov_y_deg=49.1, width=64)
+    text, white = prior.encode_text("a red chair", "", cameras, torch.ones(3)), torch.ones(4, 3, 1, 1)
+    x_t = torch.randn(4, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor(0.999)
+    clean, _ = prior.predict_clean_and_noise(x_t, t, text, cameras, 1.0)
+    splats = prior.predict_splats(x_t, t, text, cameras, 1.0)  # guidance would leave [0, 1], where an asset's colours end
+    shown = make_rasterizer("cpu", settings=RasterizerSettings(eps2d=EPS_2D))(splats, cameras, background=torch.ones(3)).rgb.permute(
+        0, 3, 1, 2
+    )
+    assert prior.code is not None
+    assert len(splats) > 300
+    assert (shown - white).abs().mean() > 0.02, "there is something to be seen"
+    assert ((prior.code.decode(clean) + 1) / 2 - shown).abs().mean() < 0.02
 
 
 def test_prompts_outside_its_training_are_refused_with_a_way_out(prior):

@@ -184,7 +184,7 @@ def test_models_without_a_published_adapter_say_so(root):
 
 def test_other_families_say_which_take_a_picture(root, tmp_path):
     able = r"takes no image prompt; those of sdxl and sd do \(sdxl, sdxl-turbo, sd15, .*folders like them\)"
-    for name, place in (("nano", "nano"), ("exact", "exact"), ("flux", tiny.save(tiny.flux(), tmp_path / "flux"))):
+    for name, place in (("splat", "nano"), ("exact", "exact"), ("flux", tiny.save(tiny.flux(), tmp_path / "flux"))):
         with pytest.raises(ConfigError, match=rf"prior\.image: a prior of the family '{name}' {able}"):
             priors.load(place, options=LoadOptions(image=str(root / "photo.png")))
 

@@ -21,15 +21,16 @@ from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Cameras, Gaussians, TextCondition
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.pretrain.splat.model import start_model
-from fsd_gs.priors.backbones.nano import NanoPrior, load_as
+from fsd_gs.priors.backbones.nano import WEIGHTS, NanoPrior, load_as
 from fsd_gs.priors.backbones.splat import SplatPrior, check_cameras
 from fsd_gs.priors.base import CleanPrior, Prior, SplatNativePrior
+from fsd_gs.priors.digests import CHECKSUMS
 from fsd_gs.priors.family import Request
 from fsd_gs.priors.nano.patch_code import PatchCode
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.splat.draw import EPS_2D, VISIBLE, asset, draw
-from fsd_gs.priors.splat.folder import load_head, save_head
+from fsd_gs.priors.splat.folder import COMPONENT, load_head, save_head
 from fsd_gs.priors.splat.network import (
     COVERED,
     FOOTPRINT,
@@ -416,6 +417,7 @@ def prior() -> SplatPrior:
     return made
 
 
+EARLY, LATE = 0.8, 0.4  # times at which views are drawn, and are not
 WHITE = torch.ones(3)
 CHAIR = ("a red chair", "a blue car")
 
@@ -434,8 +436,9 @@ def test_it_satisfies_the_protocols(prior, nano):
 
 
 @pytest.mark.parametrize("cfg_scale", [0.0, 1.0, 3.0])
-def test_noise_and_clean_estimate_belong_together(prior, cfg_scale: float):
-    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(0.6)
+@pytest.mark.parametrize("time", [EARLY, LATE])
+def test_noise_and_clean_estimate_belong_together(prior, cfg_scale: float, time: float):
+    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(time)
     text = prior.encode_text(*CHAIR, seen, WHITE)
     clean, eps = prior.predict_clean_and_noise(x_t, t, text, seen, cfg_scale)
     assert torch.allclose(prior.schedule.alpha(t) * clean + prior.schedule.sigma(t) * eps, x_t, atol=1e-4)
@@ -444,7 +447,7 @@ def test_noise_and_clean_estimate_belong_together(prior, cfg_scale: float):
 
 
 def test_what_the_head_is_told_is_linear_in_the_scale_of_guidance(prior, monkeypatch):
-    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(0.5)
+    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(EARLY)
     text, told, forward = prior.encode_text(*CHAIR, seen, WHITE), [], prior.head.forward
     monkeypatch.setattr(prior.head, "forward", lambda output, *others: told.append(output) or forward(output, *others))
     for scale in (0.0, 1.0, 3.0):
@@ -459,7 +462,7 @@ def test_what_the_head_is_told_is_linear_in_the_scale_of_guidance(prior, monkeyp
 
 
 def test_the_head_is_given_the_velocity_of_the_network_as_it_was(prior, nano, monkeypatch):
-    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(0.4)
+    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(EARLY)
     text, told, forward = prior.encode_text(*CHAIR, seen, WHITE), [], prior.head.forward
     monkeypatch.setattr(prior.head, "forward", lambda *args: told.append(forward(*args)) or told[-1])
     prior.predict_noise(x_t, t, text, seen, 1.0)
@@ -470,6 +473,7 @@ def test_the_head_is_given_the_velocity_of_the_network_as_it_was(prior, nano, mo
 @pytest.mark.parametrize("known", [True, False])
 def test_the_clean_estimate_is_the_encoded_render_of_its_splats(prior, monkeypatch, known: bool):
     """Around grey, where no colour that the head makes is outside [0, 1]."""
+    monkeypatch.setattr(prior, "options", replace(prior.options, drawn_from=0.0))
     seen, t = rig(), torch.tensor(0.1)
     grey = prior.encode(torch.full((4, 3, 64, 64), 0.5))
     x_t = prior.schedule.alpha(t) * grey + prior.schedule.sigma(t) * noise(4, 12, 16, 16)
@@ -484,10 +488,29 @@ def test_the_clean_estimate_is_the_encoded_render_of_its_splats(prior, monkeypat
 
 
 def test_views_of_two_objects_are_denoised_apart(prior):
-    seen, x_t, t = rig(2), noise(8, 12, 16, 16), torch.tensor(0.4)
+    seen, x_t, t = rig(2), noise(8, 12, 16, 16), torch.tensor(EARLY)
     together = prior.predict_noise(x_t, t, prior.encode_text("a car", "", seen), seen, 2.0)
     apart = prior.predict_noise(x_t[4:], t, prior.encode_text("a car", "", seen[4:]), seen[4:], 2.0)
     assert torch.allclose(together[4:], apart, atol=1e-3)
+
+
+def test_late_views_are_what_the_network_says(prior, nano):
+    seen, x_t, times = rig(), noise(4, 12, 16, 16), (EARLY, prior.options.drawn_from, LATE)
+    text, plain = (p.encode_text(*CHAIR, seen, WHITE) for p in (prior, nano))
+    ours, theirs = (
+        [p.predict_clean_and_noise(x_t, torch.tensor(t), said, seen, 2.0)[0] for t in times] for p, said in ((prior, text), (nano, plain))
+    )
+    assert torch.allclose(ours[2], theirs[2], atol=1e-4)
+    assert (ours[1] - theirs[1]).abs().max() > 0.1
+    assert (ours[0] - theirs[0]).abs().max() > 0.1
+
+
+def test_each_object_is_drawn_by_its_own_time(prior):
+    seen, x_t, t = rig(2), noise(8, 12, 16, 16), torch.tensor([EARLY] * 4 + [LATE] * 4)
+    both = prior.predict_noise(x_t, t, prior.encode_text("a car", "", seen, WHITE), seen, 2.0)
+    for part, time in ((slice(0, 4), EARLY), (slice(4, 8), LATE)):
+        own = prior.predict_noise(x_t[part], torch.tensor(time), prior.encode_text("a car", "", seen[part], WHITE), seen[part], 2.0)
+        assert torch.allclose(both[part], own, atol=1e-3)
 
 
 def test_without_cameras_it_is_the_network_alone(prior, nano):
@@ -520,7 +543,7 @@ def test_any_number_of_views_may_be_drawn(prior):
 
 
 def test_its_noise_is_differentiable_in_the_latents(prior):
-    seen, t = rig(), torch.tensor(0.5)
+    seen, t = rig(), torch.tensor(EARLY)
     x_t = noise(4, 12, 16, 16).requires_grad_()
     text = prior.encode_text("a car", "", seen, WHITE)
     eps = prior.predict_noise_differentiable(x_t, t, text, seen, 1.0)
@@ -533,7 +556,7 @@ def test_its_noise_is_differentiable_in_the_latents(prior):
 def test_adapters_learn_through_the_render(prior):
     own = copy.copy(prior)
     parameters = own.add_lora(2, torch.Generator().manual_seed(0))
-    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(0.5)
+    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(EARLY)
     text = own.encode_text("a car", "", seen, WHITE)
     eps = own.predict_noise_trainable(x_t, t, text, seen)
     assert torch.allclose(eps.detach(), prior.predict_noise(x_t, t, text, seen, 1.0), atol=1e-4)
@@ -543,7 +566,7 @@ def test_adapters_learn_through_the_render(prior):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_noise_has_the_precision_of_the_latents(prior, dtype: torch.dtype):
-    seen, t = rig(), torch.tensor(0.5)
+    seen, t = rig(), torch.tensor(EARLY)
     x_t, text = noise(4, 12, 16, 16).to(dtype), prior.encode_text("a car", "", seen, WHITE.to(dtype))
     eps = prior.predict_noise(x_t, t, text, seen, 2.0)
     assert eps.dtype == dtype
@@ -580,7 +603,8 @@ def test_texts_of_another_prior_and_odd_latents_are_refused(prior):
 def folder(tmp_path_factory) -> Path:
     """What a training leaves, of the shipped network and a head that has learned nothing."""
     place = tmp_path_factory.mktemp("trained")
-    model = start_model("nano", ["a", "red", "chair", "car"], TINY, 0, place / "tokenizer", torch.device("cpu"))
+    headless = shutil.copytree(WEIGHTS, place / "headless", ignore=shutil.ignore_patterns(COMPONENT, CHECKSUMS))
+    model = start_model(str(headless), ["a", "red", "chair", "car"], TINY, 0, place / "tokenizer", torch.device("cpu"))
     model.head.load_state_dict(make_head(model.head.code, 64).state_dict())
     model.save(place / "prior", vocabulary="catalogue", categories=("chair", "car"), card={})
     return place / "prior"
@@ -594,7 +618,7 @@ def test_a_trained_folder_is_loaded_like_any_other_backbone(folder, prior):
     with pytest.raises(InputError, match="not trained on 'mug'"):
         loaded.encode_text("a mug", "", None)
     small = priors.load(folder, dtype="float32")
-    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(0.5)
+    seen, x_t, t = rig(), noise(4, 12, 16, 16), torch.tensor(EARLY)
     found, wanted = (p.predict_noise(x_t, t, p.encode_text("a car", "", seen, WHITE), seen, 1.0) for p in (small, prior))
     assert (found - wanted).square().mean() < 1e-3 * wanted.square().mean()  # saved in float16
 

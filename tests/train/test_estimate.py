@@ -48,7 +48,7 @@ def test_the_line_and_the_folder(tmp_path, measured, monkeypatch):
     monkeypatch.setenv("FSD_GS_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     assert estimate_line(load_config(overrides=["quality=draft"]), None, 8, print) == (
-        "estimate: about 0:20 an asset, 2:40 for 8, on this machine (draft)"
+        "estimate: about 0:14 an asset, 1:52 for 8, on this machine (draft)"
     )
     assert estimate_line(load_config(overrides=["steps=10"]), None, 8, print) is None
 

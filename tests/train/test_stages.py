@@ -97,7 +97,7 @@ def test_quality_scales_every_stage(tmp_path):
         ("[{render: {antialiased: true}}]", r"stages\[0\]: render.antialiased: belongs to the whole run"),
         ("[{prior: exact}]", r"stages\[0\]: prior: expected keys and values, got str"),
         ("[{steps: 0}]", r"stages\[0\]: steps: expected a number above 0"),
-        ("[{steps: 1}, {steps: 9999}]", r"stages\[0\]: steps: no step of the run's 450 falls to it"),
+        ("[{steps: 1}, {steps: 9999}]", r"stages\[0\]: steps: no step of the run's 300 falls to it"),
         ("[{guidance: {method: fsdd}}]", r"stages\[0\]: guidance.method: "),
         ("[{name: 'a: b'}]", r"stages\[0\].name: expected a word"),
     ],

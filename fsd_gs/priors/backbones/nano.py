@@ -1,9 +1,9 @@
-"""The embedded prior at work: an MVDream-like network that reads prompts in the catalogue's words and is told the background.
+"""An MVDream-like network that reads prompts in the catalogue's words and is told the background: what ``fsd-gs train-prior`` makes.
 
     y = "a red chair with a tall back, on a white background"
 
 The network comes from a diffusers folder like any other, whose model_index.json says ``names_background``; nothing here touches the
-denoising. The folder that ships with the package is :data:`WEIGHTS`; ``prior.name=nano`` means it.
+denoising. With a head that draws splats it is the embedded prior (``backbones/splat.py``), whose folder is :data:`WEIGHTS`.
 """
 
 from __future__ import annotations
@@ -114,4 +114,4 @@ def recognises(folder: Folder) -> bool:
 # The caption as a whole joins the time embedding, too.
 RULES = supported.UNET.allow(class_embed_type=("projection",), addition_embed_type=(None, "text"))
 
-FAMILY = Family(name="nano", load=load, recognises=recognises, built_in="nano", network="UNet2DConditionModel")
+FAMILY = Family(name="nano", load=load, recognises=recognises, network="UNet2DConditionModel")

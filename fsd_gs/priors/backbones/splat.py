@@ -1,12 +1,17 @@
 """The embedded prior: a small MVDream whose clean views are renders of one set of Gaussians (:mod:`fsd_gs.priors.splat`).
 
-    x̂_0 = E(g(G_φ(x_t, t, y, c), c)),   ε_φ = (x_t − α x̂_0)/σ
+    x̂_0 = E(g(G_φ(x_t, t, y, c), c))  for t ≥ t_d,   x̂_0 = α x_t − σ v_φ  below;   ε_φ = (x_t − α x̂_0)/σ
 
 G_φ: the UNet and :class:`~fsd_gs.priors.splat.network.SplatHead`; g: the rasterizer; E: the code of the latents, which is linear. Guidance
-combines what the UNet says, v and features, of the prompt and of the negative prompt; one set of Gaussians is drawn from that. Without
-cameras (2D) it is the UNet alone.
+combines what the UNet says, v and features, of the prompt and of the negative prompt; one set of Gaussians is drawn from that.
 
-A folder of ``fsd-gs train-prior --network splat``'s making is a diffusers folder with one component more, ``splats``.
+What an object is like is decided at high noise, and there the views must not disagree. Later the splats that are distilled hold them
+together, and each of them is finer as the UNet draws it than as a render of one Gaussian a pixel: an expert for each part of the path
+(eDiff-I, arXiv 2211.01324), the later one at half the price. t_d is ``prior.drawn_from``, 0.65; its own samples, which nothing else holds
+together, are drawn at all times (t_d = 0, ``--config direct``). Without cameras (2D) it is the UNet alone.
+
+A folder of ``fsd-gs train-prior --network splat``'s making is a diffusers folder with one component more, ``splats``. The one that ships
+with the package is what ``prior.name=nano`` means.
 """
 
 from __future__ import annotations
@@ -38,7 +43,7 @@ class SplatPrior(NanoPrior):
     head: SplatHead
 
     def attach(self, head: SplatHead) -> None:
-        """Let the network's predictions be renders of what ``head`` makes of them."""
+        """Let the network's predictions be renders of what ``head`` makes of them, at high noise."""
         network: Any = self.network
         network.conv_out = WithFeatures(network.conv_out)
         self.head, self.prediction = head, "sample"
@@ -46,12 +51,12 @@ class SplatPrior(NanoPrior):
     def _guided(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None, cfg_scale: float) -> Tensor:
         """x̂_0 [B, C, h, w] of B views, ``views`` of which belong together."""
         output = super()._guided(latents_t, t, text, cameras, cfg_scale)
-        return self._drawn(output, latents_t, t, cameras, text.background)
+        return self._clean(output, latents_t, t, cameras, text.background)
 
     def predict_noise_trainable(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras | None) -> Tensor:
-        """ε_lora [B, C, h, w] for the text alone, drawn like the frozen prediction."""
+        """ε_lora [B, C, h, w] for the text alone, drawn when the frozen prediction is."""
         output = self.trainable_output(latents_t, t, text, cameras)
-        return self.noise_from_output(self._drawn(output, latents_t, t, cameras, text.background), latents_t, t)
+        return self.noise_from_output(self._clean(output, latents_t, t, cameras, text.background), latents_t, t)
 
     @torch.no_grad()
     def predict_splats(self, latents_t: Tensor, t: Tensor, text: TextCondition, cameras: Cameras, cfg_scale: float = 1.0) -> Gaussians:
@@ -78,11 +83,21 @@ class SplatPrior(NanoPrior):
         maps = self.head(output, latents_t, *self._alpha_sigma(latents_t, t), rays, self.dtype)
         return asset(self.head.gaussians(maps, 0, rays))
 
-    def _drawn(self, output: Tensor, latents_t: Tensor, t: Tensor, cameras: Cameras | None, background: Tensor | None) -> Tensor:
-        """x̂_0 from what the UNet said, [B, C + F, h, w]. background: [3], where it is known."""
+    def _clean(self, output: Tensor, latents_t: Tensor, t: Tensor, cameras: Cameras | None, background: Tensor | None) -> Tensor:
+        """x̂_0 from what the UNet said, [B, C + F, h, w]; t [] or [B]. background: [3], where it is known."""
         alpha, sigma = self._alpha_sigma(latents_t, t)
+        own = alpha * latents_t - sigma * output[:, : latents_t.shape[1]]
         if cameras is None:
-            return alpha * latents_t - sigma * output[:, : latents_t.shape[1]]
+            return own
+        check_cameras(cameras)
+        early = (t >= self.options.drawn_from).to(own.device)
+        if not early.any():
+            return own
+        return torch.where(early.view(-1, 1, 1, 1), self._drawn(output, latents_t, t, cameras, background), own)
+
+    def _drawn(self, output: Tensor, latents_t: Tensor, t: Tensor, cameras: Cameras, background: Tensor | None) -> Tensor:
+        """The encoded renders of one set of Gaussians for each ``views`` views, [B, C, h, w]."""
+        alpha, sigma = self._alpha_sigma(latents_t, t)
         groups = [cameras[k : k + self.views] for k in range(0, len(cameras), self.views)]
         rays = _rays(groups, output)
         maps, renders = self.head(output, latents_t, alpha, sigma, rays, self.dtype), []
@@ -141,4 +156,4 @@ def recognises(folder: Folder) -> bool:
 
 FIRST_NETWORK = "SplatDenoiser"  # until version 3 it had no UNet
 
-FAMILY = Family(name="splat", load=load, recognises=recognises, network=HEAD)
+FAMILY = Family(name="splat", load=load, recognises=recognises, built_in="nano", network=HEAD)
