@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -29,6 +30,10 @@ from transformers import (
     T5EncoderModel,
     T5TokenizerFast,
 )
+
+from fsd_gs.priors.backbones.nano import WEIGHTS
+from fsd_gs.priors.digests import CHECKSUMS
+from fsd_gs.priors.splat.folder import COMPONENT
 
 SD_BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
@@ -218,6 +223,11 @@ def flux(guidance_embeds: bool = True) -> FluxPipeline:
 def save(pipeline, folder: Path) -> Path:
     pipeline.save_pretrained(folder)
     return folder
+
+
+def save_embedded_unet(folder: Path) -> Path:
+    """What ships with the package without the part that draws: a multi-view UNet of the family nano."""
+    return shutil.copytree(WEIGHTS, folder, ignore=shutil.ignore_patterns(COMPONENT, CHECKSUMS))
 
 
 def recorded(pipeline) -> list[tuple[Tensor, float, Tensor]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -33,18 +33,18 @@ def _now(device: torch.device) -> float:
     """Seconds, once the device is done with what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return perf_counter()
+    return time.perf_counter()
 
 
-def time_steps(prior: LatentPrior, prompt: str, cfg_scale: float, time: float, repetitions: int) -> dict[str, Any]:
-    """Median milliseconds of a step at that time of the path, and of its parts, with the prior's own number of views."""
+def time_steps(prior: LatentPrior, prompt: str, cfg_scale: float, at: float, repetitions: int) -> dict[str, Any]:
+    """Median milliseconds of a step at time ``at`` of the path, and of its parts, with the prior's own number of views."""
     cameras = orbit_cameras(
         [360.0 * v / prior.views for v in range(prior.views)], 15.0, distance=2.2, width=prior.image_size, device=prior.device
     )
     text = prior.encode_text(prompt, "", cameras)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(prior.views, *prior.latent_shape, generator=generator).to(prior.device)
-    t = torch.tensor(time, dtype=torch.float64)
+    t = torch.tensor(at, dtype=torch.float64)
 
     def guided(x_t: Tensor) -> Tensor:
         return prior.predict_noise(x_t, t, text, cameras, cfg_scale)

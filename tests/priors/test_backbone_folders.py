@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from fsd_gs import priors
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.errors import FileFormatError
 from fsd_gs.priors import LoadOptions, RunShape, backbones, mvdream_checkpoint
-from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.loading import family_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "mvdream"
@@ -51,8 +51,7 @@ FAMILIES = {
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("families")
     made = {name: make if isinstance(make, str) else tiny.save(make(), root / name) for name, make in FAMILIES.items()}
-    plain = shutil.copytree(WEIGHTS, root / "nano", ignore=shutil.ignore_patterns("splats", "checksums.json"))  # not the part that draws
-    return made | {"nano": plain}
+    return made | {"nano": tiny.save_embedded_unet(root / "nano")}
 
 
 def load(place, **options):
@@ -73,20 +72,20 @@ class TestContract:
         assert found.name == family
 
     def test_it_is_a_prior_in_3d_and_in_2d(self, folders, family):
-        """Shapes, no gradient, finite, CFG affine in s unless the network takes s or draws what it says; encode and decode."""
+        """Shapes, no gradient, finite, CFG affine in s unless the network takes s or draws what it says; encode and decode. Early, late."""
         prior = load(folders[family], image_size=None if family in ("nano", "splat") else 16)
         assert isinstance(prior, priors.Prior)
         cameras = orbit_cameras([0.0, 90.0, 180.0, 270.0], 10.0, width=prior.image_size)
         x_t = torch.randn(4, *prior.latent_shape, generator=torch.Generator().manual_seed(0))
-        t = torch.tensor(0.5)
-        for views in (cameras, None):
+        for views, t in product((cameras, None), (torch.tensor(0.8), torch.tensor(0.5))):
             text = prior.encode_text(PROMPT, "", views, torch.ones(3))
             assert text.prompt
             negative, positive = (prior.predict_noise(x_t, t, text, views, s) for s in (0.0, 1.0))
             assert positive.shape == x_t.shape
             assert positive.isfinite().all()
             assert not positive.requires_grad
-            if family not in ("flux", "splat"):
+            drawn = family == "splat" and views is not None and t >= prior.options.drawn_from
+            if family != "flux" and not drawn:
                 guided = prior.predict_noise(x_t, t, text, views, 3.0)
                 torch.testing.assert_close(guided, negative + 3 * (positive - negative), rtol=1e-3, atol=1e-4)
         rgb = torch.rand(4, 3, 20, 20, requires_grad=True)

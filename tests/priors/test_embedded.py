@@ -5,6 +5,7 @@ import math
 import shutil
 
 import pytest
+import tiny_pipelines as tiny
 import torch
 
 from fsd_gs import image2d, priors
@@ -17,7 +18,7 @@ from fsd_gs.pretrain.settings import load_pretrain_config
 from fsd_gs.pretrain.start import load_finished
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.backbones.splat import SplatPrior
-from fsd_gs.priors.digests import CHECKSUMS, verify
+from fsd_gs.priors.digests import verify
 from fsd_gs.priors.sampling import sample_views
 from fsd_gs.priors.splat.draw import EPS_2D
 from fsd_gs.render import make_rasterizer
@@ -100,7 +101,7 @@ def test_one_matrix_takes_the_place_of_its_encoder(dtype):
 def test_an_encoder_that_was_learned_stays_a_network(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    own = shutil.copytree(WEIGHTS, tmp_path / "own", ignore=shutil.ignore_patterns("splats", CHECKSUMS))
+    own = tiny.save_embedded_unet(tmp_path / "own")
     file = own / "vae" / "diffusion_pytorch_model.safetensors"
     tensors = load_file(file)
     key = "encoder.mid_block.resnets.0.conv2.weight"

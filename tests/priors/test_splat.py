@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny_pipelines as tiny
 import torch
 from torch import Tensor
 
@@ -21,16 +22,15 @@ from fsd_gs.core.sh import C0
 from fsd_gs.core.types import Cameras, Gaussians, TextCondition
 from fsd_gs.errors import ConfigError, FileFormatError, InputError
 from fsd_gs.pretrain.splat.model import start_model
-from fsd_gs.priors.backbones.nano import WEIGHTS, NanoPrior, load_as
+from fsd_gs.priors.backbones.nano import NanoPrior, load_as
 from fsd_gs.priors.backbones.splat import SplatPrior, check_cameras
 from fsd_gs.priors.base import CleanPrior, Prior, SplatNativePrior
-from fsd_gs.priors.digests import CHECKSUMS
 from fsd_gs.priors.family import Request
 from fsd_gs.priors.nano.patch_code import PatchCode
 from fsd_gs.priors.options import LoadOptions
 from fsd_gs.priors.schedule import DiscreteSchedule
 from fsd_gs.priors.splat.draw import EPS_2D, VISIBLE, asset, draw
-from fsd_gs.priors.splat.folder import COMPONENT, load_head, save_head
+from fsd_gs.priors.splat.folder import load_head, save_head
 from fsd_gs.priors.splat.network import (
     COVERED,
     FOOTPRINT,
@@ -603,7 +603,7 @@ def test_texts_of_another_prior_and_odd_latents_are_refused(prior):
 def folder(tmp_path_factory) -> Path:
     """What a training leaves, of the shipped network and a head that has learned nothing."""
     place = tmp_path_factory.mktemp("trained")
-    headless = shutil.copytree(WEIGHTS, place / "headless", ignore=shutil.ignore_patterns(COMPONENT, CHECKSUMS))
+    headless = tiny.save_embedded_unet(place / "headless")
     model = start_model(str(headless), ["a", "red", "chair", "car"], TINY, 0, place / "tokenizer", torch.device("cpu"))
     model.head.load_state_dict(make_head(model.head.code, 64).state_dict())
     model.save(place / "prior", vocabulary="catalogue", categories=("chair", "car"), card={})

@@ -76,6 +76,7 @@ class SplatPrior(NanoPrior):
             InputError: cameras outside the range that the network was trained for.
         """
         check_shape("latents_t", latents_t, (len(cameras), *self.latent_shape))
+        check_cameras(cameras)
         rays = _rays([cameras], latents_t)
         together = copy.copy(self)
         together.views = len(cameras)
@@ -93,11 +94,13 @@ class SplatPrior(NanoPrior):
         early = (t >= self.options.drawn_from).to(own.device)
         if not early.any():
             return own
-        return torch.where(early.view(-1, 1, 1, 1), self._drawn(output, latents_t, t, cameras, background), own)
+        drawn = self._drawn(output, latents_t, alpha, sigma, cameras, background)
+        return torch.where(early.view(-1, 1, 1, 1), drawn, own)
 
-    def _drawn(self, output: Tensor, latents_t: Tensor, t: Tensor, cameras: Cameras, background: Tensor | None) -> Tensor:
+    def _drawn(
+        self, output: Tensor, latents_t: Tensor, alpha: Tensor, sigma: Tensor, cameras: Cameras, background: Tensor | None
+    ) -> Tensor:
         """The encoded renders of one set of Gaussians for each ``views`` views, [B, C, h, w]."""
-        alpha, sigma = self._alpha_sigma(latents_t, t)
         groups = [cameras[k : k + self.views] for k in range(0, len(cameras), self.views)]
         rays = _rays(groups, output)
         maps, renders = self.head(output, latents_t, alpha, sigma, rays, self.dtype), []
@@ -113,8 +116,6 @@ def _small(cameras: Cameras, size: int, like: Tensor) -> Cameras:
 
 def _rays(groups: list[Cameras], like: Tensor) -> Rays:
     """Of each object's cameras, [B, V, …]."""
-    for cameras in groups:
-        check_cameras(cameras)
     return stack_rays([Rays.of(cameras.to(like.device, torch.float32)) for cameras in groups])
 
 
