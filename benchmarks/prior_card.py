@@ -3,6 +3,7 @@
     2d      samples of captions with combinations that training never saw, and of ones it did; does the judge find what was asked for?
     views   do the views of a sample agree? The object nearest to three of four predicts the fourth (card/identify.py); splats fitted to
             four of eight predict the other four (card/consistency.py)
+    kinds   how many kinds of object are known: what does a sample of each look like most (card/kinds.py)? --meshes for those of meshes
     speed   milliseconds of one guidance step with the prior's number of views, float32 and bfloat16, early and late on the path
 
 Writes DIR/prior_card.json (parts run later are added as long as the prior is the same) and pictures beside it.
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from card import consistency, identify, pictures
+from card import consistency, identify, kinds, pictures
 from card.agreement import Verdict, judge_samples, summary
 from card.captions import Caption, categories_of, choose_captions
 from card.consistency import FitSettings, Sampling
@@ -35,15 +36,18 @@ from fsd_gs.catalogue.render import render_mesh
 from fsd_gs.core.rng import make_generator, stream_seed
 from fsd_gs.core.types import Cameras
 from fsd_gs.metrics.judge import Judge
+from fsd_gs.pretrain.assets import MeshFolder
 from fsd_gs.pretrain.folder import checksums
 from fsd_gs.pretrain.views import picture_over
 from fsd_gs.priors import LoadOptions, load
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.backbones.sd import StableDiffusionPrior
 from fsd_gs.priors.sampling import sample_views
+from fsd_gs.train.words import vocabulary_of
 
 CARD = "prior_card.json"
 SPEED_TIMES = (0.8, 0.4)  # of which the embedded prior draws the first
+REFERENCES = 16  # true renders of each kind in the part "kinds"
 VIEWS_CAPTIONS = 24  # of the part "views", which takes a minute for each few captions
 
 
@@ -51,9 +55,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prior", required=True, help="a folder, or nano for the one that ships with the package")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--part", choices=("2d", "views", "speed", "all"), default="all")
+    parser.add_argument("--part", choices=("2d", "views", "kinds", "speed", "all"), default="all")
     parser.add_argument("--captions", type=int, default=200, help=f"of the part 2d; views takes at most {VIEWS_CAPTIONS} of its own")
-    parser.add_argument("--seeds", type=int, default=2, help="samples of each caption in the part 2d")
+    parser.add_argument("--seeds", type=int, default=2, help="samples of each caption in the part 2d, of each kind in the part kinds")
+    parser.add_argument("--meshes", default="", help="of the part kinds: the folder of meshes that the prior was trained with")
     parser.add_argument("--steps", type=int, default=30, help="DDIM steps")
     parser.add_argument("--cfg", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -175,6 +180,50 @@ def measure_views(prior: StableDiffusionPrior, captions: list[Caption], given: a
     return result
 
 
+def measure_kinds(prior: StableDiffusionPrior, given: argparse.Namespace) -> dict[str, Any]:
+    """Kinds that samples are recognised as, among all of them; the same of true renders."""
+    judge, rng = Judge.load(), _rng(given, "kinds")
+    vocabulary = vocabulary_of(prior)
+    if vocabulary is None:
+        sys.exit("--part kinds: expected a prior that puts prompts into words it was trained with, got one that takes any")
+    meshes = MeshFolder(given.meshes).objects if given.meshes else ()
+    draws = kinds.kinds_of(vocabulary, meshes, rng)
+    names, renders = kinds.reference_renders(draws, REFERENCES, prior.image_size, prior.views, rng)
+    references = kinds.embed(judge, renders)
+    asked, true = kinds.questions(draws, vocabulary, given.seeds, prior.image_size, prior.views, rng)
+    images = sample_questions(prior, asked, given)
+    draw_kinds(given.output / "kinds.png", asked, images, given.seeds)
+    sets = {"samples": images, "true renders": true}
+    return {name: kinds.summarize(asked, kinds.nearest(references, names, kinds.embed(judge, some))) for name, some in sets.items()}
+
+
+@torch.no_grad()
+def sample_questions(prior: StableDiffusionPrior, asked: Sequence[kinds.Question], given: argparse.Namespace) -> Tensor:
+    """[Q, V, 3, H, W]."""
+    generator, images = make_generator(given.seed, "card/kinds"), []
+    for start in track(range(0, len(asked), given.batch), description="kinds", transient=True):
+        some = asked[start : start + given.batch]
+        images.append(
+            sample_views(
+                prior,
+                [q.prompt for q in some],
+                [q.cameras for q in some],
+                generator=generator,
+                steps=given.steps,
+                cfg_scale=given.cfg,
+                background=torch.stack([q.background for q in some]),
+                batch=given.batch,
+            ).cpu()
+        )
+    return torch.cat(images)
+
+
+def draw_kinds(path: Path, asked: Sequence[kinds.Question], images: Tensor, seeds: int) -> None:
+    """A row a kind: its samples side by side under the first prompt."""
+    rows = [(asked[n].prompt, list(images[n : n + seeds])) for n in range(0, len(asked), seeds)]
+    pictures.grid(rows, scale=1).save(path, optimize=True)
+
+
 def measure_speed(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Median milliseconds of a guidance step in each precision, early on the path and late."""
     result: dict[str, Any] = {"threads": torch.get_num_threads()}
@@ -216,6 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "views": lambda: measure_views(
             prior, choose_captions(min(given.captions, VIEWS_CAPTIONS), categories, _rng(given, "views"), full=True), given
         ),
+        "kinds": lambda: measure_kinds(prior, given),
         "speed": lambda: measure_speed(folder, given),
     }
     parts = tuple(measures) if given.part == "all" else (given.part,)
@@ -243,6 +293,10 @@ def report(card: dict[str, Any]) -> None:
     for name, row in card.get("views", {}).get("identified", {}).items():
         means = "  ".join(f"{key} {row[key]['mean']:.1f}" for key in ("own", "chance", "best"))
         print(f"views  {name}, by the object nearest to the others, dB: {means}  better than {_percent(row['beaten'])} of the objects")
+    for name, row in card.get("kinds", {}).items():
+        if "known" in row:
+            missed = ", ".join(kind for kind, rate in row["rates"].items() if rate <= kinds.KNOWN)
+            print(f"kinds  {name}: {row['known']} of {row['kinds']} known, {100 * row['right']:.0f} % right; not {missed or 'one missed'}")
     for name, timing in ((n, r) for n, r in card.get("speed", {}).items() if isinstance(r, dict) and "step_ms" in r):
         print(f"speed  {name}, {card['speed']['threads']} threads: {timing['step_ms']:.0f} ms a step")
 

@@ -85,4 +85,4 @@ def run(job: Job) -> Path:
         code = make_latents(job, finished)
         vae, autoencoder = make_decoder(job, code, finished)
         trainer, denoiser = make_denoiser(job, source, vae, finished)
-        return make_prior(job, source, trainer, vae, autoencoder, denoiser)
+        return make_prior(job, source, trainer, vae, autoencoder, denoiser, finished)

@@ -24,9 +24,11 @@ class DataSettings:
 
     seed: int = setting(0, "of everything random: objects, cameras, captions, starting weights, noise", low=0)
     meshes: str = setting("", "a folder of your own meshes; empty: the catalogue", text=True)
+    catalogue_share: float = setting(0.0, "with data.meshes: share of objects that come from the catalogue all the same", low=0, high=0.95)
     mesh_up: str = setting("auto", "axis of your meshes that points up: y, z or auto (by file type)", choices=("auto", "y", "z"))
     mesh_lit: bool = setting(False, "the colours of your meshes already hold light and shadow, add none")
     categories: list[str] = setting([], "only these categories of the catalogue; empty: all")
+    often: list[str] = setting([], "categories that are drawn twice as often as the others")
     image_size: int = setting(64, "pixels of the square views")
     elevation_deg: list[float] = setting([-5.0, 35.0], "lowest and highest elevation of the cameras")
     distance: float = setting(2.2, "distance of the cameras, as in the training run's cameras.distance", above=0)
@@ -49,7 +51,7 @@ class AutoencoderSettings:
     latent_channels: int = setting(12, "components of the patch code", low=1)
     batch: int = setting(16, "pictures a step", low=1)
     lr: float = setting(1e-3, "learning rate of the decoder at the start", above=0)
-    steps: int = setting(20000, "steps of the decoder at most", low=1, free=True)
+    steps: int = setting(20000, "steps of the decoder at most; 0: with init, the decoder stays as it is", low=0, free=True)
     minutes: float = setting(0.0, "minutes of the decoder at most; 0: no limit", low=0, free=True)
     edges: float = setting(0.5, "weight of the gradient term", low=0)
     jitter: float = setting(0.05, "noise on the latents that the decoder learns from", low=0)
@@ -104,6 +106,8 @@ def load_pretrain_config(files: Sequence[str | Path] = (), overrides: Sequence[s
 def check(config: PretrainConfig) -> PretrainConfig:
     """``config`` itself; ConfigError names the first setting that cannot work."""
     check_tree(config)
+    if not config.autoencoder.steps and not config.init:
+        raise ConfigError("autoencoder.steps: expected at least 1 without init (there is no decoder to keep), got 0")
     _check_data(config)
     _check_networks(config)
     return config
@@ -118,8 +122,9 @@ def _check_data(config: PretrainConfig) -> None:
         raise ConfigError(f"data.elevation_deg: expected [low, high], got {data.elevation_deg}")
     if data.pictures > data.objects:
         raise ConfigError(f"data.pictures: expected at most data.objects ({data.objects}), got {data.pictures}")
-    if data.meshes and data.categories:
-        raise ConfigError(f"data.categories: expected none with data.meshes='{data.meshes}' (they are the catalogue's)")
+    for name in ("categories", "often"):
+        if data.meshes and not data.catalogue_share and getattr(data, name):
+            raise ConfigError(f"data.{name}: expected none with data.meshes='{data.meshes}' (they are the catalogue's)")
 
 
 def _check_networks(config: PretrainConfig) -> None:

@@ -126,16 +126,25 @@ class CatalogueSource:
         seed: another seed, another stream of the same objects.
         held_out: objects and combinations that training never draws.
         categories: only these; () is all.
+        often: categories that are drawn twice as often as the others.
         seen_combinations: with ``held_out``, new objects of the combinations that training does draw, to tell unseen shapes from unseen
             combinations. InputError for an unknown category or one without held-out combinations.
     """
 
     def __init__(
-        self, seed: int, held_out: bool = False, categories: tuple[str, ...] = (), *, seen_combinations: bool = False, supersample: int = 3
+        self,
+        seed: int,
+        held_out: bool = False,
+        categories: tuple[str, ...] = (),
+        *,
+        often: tuple[str, ...] = (),
+        seen_combinations: bool = False,
+        supersample: int = 3,
     ) -> None:
-        for name in categories:
-            if name not in CATEGORIES:
-                raise InputError(unknown_name("categories", name, CATEGORIES))
+        for label, names in (("categories", categories), ("often", often)):
+            for name in names:
+                if name not in CATEGORIES:
+                    raise InputError(unknown_name(label, name, CATEGORIES))
         self.seed, self.held_out, self.supersample = seed, held_out, supersample
         self._triples: dict[str, list[Triple]] = {}
         for triple in combinations(held_out and not seen_combinations):
@@ -144,6 +153,7 @@ class CatalogueSource:
         if not self._triples:
             raise InputError(f"categories: expected at least one with held-out combinations, got {', '.join(categories)}")
         self.categories = tuple(self._triples)
+        self._rounds = (*self.categories, *(name for name in self.categories if name in often))
         self.captions: tuple[str, ...] = ()
         self.words = _words(categories or tuple(CATEGORIES))
 
@@ -151,10 +161,28 @@ class CatalogueSource:
         if index < 0:
             raise InputError(f"index: expected at least 0, got {index}")
         rng = np.random.default_rng([self.seed, index])
-        triples = self._triples[self.categories[int(rng.integers(len(self.categories)))]]
+        triples = self._triples[self._rounds[int(rng.integers(len(self._rounds)))]]
         category, design, color = triples[int(rng.integers(len(triples)))]
         seed = int(rng.integers(HELD_OUT_SEEDS)) + (HELD_OUT_SEEDS if self.held_out else 0)
         return CatalogueDraw(make_object(category, seed, design=design, color=color), self.supersample)
+
+
+class MixedSource:
+    """Two sources as one :class:`ObjectSource`: new words are learned beside the old ones, not instead of them.
+
+    Args:
+        first, second: the sources.
+        share: of the objects that come from the second; the index alone decides which.
+    """
+
+    def __init__(self, first: ObjectSource, second: ObjectSource, share: float) -> None:
+        self.first, self.second, self.share = first, second, share
+        self.captions = tuple(sorted({*first.captions, *second.captions}))
+        self.words = tuple(sorted({*first.words, *second.words}))
+
+    def draw(self, index: int) -> CaptionedObject:
+        chance = np.random.default_rng([20, index]).random()
+        return (self.second if chance < self.share else self.first).draw(index)
 
 
 def _words(categories: tuple[str, ...]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from fsd_gs.pretrain.rendering import render_views
 from fsd_gs.pretrain.settings import PretrainConfig
 from fsd_gs.pretrain.shards import encode_shards, load_pictures, load_shard, missing_shards, shard_count, shard_path
 from fsd_gs.pretrain.sources import ObjectSource
-from fsd_gs.pretrain.start import FinishedParts, compile_unet, start_autoencoder, start_denoiser, start_tokenizer
+from fsd_gs.pretrain.start import FinishedParts, compile_unet, keep_head, seeded, start_autoencoder, start_denoiser, start_tokenizer
 from fsd_gs.pretrain.trainer import STATE, Trainer
 from fsd_gs.pretrain.watching import Bar, Interrupts, Stopped
 from fsd_gs.priors.nano.patch_code import PatchCode
@@ -138,7 +138,8 @@ def _fit_decoder(job: Job, trainer: DecoderTrainer, state: Path) -> None:
 def make_denoiser(job: Job, source: ObjectSource, vae: Any, finished: FinishedParts | None) -> tuple[Trainer, StageResult]:
     """Stage 4."""
     config, folder = job.config, job.folder / "denoiser"
-    tokenizer = start_tokenizer(source.words, job.folder / "tokenizer", finished)
+    with seeded(config.data.seed):
+        tokenizer = start_tokenizer(source.words, job.folder / "tokenizer", finished)
     denoiser = start_denoiser(config, tokenizer, finished, job.device)
     trainer = Trainer(denoiser, alphas_cumprod().to(job.device), config.diffusion, seed=config.data.seed)
     if (folder / STATE).is_file():
@@ -193,9 +194,18 @@ def save_preview(job: Job, trainer: Trainer, vae: Any) -> None:
         save_png(picture, path)
 
 
-def make_prior(job: Job, source: ObjectSource, trainer: Trainer, vae: Any, autoencoder: StageResult, denoiser: StageResult) -> Path:
-    """Stage 5; nothing to do if the folder already holds this very state."""
+def make_prior(
+    job: Job,
+    source: ObjectSource,
+    trainer: Trainer,
+    vae: Any,
+    autoencoder: StageResult,
+    denoiser: StageResult,
+    finished: FinishedParts | None = None,
+) -> Path:
+    """Stage 5; nothing to do if the folder already holds this very state. A finished prior that draws splats still does."""
     config, folder = job.config, job.folder / "prior"
+    vocabulary = "" if config.data.meshes and not config.data.catalogue_share else "catalogue"
     card = make_card(config, config.data.categories, autoencoder, denoiser, job.device)
     if _card_steps(folder) == (autoencoder.steps, denoiser.steps):
         job.say(f"5/5 prior: {folder} is there")
@@ -205,9 +215,11 @@ def make_prior(job: Job, source: ObjectSource, trainer: Trainer, vae: Any, autoe
         trainer.averaged(),
         vae,
         views=config.data.views,
-        vocabulary="" if config.data.meshes else "catalogue",
+        vocabulary=vocabulary,
         categories=config.data.categories,
+        captions=source.captions if vocabulary else (),
         card=card,
+        beside=lambda place: keep_head(finished, place),
     )
     job.say(f"5/5 prior: {folder}, {card['megabytes']:.1f} MB")
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,17 +18,19 @@ from fsd_gs.errors import FileFormatError, InputError
 from fsd_gs.pretrain.autoencoder import make_autoencoder
 from fsd_gs.pretrain.diffusion import Denoiser, make_text_encoder, make_unet
 from fsd_gs.pretrain.settings import PretrainConfig
-from fsd_gs.pretrain.tokenizer import make_tokenizer
+from fsd_gs.pretrain.tokenizer import WORD_END, knows, make_tokenizer
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.folders import load_module
 from fsd_gs.priors.loading import EMBEDDED
 from fsd_gs.priors.nano.patch_code import PatchCode, read_encoder
+from fsd_gs.priors.splat.folder import COMPONENT
 
 
 @dataclass(frozen=True)
 class FinishedParts:
-    """The parts of a finished prior in float32, ready to be trained on."""
+    """The parts of a finished prior in float32, ready to be trained on; folder: where they come from."""
 
+    folder: Path
     code: PatchCode
     vae: Any
     unet: Any
@@ -69,7 +72,7 @@ def load_parts(folder: Path) -> FinishedParts:
     code = read_encoder(modules[1])
     if code is None:
         raise FileFormatError("init: the autoencoder of this prior was not made by train-prior; start without init")
-    return FinishedParts(code, modules[1], modules[0], modules[2], tokenizer)
+    return FinishedParts(folder, code, modules[1], modules[0], modules[2], tokenizer)
 
 
 def _compare(config: PretrainConfig, parts: FinishedParts, folder: Path) -> None:
@@ -99,12 +102,44 @@ def start_autoencoder(config: PretrainConfig, code: PatchCode, finished: Finishe
         return make_autoencoder(config.autoencoder, config.data.image_size, code)
 
 
+def keep_head(finished: FinishedParts | None, folder: Path) -> None:
+    """Copy the part that draws splats, which a splat-native prior has beside its UNet, into ``folder``."""
+    if finished is not None and (finished.folder / COMPONENT).is_dir():
+        shutil.copytree(finished.folder / COMPONENT, folder / COMPONENT)
+
+
 def start_tokenizer(words: Sequence[str], folder: Path, finished: FinishedParts | None) -> Any:
-    """The tokenizer of the words of the captions and of their backgrounds; a finished prior keeps its own."""
+    """The tokenizer of the words of the captions and of their backgrounds; a finished prior learns those that it does not know."""
     if finished is not None:
-        return finished.tokenizer
+        return learn_words(finished, words, folder)
     phrases = [in_front_of("", name) for name in BACKGROUNDS]
     return make_tokenizer([*words, *(word for phrase in phrases for word in phrase.split())], folder)
+
+
+def learn_words(parts: FinishedParts, words: Sequence[str], folder: Path) -> Any:
+    """A tokenizer that knows ``words`` and what the prior knew; the text encoder keeps the embeddings of the tokens that it had, and draws
+    new ones for the others."""
+    from tokenizers.decoders import ByteLevel
+
+    if knows(parts.tokenizer, words):
+        return parts.tokenizer
+    known, spelled = parts.tokenizer.get_vocab(), ByteLevel()
+    ends = {spelled.decode([token.removesuffix(WORD_END)]) for token in known if token.endswith(WORD_END)}
+    old = {text for text in ends if re.fullmatch(r"[^\W\d_]{2,}", text)}
+    made = start_tokenizer(sorted({*old, *words}), folder, None)
+    encoder, table = parts.text_encoder, parts.text_encoder.get_input_embeddings().weight.detach().clone()
+    fresh = torch.randn(len(made), table.shape[1]) * table.std()
+    for token, number in made.get_vocab().items():
+        if token in known:
+            fresh[number] = table[known[token]]
+    encoder.resize_token_embeddings(len(made), mean_resizing=False)
+    with torch.no_grad():
+        encoder.get_input_embeddings().weight.copy_(fresh)
+    for config in (encoder.config, getattr(encoder, "text_model", encoder)):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if hasattr(config, name):
+                setattr(config, name, getattr(made, name))
+    return made
 
 
 def start_denoiser(config: PretrainConfig, tokenizer: Any, finished: FinishedParts | None, device: torch.device) -> Denoiser:

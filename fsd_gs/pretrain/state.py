@@ -20,7 +20,8 @@ from fsd_gs.io import atomic_write
 def share_done(steps: int, seconds: float, limit_steps: int, limit_minutes: float) -> float:
     """How much of a training is done, in [0, 1]: by steps or by the clock, whichever is further. limit_minutes: 0 = no clock."""
     by_clock = seconds / (60 * limit_minutes) if limit_minutes > 0 else 0.0
-    return min(1.0, max(steps / limit_steps, by_clock))
+    by_steps = steps / limit_steps if limit_steps > 0 else 1.0
+    return min(1.0, max(by_steps, by_clock))
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any], generator: torch.Generator) -> None:

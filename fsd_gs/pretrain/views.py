@@ -19,7 +19,7 @@ from fsd_gs.core.backgrounds import composite
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras
 from fsd_gs.pretrain.settings import DataSettings
-from fsd_gs.pretrain.sources import CatalogueSource, ObjectSource
+from fsd_gs.pretrain.sources import CatalogueSource, MixedSource, ObjectSource
 from fsd_gs.priors.backbones.mvdream import camera_numbers
 
 
@@ -35,13 +35,15 @@ class Example:
 
 
 def make_source(data: DataSettings) -> ObjectSource:
-    """The catalogue, or the user's own meshes."""
-    if data.meshes:
-        from fsd_gs.pretrain.asset_mesh import AssetSettings
-        from fsd_gs.pretrain.assets import MeshFolder
+    """The catalogue, the user's own meshes, or a mixture of both."""
+    catalogue = CatalogueSource(data.seed, categories=tuple(data.categories), often=tuple(data.often), supersample=data.supersample)
+    if not data.meshes:
+        return catalogue
+    from fsd_gs.pretrain.asset_mesh import AssetSettings
+    from fsd_gs.pretrain.assets import MeshFolder
 
-        return MeshFolder(data.meshes, AssetSettings(data.mesh_up, data.mesh_lit), seed=data.seed, supersample=data.supersample)
-    return CatalogueSource(data.seed, categories=tuple(data.categories), supersample=data.supersample)
+    meshes = MeshFolder(data.meshes, AssetSettings(data.mesh_up, data.mesh_lit), seed=data.seed, supersample=data.supersample)
+    return MixedSource(meshes, catalogue, data.catalogue_share) if data.catalogue_share else meshes
 
 
 def example_generator(seed: int, index: int) -> np.random.Generator:

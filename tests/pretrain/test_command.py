@@ -122,6 +122,45 @@ def test_a_warm_start_begins_with_the_finished_weights(trained, tmp_path):
     assert vocabularies[0] == vocabularies[1]
 
 
+@pytest.mark.slow
+def test_a_warm_start_on_meshes_learns_their_words_and_keeps_the_catalogue_decoder_and_head(trained, tmp_path):
+    """Words, decoder and the part that draws: what ``--init`` brings along, and what it may learn beside it."""
+    import shutil
+
+    import trimesh
+
+    start = shutil.copytree(trained[3] / "prior", tmp_path / "start")
+    (start / "splats").mkdir()
+    (start / "splats" / "config.json").write_text('{"kept": "as it is"}')
+    meshes = tmp_path / "meshes"
+    meshes.mkdir()
+    trimesh.creation.box().export(meshes / "zorp.obj")
+    mixed = [f"data.meshes={meshes}", "data.catalogue_share=0.5", "data.often=[key]", "data.pictures=4", "diffusion.steps=2"]
+    assert train_prior(tmp_path / "warm", "--init", str(start), *mixed, "autoencoder.steps=0") == 0
+    made = tmp_path / "warm" / "prior"
+    assert (made / "splats" / "config.json").read_text() == '{"kept": "as it is"}'
+    assert (made / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() == (
+        start / "vae" / "diffusion_pytorch_model.safetensors"
+    ).read_bytes()
+    assert "zorp</w>" in json.loads((made / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
+    index = json.loads((made / "model_index.json").read_text())
+    assert (index["vocabulary"], index["categories"]) == ("catalogue", ["mug", "key"])
+    assert json.loads((made / "captions.json").read_text()) == ["zorp"]
+    captions = {
+        text
+        for shard in (0, 1)
+        for texts in load_shard(tmp_path / "warm" / "latents" / f"shard-0000{shard}.safetensors").captions
+        for text in texts
+    }
+    assert "zorp" in captions
+    assert any("mug" in text or "key" in text for text in captions)
+
+
+def test_no_decoder_to_keep_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"autoencoder\.steps: expected at least 1 without init"):
+        load_pretrain_config([TINY], ["autoencoder.steps=0"])
+
+
 @pytest.mark.long
 def test_a_warm_start_of_another_size_names_the_setting(trained):
     config = load_pretrain_config([TINY], [f"init={trained[3] / 'prior'}", "diffusion.channels=[32,32]"])

@@ -63,6 +63,13 @@ def test_categories_come_equally_often():
     assert min(counts.values()) > 8  # 20 expected; fewer than 9 has a chance of 2e-4
 
 
+def test_often_doubles_a_category_and_leaves_the_stream_of_others_alone():
+    counts = Counter(o.category for o in drawn(CatalogueSource(1, categories=SMALL, often=SMALL[:1]), 90))
+    assert 45 <= counts[SMALL[0]] <= 75  # 60 expected; outside has a chance of 2e-3
+    with pytest.raises(InputError, match=r"often: .*chiar"):
+        CatalogueSource(0, often=("chiar",))
+
+
 def test_render_is_premultiplied_rgba():
     rgba = CatalogueSource(0, categories=SMALL).draw(0).render(orbit_cameras([10, 100, 200], width=32))
     assert rgba.shape == (3, 32, 32, 4)

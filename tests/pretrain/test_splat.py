@@ -27,16 +27,17 @@ from fsd_gs.pretrain.diffusion import Denoiser, make_text_encoder, make_unet
 from fsd_gs.pretrain.folder import save_prior
 from fsd_gs.pretrain.patch_code import fit_patch_code, smallest_channels
 from fsd_gs.pretrain.settings import AutoencoderSettings, DiffusionSettings
+from fsd_gs.pretrain.sources import MixedSource
 from fsd_gs.pretrain.splat import measure
 from fsd_gs.pretrain.splat.batches import OTHER_COUNTS, SplatBatch, cameras_of, draw_batch, shrink
 from fsd_gs.pretrain.splat.command import main
 from fsd_gs.pretrain.splat.loss import noised, splat_loss
-from fsd_gs.pretrain.splat.model import SplatModel, learn_words, start_model
+from fsd_gs.pretrain.splat.model import SplatModel, start_model
 from fsd_gs.pretrain.splat.objects import SplatExample, draw_cameras, make_example, nearest_depths
 from fsd_gs.pretrain.splat.settings import SIZE, SplatPretrainConfig, SplatTrainSettings, load_splat_config
-from fsd_gs.pretrain.splat.stream import MixedSource, Stream, load_examples, make_splat_source, save_examples, shard_path
+from fsd_gs.pretrain.splat.stream import Stream, load_examples, make_splat_source, save_examples, shard_path
 from fsd_gs.pretrain.splat.trainer import SplatTrainer, split_parameters
-from fsd_gs.pretrain.start import load_parts, start_tokenizer
+from fsd_gs.pretrain.start import learn_words, load_parts, start_tokenizer
 from fsd_gs.priors.backbones.mvdream import camera_numbers
 from fsd_gs.priors.backbones.splat import SplatPrior
 from fsd_gs.priors.splat.draw import draw

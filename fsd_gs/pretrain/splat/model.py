@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ from fsd_gs.errors import InputError
 from fsd_gs.pretrain.diffusion import Denoiser, make_scheduler
 from fsd_gs.pretrain.folder import save_prior
 from fsd_gs.pretrain.splat.batches import SplatBatch
-from fsd_gs.pretrain.start import FinishedParts, load_parts, seeded, start_tokenizer
-from fsd_gs.pretrain.tokenizer import WORD_END, knows
+from fsd_gs.pretrain.start import learn_words, load_parts, seeded
 from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.loading import EMBEDDED
 from fsd_gs.priors.splat.folder import COMPONENT, load_head, save_head
@@ -99,29 +97,3 @@ def starting_folder(init: str) -> Path:
     if not (folder / "model_index.json").is_file():
         raise InputError(f"init: expected nano or the folder of a finished prior (with model_index.json), got '{init}'")
     return folder
-
-
-def learn_words(parts: FinishedParts, words: Sequence[str], folder: Path) -> Any:
-    """A tokenizer that knows ``words`` and what the prior knew; the text encoder keeps the embeddings of the tokens that it had, and draws
-    new ones for the others."""
-    from tokenizers.decoders import ByteLevel
-
-    if knows(parts.tokenizer, words):
-        return parts.tokenizer
-    known, spelled = parts.tokenizer.get_vocab(), ByteLevel()
-    ends = {spelled.decode([token.removesuffix(WORD_END)]) for token in known if token.endswith(WORD_END)}
-    old = {text for text in ends if re.fullmatch(r"[^\W\d_]{2,}", text)}
-    made = start_tokenizer(sorted({*old, *words}), folder, None)
-    encoder, table = parts.text_encoder, parts.text_encoder.get_input_embeddings().weight.detach().clone()
-    fresh = torch.randn(len(made), table.shape[1]) * table.std()
-    for token, number in made.get_vocab().items():
-        if token in known:
-            fresh[number] = table[known[token]]
-    encoder.resize_token_embeddings(len(made), mean_resizing=False)
-    with torch.no_grad():
-        encoder.get_input_embeddings().weight.copy_(fresh)
-    for config in (encoder.config, getattr(encoder, "text_model", encoder)):
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            if hasattr(config, name):
-                setattr(config, name, getattr(made, name))
-    return made

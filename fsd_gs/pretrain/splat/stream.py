@@ -19,12 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fsd_gs.errors import BackendError, FileFormatError
 from fsd_gs.io import atomic_write
-from fsd_gs.pretrain.sources import CaptionedObject, CatalogueSource, ObjectSource
+from fsd_gs.pretrain.sources import CatalogueSource, MixedSource, ObjectSource
 from fsd_gs.pretrain.splat.objects import SplatExample, make_example
 from fsd_gs.pretrain.splat.settings import SplatDataSettings
 
@@ -43,24 +42,6 @@ def make_splat_source(data: SplatDataSettings, *, held_out: bool = False) -> Obj
 
     meshes = MeshFolder(data.meshes, AssetSettings(data.mesh_up, data.mesh_lit), seed=data.seed, supersample=data.supersample)
     return MixedSource(meshes, catalogue, data.catalogue_share) if data.catalogue_share else meshes
-
-
-class MixedSource:
-    """Two sources as one :class:`ObjectSource`: new words are learned beside the old ones, not instead of them.
-
-    Args:
-        first, second: the sources.
-        share: of the objects that come from the second; the index alone decides which.
-    """
-
-    def __init__(self, first: ObjectSource, second: ObjectSource, share: float) -> None:
-        self.first, self.second, self.share = first, second, share
-        self.captions = tuple(sorted({*first.captions, *second.captions}))
-        self.words = tuple(sorted({*first.words, *second.words}))
-
-    def draw(self, index: int) -> CaptionedObject:
-        chance = np.random.default_rng([20, index]).random()
-        return (self.second if chance < self.share else self.first).draw(index)
 
 
 def save_examples(examples: list[SplatExample], path: Path) -> None:
