@@ -172,6 +172,10 @@ class Vocabulary:
     def names(self) -> str:
         return ", ".join((*self.kinds, *self.meshes))
 
+    def mesh_words(self) -> dict[str, list[str]]:
+        """The kinds that only captions know, and how captions go on from their names: {"crate": ["crate", "crate of carrots"]}."""
+        return {name: self.captions.endings(name) for name in self.meshes}
+
     def words(self) -> list[str]:
         """Every word and phrase that means something, for completion."""
         found = [noun for kind in self.kinds.values() for noun in (kind.name, *kind.synonyms, *kind.design_nouns)]

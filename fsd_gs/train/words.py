@@ -7,7 +7,7 @@ its own (a real text encoder) takes any words.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -109,13 +109,13 @@ def main(arguments: Sequence[str], program: str = "fsd-gs words") -> int:
     if meshes:
         print("\nand, from meshes, in any colour:")
     for name in meshes:
-        print("\n    ".join([name, *(ending for ending in vocabulary.captions.endings(name) if ending != name)]))
+        print("\n    ".join([name, *(words for words in vocabulary.mesh_words()[name] if words != name)]))
     print("\ncolours: " + ", ".join(f"{name} ({', '.join(COLOR_SYNONYMS[name])})" for name in COLORS))
     if options.picture:
         save_picture(kinds, options.picture)
         print(f"wrote {options.picture}")
     if options.page:
-        save_page(kinds, options.page)
+        save_page(kinds, options.page, {name: said for name, said in vocabulary.mesh_words().items() if name in meshes})
         print(f"wrote {options.page}")
     return 0
 
@@ -156,11 +156,11 @@ def save_picture(kinds: Sequence[Kind], path: Path, size: int = 96, columns: int
     save_png(captioned_sheet(things, size, columns), path)
 
 
-def save_page(kinds: Sequence[Kind], path: Path) -> None:
-    """A page with a picture of each kind, its designs and colours, that works offline."""
+def save_page(kinds: Sequence[Kind], path: Path, meshes: Mapping[str, Sequence[str]] | None = None) -> None:
+    """A page with a picture of each kind, its designs and colours, and what captions of meshes say, that works offline."""
     from fsd_gs.io import write_text
     from fsd_gs.train.words_page import words_page
 
     if path.suffix.lower() != ".html":
         raise InputError(f"page: expected a name that ends in .html, got '{path.name}'")
-    write_text(path, words_page(kinds))
+    write_text(path, words_page(kinds, meshes))

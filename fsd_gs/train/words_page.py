@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fsd_gs.catalogue.kinds import Kind, article
@@ -23,7 +23,7 @@ class Section:
         also: other names.
         designs: (words, prompt) each.
         colors: (name, CSS colour, prompt) each.
-        picture: its address.
+        picture: its address; empty for a kind that only captions of meshes know.
     """
 
     name: str
@@ -33,17 +33,18 @@ class Section:
     picture: str
 
 
-def words_page(kinds: Iterable[Kind] | None = None, *, live: bool = False) -> str:
+def words_page(kinds: Iterable[Kind] | None = None, meshes: Mapping[str, Sequence[str]] | None = None, *, live: bool = False) -> str:
     """The page, HTML.
 
     Args:
         kinds: All of the catalogue's by default.
+        meshes: Kinds that the prior knows from meshes, and for each what its captions say of it ("crate", "crate of carrots").
         live: Pictures come from the server at /words/picture and prompts lead to its start page; otherwise all is inside the page.
     """
     chosen = list(CATALOGUE.kinds.values()) if kinds is None else list(kinds)
     return render_page(
         f"{_HERE}/words.html.j2",
-        sections=[_section(kind, live) for kind in chosen],
+        sections=[*(_section(kind, live) for kind in chosen), *(_mesh_section(name, said) for name, said in (meshes or {}).items())],
         colors=[(name, ", ".join(COLOR_SYNONYMS[name])) for name in COLORS],
         live=live,
         style=page_style(_HERE, "words.css"),
@@ -60,6 +61,10 @@ def _section(kind: Kind, live: bool) -> Section:
         colors=[(color, _css(color), f"{article(f'{color} {kind.name}')}") for color in kind.colors],
         picture=f"/words/picture?kind={kind.name}" if live else data_url(kind_picture(kind.name) or b"", "image/webp"),
     )
+
+
+def _mesh_section(name: str, said: Sequence[str]) -> Section:
+    return Section(name, "", [(words, words) for words in said], [], "")
 
 
 def _css(color: str) -> str:

@@ -119,7 +119,8 @@ class Overview:
                 return _json(self._act(request, _fields(query)))
             if path == WORDS:
                 known = self._studio.vocabulary()
-                return _page(words_page.words_page(None if known is None else known.kinds.values(), live=True))
+                kinds, meshes = (None, None) if known is None else (known.kinds.values(), known.mesh_words())
+                return _page(words_page.words_page(kinds, meshes, live=True))
             if path == COMPARE:
                 return _page(compare_page([self.house.find(name) for name in parse_qs(query).get("asset", [])]))
             return _page(overview_page(self.house.entries(), self.house.binned(), self.house.outputs))

@@ -267,3 +267,17 @@ def test_a_training_hands_its_captions_to_the_prior(tmp_path, monkeypatch, meshe
     session = command.Session(config, tmp_path, trainer, make_splat_source(config.data).captions)
     session.export()
     trainer.averaged().save.assert_called_once_with(tmp_path / "prior", vocabulary=vocabulary, categories=[], captions=captions, card={})
+
+
+def test_the_page_of_words_has_what_captions_say():
+    from fsd_gs.train.words_page import words_page
+
+    kinds = [VOCABULARY.kinds["mug"]]
+    said = {"crate": VOCABULARY.mesh_words()["crate"]}
+    live, alone = words_page(kinds, said, live=True), words_page(kinds, said)
+    assert 'href="/index.html?words=crate%20of%20carrots"' in live
+    assert "<li>crate of carrots</li>" in alone
+    for page in (live, alone):
+        assert "<h1>2 kinds" in page
+        assert page.count("<article") == 2
+        assert page.count("<img") == 1
