@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fsd_gs.errors import BackendError, FileFormatError, InputError, unknown_name
+from fsd_gs.priors.digests import CHECKSUMS
 from fsd_gs.priors.family import Source
 
 Announce = Callable[[str], None]
@@ -33,6 +34,8 @@ COMPONENTS = (
     "tokenizer_3",
     "scheduler",
 )
+SPLATS = "splats"  # what a prior of train-prior's making may have beside a pipeline's components, and files at its top
+TRAINED = (CHECKSUMS, "captions.json", "card.json")
 PICKLES = (".bin", ".ckpt", ".pth", ".pt", ".pkl")
 _TEXT_FILES = (".json", ".txt", ".model")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -96,13 +99,19 @@ def is_complete(folder: Path) -> bool:
     with_weights = [name for name in wanted if not name.startswith(("tokenizer", "scheduler"))]
     if not all((folder / name).is_dir() for name in wanted):
         return False
-    return all(weight_files(folder / name)[0] and _all_shards(folder / name) for name in with_weights)
+    return all(weight_files(folder / name)[0] and _all_shards(folder / name) for name in with_weights) and _all_listed(folder)
 
 
 def _all_shards(folder: Path) -> bool:
     """Whether every file that a sharded model's index names is there."""
     indices = [read_json(file) for file in folder.glob("*.safetensors.index*.json")]
     return all((folder / shard).exists() for index in indices for shard in set(index.get("weight_map", {}).values()))
+
+
+def _all_listed(folder: Path) -> bool:
+    """Whether every file of a prior of train-prior's making is there."""
+    listed = folder / CHECKSUMS
+    return not listed.is_file() or all((folder / name).is_file() for name in read_json(listed))
 
 
 def weight_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -217,13 +226,14 @@ def _files_of_model(setting: str, place: str, inside: str, names: Iterable[str],
 
 
 def choose_files(names: Iterable[str], *, half: bool) -> list[str]:
-    """What is needed of a diffusers repository: configs, tokenizers and one set of safetensors weights for each component.
+    """What is needed of a diffusers repository: configs, tokenizers and one set of safetensors weights for each component, and what a
+    prior of train-prior's making has beside them.
 
     Raises FileFormatError if a component comes only as pickles or without weights.
     """
     names = sorted(names)
-    chosen = [name for name in names if name == "model_index.json"]
-    for component in COMPONENTS:
+    chosen = [name for name in names if name == "model_index.json" or (name in TRAINED and CHECKSUMS in names)]
+    for component in (*COMPONENTS, SPLATS):
         inside = [name for name in names if name.startswith(f"{component}/") and name.count("/") == 1]
         chosen += [name for name in inside if name.endswith(_TEXT_FILES) and ".index." not in name]
         if not inside or component.startswith(("tokenizer", "scheduler")):

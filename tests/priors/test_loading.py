@@ -16,6 +16,7 @@ from fsd_gs import priors
 from fsd_gs.errors import BackendError, FileFormatError, InputError
 from fsd_gs.priors import LoadOptions, backbones, hub, mvdream_checkpoint
 from fsd_gs.priors import text as text_module
+from fsd_gs.priors.backbones.nano import WEIGHTS
 from fsd_gs.priors.family import Published, Source
 from fsd_gs.priors.loading import family_of
 
@@ -261,6 +262,19 @@ def test_sharded_weights_come_with_the_index_of_their_variant():
         chosen = hub.choose_files(names, half=half)
         assert len(chosen) == 4
         assert all((".fp16" in name) == bool(wanted) for name in chosen if name != "transformer/config.json")
+
+
+def test_a_trained_prior_on_a_hub_comes_whole(tmp_path):
+    """With the part that draws, captions and checksums, which would refuse it otherwise; a cache without one of them is not used."""
+    files = {p.relative_to(WEIGHTS).as_posix() for p in WEIGHTS.rglob("*") if p.is_file()} | {"captions.json"}
+    fetched = hub.choose_files([*files, "README.md", "outputs/a.ply", ".gitattributes"], half=True)
+    assert set(fetched) == files
+    assert "splats/model.safetensors" in fetched
+    assert "captions.json" not in hub.choose_files([f for f in files if f != "checksums.json"], half=True)  # another's file of that name
+    cached = shutil.copytree(WEIGHTS, tmp_path / "cached")
+    assert hub.is_complete(cached)
+    (cached / "splats" / "model.safetensors").unlink()
+    assert not hub.is_complete(cached)
 
 
 def test_cache_is_used_only_if_complete(folder, copy, monkeypatch):
