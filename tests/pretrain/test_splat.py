@@ -351,6 +351,19 @@ def test_resuming_gives_the_same_bits(tiny, tmp_path):
         other.load(tmp_path)
 
 
+def test_without_rates_the_network_before_the_head_is_left_out_and_the_head_learns_the_same(tiny, tmp_path, examples):
+    gradients = []
+    for rate in (1e-3, 0.0):
+        model = model_of(tiny, tmp_path)
+        batch, train = batch_of(examples)
+        splat_loss(model, batch, replace(train, unet_lr=rate, unet_other_lr=rate), torch.float32).total.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    assert all((gradients[1][name] is not None) == name.startswith("head.") for name in gradients[1])
+    for name, gradient in gradients[1].items():
+        if gradient is not None:
+            torch.testing.assert_close(gradient, gradients[0][name], msg=name)
+
+
 def test_rates_of_zero_train_the_head_alone(tiny, tmp_path):
     config = small(tmp_path, f"init={tiny}", "train.objects=1", "train.warmup=0", "train.unet_lr=0", "train.unet_other_lr=0")
     trainer = SplatTrainer(config, make_splat_source(config.data).words, tmp_path, CPU)

@@ -60,7 +60,7 @@ def noised(model: SplatModel, batch: SplatBatch) -> tuple[Tensor, Tensor, Tensor
 def splat_loss(model: SplatModel, batch: SplatBatch, train: SplatTrainSettings, dtype: torch.dtype) -> LossTerms:
     """L of a batch. dtype: of the convolutions."""
     z, x_t, alpha, sigma = noised(model, batch)
-    maps = model(x_t, batch, alpha, sigma, dtype)
+    maps = model(x_t, batch, alpha, sigma, dtype, head_only=not (train.unet_lr or train.unet_other_lr))
     coverage = F.binary_cross_entropy_with_logits(maps.coverage, batch.clean[:, :, 3])
     views = ((maps.clean.flatten(0, 1) - z).square() / sigma.clamp_min(0.1)).mean()
     total, sums = train.coverage * coverage + train.views * views, torch.zeros(4)

@@ -36,10 +36,13 @@ class SplatModel(torch.nn.Module):
         self.beside = [vae]
         self.alphas_cumprod: Tensor = make_scheduler().alphas_cumprod
 
-    def forward(self, x_t: Tensor, batch: SplatBatch, alpha: Tensor, sigma: Tensor, dtype: torch.dtype) -> ViewMaps:
-        """Latents [B·V, C, h, w] → what is known of the views."""
+    def forward(
+        self, x_t: Tensor, batch: SplatBatch, alpha: Tensor, sigma: Tensor, dtype: torch.dtype, *, head_only: bool = False
+    ) -> ViewMaps:
+        """Latents [B·V, C, h, w] → what is known of the views. head_only: UNet and text encoder get no gradient."""
         n = batch.n.repeat_interleave(batch.clean.shape[1])
-        with torch.autocast(x_t.device.type, dtype, enabled=dtype == torch.bfloat16):
+        learns = torch.is_grad_enabled() and not head_only
+        with torch.set_grad_enabled(learns), torch.autocast(x_t.device.type, dtype, enabled=dtype == torch.bfloat16):
             output = self.denoiser(x_t.to(memory_format=torch.channels_last), n, batch.captions, batch.numbers.to(x_t))
         return self.head(output, x_t, alpha, sigma, batch.rays, dtype)
 
