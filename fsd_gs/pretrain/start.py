@@ -28,7 +28,13 @@ from fsd_gs.priors.splat.folder import COMPONENT
 
 @dataclass(frozen=True)
 class FinishedParts:
-    """The parts of a finished prior in float32, ready to be trained on; folder: where they come from."""
+    """The parts of a finished prior in float32, ready to be trained on.
+
+    Attributes:
+        folder: where they come from.
+        code: of the latents.
+        vae, unet, text_encoder, tokenizer: networks of diffusers and transformers.
+    """
 
     folder: Path
     code: PatchCode
