@@ -106,7 +106,11 @@ def _row(captions: Sequence[Caption], v: Verdict) -> dict[str, Any]:
 
 @torch.no_grad()
 def sample_all(
-    prior: StableDiffusionPrior, captions: Sequence[Caption], rigs: Sequence[Cameras] | None, given: argparse.Namespace, stream: str
+    prior: StableDiffusionPrior,
+    captions: Sequence[Caption | kinds.Question],
+    rigs: Sequence[Cameras] | None,
+    given: argparse.Namespace,
+    stream: str,
 ) -> Tensor:
     """[S, V, 3, H, W]: one sample for each caption."""
     generator, images = make_generator(given.seed, stream), []
@@ -191,31 +195,10 @@ def measure_kinds(prior: StableDiffusionPrior, given: argparse.Namespace) -> dic
     names, renders = kinds.reference_renders(draws, REFERENCES, prior.image_size, prior.views, rng)
     references = kinds.embed(judge, renders)
     asked, true = kinds.questions(draws, vocabulary, given.seeds, prior.image_size, prior.views, rng)
-    images = sample_questions(prior, asked, given)
+    images = sample_all(prior, asked, [question.cameras for question in asked], given, "card/kinds")
     draw_kinds(given.output / "kinds.png", asked, images, given.seeds)
     sets = {"samples": images, "true renders": true}
     return {name: kinds.summarize(asked, kinds.nearest(references, names, kinds.embed(judge, some))) for name, some in sets.items()}
-
-
-@torch.no_grad()
-def sample_questions(prior: StableDiffusionPrior, asked: Sequence[kinds.Question], given: argparse.Namespace) -> Tensor:
-    """[Q, V, 3, H, W]."""
-    generator, images = make_generator(given.seed, "card/kinds"), []
-    for start in track(range(0, len(asked), given.batch), description="kinds", transient=True):
-        some = asked[start : start + given.batch]
-        images.append(
-            sample_views(
-                prior,
-                [q.prompt for q in some],
-                [q.cameras for q in some],
-                generator=generator,
-                steps=given.steps,
-                cfg_scale=given.cfg,
-                background=torch.stack([q.background for q in some]),
-                batch=given.batch,
-            ).cpu()
-        )
-    return torch.cat(images)
 
 
 def draw_kinds(path: Path, asked: Sequence[kinds.Question], images: Tensor, seeds: int) -> None:

@@ -32,11 +32,11 @@ KNOWN = 0.5  # share of a kind's samples that must be exceeded
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt and the kind that it names; background: [3] sRGB; cameras: of the sample."""
+    """One prompt and the kind that it names; color: [3] sRGB of the background; cameras: of the sample."""
 
     kind: str
     prompt: str
-    background: Tensor
+    color: Tensor
     cameras: Cameras
 
 
