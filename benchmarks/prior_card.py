@@ -251,7 +251,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "kinds": lambda: measure_kinds(prior, given),
         "speed": lambda: measure_speed(folder, given),
     }
-    parts = tuple(measures) if given.part == "all" else (given.part,)
+    everything = (part for part in measures if part != "kinds" or vocabulary_of(prior) is not None)  # which needs words that it knows
+    parts = tuple(everything) if given.part == "all" else (given.part,)
     for part in parts:
         card[part] = {"settings": settings} | measures[part]()
         (given.output / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False))
@@ -278,8 +279,8 @@ def report(card: dict[str, Any]) -> None:
         print(f"views  {name}, by the object nearest to the others, dB: {means}  better than {_percent(row['beaten'])} of the objects")
     for name, row in card.get("kinds", {}).items():
         if "known" in row:
-            missed = ", ".join(kind for kind, rate in row["rates"].items() if rate <= kinds.KNOWN)
-            print(f"kinds  {name}: {row['known']} of {row['kinds']} known, {100 * row['right']:.0f} % right; not {missed or 'one missed'}")
+            missed = ", ".join(row["missed"]) or "none"
+            print(f"kinds  {name}: {row['known']} of {row['kinds']} known, {100 * row['right']:.0f} % right; missed: {missed}")
     for name, timing in ((n, r) for n, r in card.get("speed", {}).items() if isinstance(r, dict) and "step_ms" in r):
         print(f"speed  {name}, {card['speed']['threads']} threads: {timing['step_ms']:.0f} ms a step")
 

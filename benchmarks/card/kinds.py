@@ -19,11 +19,10 @@ import torch
 from card.consistency import ring
 from torch import Tensor
 
-from fsd_gs.catalogue.objects import CATEGORIES, make_object
 from fsd_gs.catalogue.vocabulary import Vocabulary
 from fsd_gs.core.types import Cameras
 from fsd_gs.metrics.judge import Judge
-from fsd_gs.pretrain.sources import HELD_OUT_SEEDS, CaptionedObject, CatalogueDraw, is_held_out
+from fsd_gs.pretrain.sources import CaptionedObject, CatalogueDraw, CatalogueSource
 from fsd_gs.pretrain.views import draw_background, picture_over
 
 Draw = Callable[[np.random.Generator], CaptionedObject]
@@ -59,14 +58,8 @@ def kinds_of(vocabulary: Vocabulary, meshes: Sequence[CaptionedObject], rng: np.
 
 def _of_catalogue(name: str) -> Draw:
     """Shapes that training never draws, of the combinations that it does."""
-
-    def draw(rng: np.random.Generator) -> CaptionedObject:
-        kind = CATEGORIES[name]
-        pairs = [(d, c) for d in kind.designs for c in kind.colors if not is_held_out(name, d, c)]
-        design, color = pairs[int(rng.integers(len(pairs)))]
-        return CatalogueDraw(make_object(name, HELD_OUT_SEEDS + int(rng.integers(HELD_OUT_SEEDS)), design=design, color=color))
-
-    return draw
+    source = CatalogueSource(0, held_out=True, categories=(name,), seen_combinations=True)
+    return lambda rng: source.draw(int(rng.integers(2**31)))
 
 
 def _of_meshes(things: Sequence[CaptionedObject]) -> Draw:
@@ -111,7 +104,7 @@ def embed(judge: Judge, images: Tensor) -> Tensor:
 
 def nearest(references: Tensor, kinds: Sequence[str], embedded: Tensor) -> list[str]:
     """The kind of the nearest reference [R, D] of each row of ``embedded`` [N, D]."""
-    return [kinds[place] for place in (embedded @ references.T).argmax(1).tolist()]
+    return [kinds[int(place)] for place in (embedded @ references.T).argmax(1).tolist()]
 
 
 def summarize(asked: Sequence[Question], seen: Sequence[str]) -> dict[str, Any]:
@@ -124,6 +117,7 @@ def summarize(asked: Sequence[Question], seen: Sequence[str]) -> dict[str, Any]:
         "kinds": len(rates),
         "known": sum(rate > KNOWN for rate in rates.values()),
         "right": sum(map(sum, right.values())) / len(asked),
+        "missed": [kind for kind, rate in rates.items() if rate <= KNOWN],
         "rates": rates,
         "seen": [[question.prompt, kind] for question, kind in zip(asked, seen, strict=True)],
     }

@@ -167,24 +167,6 @@ class CatalogueSource:
         return CatalogueDraw(make_object(category, seed, design=design, color=color), self.supersample)
 
 
-class MixedSource:
-    """Two sources as one :class:`ObjectSource`: new words are learned beside the old ones, not instead of them.
-
-    Args:
-        first, second: the sources.
-        share: of the objects that come from the second; the index alone decides which.
-    """
-
-    def __init__(self, first: ObjectSource, second: ObjectSource, share: float) -> None:
-        self.first, self.second, self.share = first, second, share
-        self.captions = tuple(sorted({*first.captions, *second.captions}))
-        self.words = tuple(sorted({*first.words, *second.words}))
-
-    def draw(self, index: int) -> CaptionedObject:
-        chance = np.random.default_rng([20, index]).random()
-        return (self.second if chance < self.share else self.first).draw(index)
-
-
 def _words(categories: tuple[str, ...]) -> tuple[str, ...]:
     """All words of the captions of these categories; a test draws captions and finds no other."""
     phrases = ["a", "an", *STYLE_BEFORE, *STYLE_AFTER]

@@ -26,6 +26,7 @@ from fsd_gs.pretrain.autoencoder import DecoderTrainer, psnr
 from fsd_gs.pretrain.card import StageResult, count_parameters, make_card
 from fsd_gs.pretrain.diffusion import LatentSet, make_scheduler
 from fsd_gs.pretrain.folder import CARD, save_prior
+from fsd_gs.pretrain.mixture import vocabulary_name
 from fsd_gs.pretrain.patch_code import fit_patch_code, load_patch_code, save_patch_code
 from fsd_gs.pretrain.preview import preview_cameras, preview_captions, preview_picture, sample
 from fsd_gs.pretrain.rendering import render_views
@@ -205,7 +206,7 @@ def make_prior(
 ) -> Path:
     """Stage 5; nothing to do if the folder already holds this very state. A finished prior that draws splats still does."""
     config, folder = job.config, job.folder / "prior"
-    vocabulary = "" if config.data.meshes and not config.data.catalogue_share else "catalogue"
+    vocabulary = vocabulary_name(config.data)
     card = make_card(config, config.data.categories, autoencoder, denoiser, job.device)
     if _card_steps(folder) == (autoencoder.steps, denoiser.steps):
         job.say(f"5/5 prior: {folder} is there")

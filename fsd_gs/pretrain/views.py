@@ -18,8 +18,9 @@ from torch import Tensor
 from fsd_gs.core.backgrounds import composite
 from fsd_gs.core.cameras import orbit_cameras
 from fsd_gs.core.types import Cameras
+from fsd_gs.pretrain.mixture import beside_meshes
 from fsd_gs.pretrain.settings import DataSettings
-from fsd_gs.pretrain.sources import CatalogueSource, MixedSource, ObjectSource
+from fsd_gs.pretrain.sources import CatalogueSource, ObjectSource
 from fsd_gs.priors.backbones.mvdream import camera_numbers
 
 
@@ -37,13 +38,7 @@ class Example:
 def make_source(data: DataSettings) -> ObjectSource:
     """The catalogue, the user's own meshes, or a mixture of both."""
     catalogue = CatalogueSource(data.seed, categories=tuple(data.categories), often=tuple(data.often), supersample=data.supersample)
-    if not data.meshes:
-        return catalogue
-    from fsd_gs.pretrain.asset_mesh import AssetSettings
-    from fsd_gs.pretrain.assets import MeshFolder
-
-    meshes = MeshFolder(data.meshes, AssetSettings(data.mesh_up, data.mesh_lit), seed=data.seed, supersample=data.supersample)
-    return MixedSource(meshes, catalogue, data.catalogue_share) if data.catalogue_share else meshes
+    return beside_meshes(catalogue, data)
 
 
 def example_generator(seed: int, index: int) -> np.random.Generator:

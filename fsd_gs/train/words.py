@@ -108,14 +108,16 @@ def main(arguments: Sequence[str], program: str = "fsd-gs words") -> int:
         print(_described(kind))
     if meshes:
         print("\nand, from meshes, in any colour:")
-    for name in meshes:
-        print("\n    ".join([name, *(words for words in vocabulary.mesh_words()[name] if words != name)]))
+    words = vocabulary.mesh_words()
+    said = {name: words[name] for name in meshes}
+    for name, endings in said.items():
+        print("\n    ".join([name, *(ending for ending in endings if ending != name)]))
     print("\ncolours: " + ", ".join(f"{name} ({', '.join(COLOR_SYNONYMS[name])})" for name in COLORS))
     if options.picture:
         save_picture(kinds, options.picture)
         print(f"wrote {options.picture}")
     if options.page:
-        save_page(kinds, options.page, {name: said for name, said in vocabulary.mesh_words().items() if name in meshes})
+        save_page(kinds, options.page, said)
         print(f"wrote {options.page}")
     return 0
 

@@ -63,7 +63,7 @@ def test_categories_come_equally_often():
     assert min(counts.values()) > 8  # 20 expected; fewer than 9 has a chance of 2e-4
 
 
-def test_often_doubles_a_category_and_leaves_the_stream_of_others_alone():
+def test_often_doubles_a_category():
     counts = Counter(o.category for o in drawn(CatalogueSource(1, categories=SMALL, often=SMALL[:1]), 90))
     assert 45 <= counts[SMALL[0]] <= 75  # 60 expected; outside has a chance of 2e-3
     with pytest.raises(InputError, match=r"often: .*chiar"):

@@ -25,9 +25,9 @@ from fsd_gs.pretrain.autoencoder import make_autoencoder
 from fsd_gs.pretrain.begin import begin
 from fsd_gs.pretrain.diffusion import Denoiser, make_text_encoder, make_unet
 from fsd_gs.pretrain.folder import save_prior
+from fsd_gs.pretrain.mixture import MixedSource
 from fsd_gs.pretrain.patch_code import fit_patch_code, smallest_channels
 from fsd_gs.pretrain.settings import AutoencoderSettings, DiffusionSettings
-from fsd_gs.pretrain.sources import MixedSource
 from fsd_gs.pretrain.splat import measure
 from fsd_gs.pretrain.splat.batches import OTHER_COUNTS, SplatBatch, cameras_of, draw_batch, shrink
 from fsd_gs.pretrain.splat.command import main

@@ -25,6 +25,7 @@ from fsd_gs.core.device import resolve_device
 from fsd_gs.export.pictures import save_png
 from fsd_gs.io import append_line
 from fsd_gs.pretrain.begin import begin, occupied
+from fsd_gs.pretrain.mixture import vocabulary_name
 from fsd_gs.pretrain.splat.card import make_splat_card
 from fsd_gs.pretrain.splat.measure import errors, held_out_examples, preview
 from fsd_gs.pretrain.splat.model import starting_folder
@@ -159,7 +160,7 @@ class Session:
         """The prior as it stands: of meshes alone it takes prompts as they are, else it puts them into words that were trained."""
         data, folder = self.config.data, self.folder / "prior"
         card = make_splat_card(self.config, self.trainer, self.held_out, self.mean)
-        vocabulary = "" if data.meshes and not data.catalogue_share else "catalogue"
+        vocabulary = vocabulary_name(data)
         captions = self.captions if vocabulary else ()
         self.trainer.averaged().save(folder, vocabulary=vocabulary, categories=data.categories, captions=captions, card=card)
         return folder

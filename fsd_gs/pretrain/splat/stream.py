@@ -23,7 +23,8 @@ import torch
 
 from fsd_gs.errors import BackendError, FileFormatError
 from fsd_gs.io import atomic_write
-from fsd_gs.pretrain.sources import CatalogueSource, MixedSource, ObjectSource
+from fsd_gs.pretrain.mixture import beside_meshes
+from fsd_gs.pretrain.sources import CatalogueSource, ObjectSource
 from fsd_gs.pretrain.splat.objects import SplatExample, make_example
 from fsd_gs.pretrain.splat.settings import SplatDataSettings
 
@@ -34,14 +35,7 @@ AHEAD = 4  # shards rendered beyond what the trainer needs
 
 def make_splat_source(data: SplatDataSettings, *, held_out: bool = False) -> ObjectSource:
     """The catalogue, the user's own meshes (which have no held-out side), or a mixture."""
-    catalogue = CatalogueSource(data.seed, held_out, tuple(data.categories), supersample=data.supersample)
-    if not data.meshes:
-        return catalogue
-    from fsd_gs.pretrain.asset_mesh import AssetSettings
-    from fsd_gs.pretrain.assets import MeshFolder
-
-    meshes = MeshFolder(data.meshes, AssetSettings(data.mesh_up, data.mesh_lit), seed=data.seed, supersample=data.supersample)
-    return MixedSource(meshes, catalogue, data.catalogue_share) if data.catalogue_share else meshes
+    return beside_meshes(CatalogueSource(data.seed, held_out, tuple(data.categories), supersample=data.supersample), data)
 
 
 def save_examples(examples: list[SplatExample], path: Path) -> None:
